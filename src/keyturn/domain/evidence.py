@@ -1,0 +1,89 @@
+"""What consumers are told, and what they prove in return."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from keyturn.domain.keys import KeyFacts
+
+
+class Evidence(StrEnum):
+    """The grades of proof that a consumer moved, strongest first."""
+
+    #: The consumer reports the fingerprint that it loaded and that a signed call with it worked.
+    ACK = "ack"
+    #: The exchange shows the new key used and the old one idle.
+    OBSERVED = "observed"
+    #: The grace period alone.
+    TIMED = "timed"
+
+
+STRENGTH = {Evidence.TIMED: 0, Evidence.OBSERVED: 1, Evidence.ACK: 2}
+
+
+class NoticeKind(StrEnum):
+    """Why a consumer is told."""
+
+    PROMOTED = "promoted"
+    ROLLED_BACK = "rolled_back"
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """What a consumer is told: which key to use from now on. No material, ever."""
+
+    credential: str
+    consumer: str
+    rotation_id: str
+    kind: NoticeKind
+    #: Of the key that is current now.
+    fingerprint: str
+    #: The store's version of it.
+    version: str
+    confirm_by: datetime
+
+    @property
+    def notice_id(self) -> str:
+        """Name the notice; sending it twice has the effect of sending it once."""
+        return f"{self.rotation_id}-{self.kind}"
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmation:
+    """A consumer's proof that it moved."""
+
+    consumer: str
+    rotation_id: str
+    fingerprint: str
+    evidence: Evidence
+    at: datetime
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeRequest:
+    """Ask a consumer to try the pending key from where it stands.
+
+    For keys that are bound to the bot's address: keyturn's own machine cannot prove them.
+    """
+
+    credential: str
+    consumer: str
+    rotation_id: str
+    attempt: int
+    fingerprint: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeReport:
+    """What the consumer found: the facts that the exchange gave it, or why the key failed."""
+
+    consumer: str
+    fingerprint: str
+    at: datetime
+    facts: KeyFacts | None
+    #: Empty when the key worked; otherwise an `ExchangeFault` value.
+    fault: str = ""

@@ -1,0 +1,171 @@
+"""The rotation machine: a pure table of states and events.
+
+`PLANNED -> MINTING(n) -> STAGED -> VERIFIED -> PROMOTED* -> CUTTING_OVER -> GRACE -> REVOKING ->
+COMPLETED`; `*` is the pivot. What is durable in each state:
+
+* PLANNED: who asked, why, and the policy of the day. Nothing outside has changed.
+* MINTING(n): the intent to mint attempt n. The pending slot may be claimed, the key may exist.
+* STAGED: the secret stands in pending; the key ref is known.
+* VERIFIED: the key works and may do exactly what is declared. The promotion may already have happened.
+* PROMOTED: current is the new key, previous the old one.
+* CUTTING_OVER: every consumer was told.
+* GRACE: every required consumer has proved that it moved; both keys live until `grace_until`.
+* REVOKING: the intent to revoke the old key. It may already be dead.
+* COMPLETED: one live managed key, and it is current.
+* ABORTING, ABORTED: before the pivot: the new key is revoked, pending is discarded.
+* ROLLING_BACK: after the pivot, while the old key lives: previous becomes current again, consumers
+  are told and confirm, then ABORTING disposes of the new key.
+* PARKED: a person is needed. Nothing is ever revoked from here.
+
+Rules that the table enforces:
+
+* before the pivot a rotation can abort; after it, only go forward or roll back (invariant 3);
+* a roll-back is refused once the revoke of the old key is intended;
+* REVOKING is reached from GRACE alone (invariant 7);
+* every event raises `seq` by one, and the journal compares it before it writes (invariant 6).
+
+What is not here: the effects, their order and their proofs. Those are `keyturn.engine`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from datetime import datetime
+from typing import Any
+
+from keyturn.domain.errors import IllegalTransitionError
+from keyturn.domain.rotation import BEFORE_PIVOT, CLOSED, Event, EventType, Rotation, State
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Where an event may happen, where it leads, and which fields it may set."""
+
+    sources: frozenset[State]
+    #: None: the state stays.
+    target: State | None
+    fields: frozenset[str] = frozenset()
+    #: False for events that are not progress: they leave the wake-up time and the failure count alone.
+    progress: bool = True
+
+
+def _rule(*sources: State, to: State | None = None, sets: str = "", progress: bool = True) -> Rule:
+    return Rule(frozenset(sources), to, frozenset(sets.split()), progress)
+
+
+_S, _E = State, EventType
+_OPEN = frozenset(State) - CLOSED
+_WORKING = _OPEN - {_S.PARKED}
+
+TRANSITIONS: Mapping[EventType, Rule] = {
+    _E.ATTEMPT_CLAIMED: _rule(
+        _S.PLANNED,
+        _S.MINTING,
+        to=_S.MINTING,
+        sets="attempt old_ref old_fingerprint old_handle old_version account_uid",
+    ),
+    _E.MINT_UNKNOWN: _rule(_S.MINTING),
+    _E.STAGED: _rule(_S.MINTING, to=_S.STAGED, sets="new_ref new_fingerprint new_handle new_version"),
+    _E.PROBE_REQUESTED: _rule(_S.STAGED, sets="probe_by"),
+    _E.VERIFIED: _rule(_S.STAGED, to=_S.VERIFIED, sets="account_uid expires_at"),
+    _E.PROMOTED: _rule(_S.VERIFIED, to=_S.PROMOTED, sets="promoted_at new_version old_version"),
+    _E.NOTICES_SENT: Rule(
+        frozenset({_S.PROMOTED, _S.ROLLING_BACK}), None, frozenset({"noticed_at", "confirm_by"})
+    ),
+    _E.CONSUMER_CONFIRMED: _rule(_S.CUTTING_OVER, _S.ROLLING_BACK, progress=False),
+    _E.CUTOVER_CONFIRMED: Rule(
+        frozenset({_S.CUTTING_OVER, _S.ROLLING_BACK}), None, frozenset({"confirmed_at", "grace_until"})
+    ),
+    _E.REVOKE_INTENDED: _rule(_S.GRACE, to=_S.REVOKING, sets="revoke_at"),
+    _E.OLD_KEY_DEAD: _rule(_S.REVOKING, sets="dead_at death_proof"),
+    _E.COMPLETED: _rule(_S.GRACE, _S.REVOKING, to=_S.COMPLETED),
+    _E.DEFERRED: Rule(_WORKING, None, frozenset({"wake_at", "failures", "problem"}), progress=False),
+    _E.ABORT_REQUESTED: Rule(BEFORE_PIVOT | {_S.PARKED}, _S.ABORTING, frozenset({"abort_reason"})),
+    _E.ABORTED: _rule(_S.ABORTING, to=_S.ABORTED),
+    _E.ROLLBACK_REQUESTED: _rule(
+        _S.PROMOTED,
+        _S.CUTTING_OVER,
+        _S.GRACE,
+        _S.PARKED,
+        _S.ABORTING,  # an abort that lost the race against the promotion
+        to=_S.ROLLING_BACK,
+        sets="abort_reason promoted_at",
+    ),
+    _E.RESTORED: _rule(_S.ROLLING_BACK, sets="restored_at old_version new_version"),
+    _E.PARKED: Rule(
+        _WORKING,
+        _S.PARKED,
+        frozenset({"parked", "parked_why", "parked_todo", "wake_at", "problem"}),
+        progress=False,
+    ),
+    _E.RESUMED: Rule(frozenset({_S.PARKED}), None),
+    _E.ORPHAN_REVOKE_INTENDED: Rule(frozenset(State), None, progress=False),
+    _E.ORPHAN_REVOKED: Rule(frozenset(State), None, progress=False),
+    _E.ORPHAN_SETTLED: Rule(frozenset(State), None, progress=False),
+}
+
+# Where an event's target depends on where it came from.
+_SPLIT: Mapping[tuple[EventType, State], State] = {
+    (_E.NOTICES_SENT, _S.PROMOTED): _S.CUTTING_OVER,
+    (_E.CUTOVER_CONFIRMED, _S.CUTTING_OVER): _S.GRACE,
+    (_E.CUTOVER_CONFIRMED, _S.ROLLING_BACK): _S.ABORTING,
+}
+
+
+def allowed(rotation: Rotation, event: EventType) -> bool:
+    """Tell whether the event may happen to the rotation as it stands."""
+    rule = TRANSITIONS.get(event)
+    if rule is None or rotation.state not in rule.sources:
+        return False
+    was = rotation.effective_state
+    if event is _E.ABORT_REQUESTED:
+        return was in BEFORE_PIVOT
+    if event is _E.ROLLBACK_REQUESTED:
+        return was in {_S.PROMOTED, _S.CUTTING_OVER, _S.GRACE, _S.ABORTING} and rotation.restored_at is None
+    if event is _E.COMPLETED:
+        return rotation.old_ref is None if rotation.state is _S.GRACE else rotation.dead_at is not None
+    if event is _E.NOTICES_SENT and rotation.state is _S.ROLLING_BACK:
+        return rotation.restored_at is not None
+    return True
+
+
+def apply(rotation: Rotation, event: Event) -> Rotation:
+    """Give the rotation after the event.
+
+    Raises:
+        IllegalTransitionError: the event does not belong to this state, or sets a field that is not its own.
+    """
+    if not allowed(rotation, event.type):
+        raise IllegalTransitionError(f"{event.type} in {rotation.state} of rotation {rotation.id}")
+    rule = TRANSITIONS[event.type]
+    changes: dict[str, Any] = {k: v for k, v in event.data.items() if k != "note"}
+    if stray := changes.keys() - rule.fields:
+        raise IllegalTransitionError(f"{event.type} may not set {', '.join(sorted(stray))}")
+    if rule.progress:
+        changes = {"wake_at": None, "failures": 0, "problem": ""} | changes
+    target = _SPLIT.get((event.type, rotation.state), rule.target)
+    if event.type is _E.PARKED:
+        changes["parked_from"] = rotation.state
+    elif rotation.state is _S.PARKED and rule.progress:
+        target = target or rotation.parked_from
+        changes |= {"parked": None, "parked_why": "", "parked_todo": "", "parked_from": None}
+    return replace(
+        rotation, state=target or rotation.state, seq=rotation.seq + 1, updated_at=event.at, **changes
+    )
+
+
+def event(kind: EventType, at: datetime, actor: str, /, note: str = "", **data: Any) -> Event:
+    """Build an event; `data` names fields of `Rotation`."""
+    return Event(kind, at, actor, {**data, **({"note": note} if note else {})})
+
+
+def opened(rotation: Rotation, actor: str) -> Event:
+    """Build the event that begins a rotation; it carries the whole record, so that events replay."""
+    return Event(
+        EventType.OPENED, rotation.created_at, actor, {k: v for k, v in _fields(rotation) if v is not None}
+    )
+
+
+def _fields(rotation: Rotation) -> list[tuple[str, Any]]:
+    return [(f.name, getattr(rotation, f.name)) for f in fields(rotation)]

@@ -1,0 +1,97 @@
+"""The manifest of a venue: what its driver can do and which rules the venue has, as checked data.
+
+Each driver folder holds a `driver.toml` of this shape; one contract suite holds the driver to it.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import date
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from keyturn.domain.keys import Permission
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Capabilities(_Strict):
+    """What the venue's API can do; `manual` means that a person can do it in the web console."""
+
+    create: Literal["yes", "no", "manual"]
+    list: Literal["yes", "no", "manual"]
+    introspect: Literal["yes", "no"]
+    edit: Literal["yes", "no", "manual"]
+    revoke: Literal["yes", "no", "manual"]
+    disable: Literal["yes", "no", "manual"]
+
+
+class LabelRules(_Strict):
+    """What the venue accepts as a key's name."""
+
+    max_length: int = Field(ge=16, description="Characters.")
+    separator: Literal["-", "_"] = Field(description="What joins the parts of our label.")
+    alphabet: str = Field(description="Regular expression of one allowed character.")
+
+    def fits(self, label: str) -> bool:
+        """Tell whether the venue takes this label."""
+        return len(label) <= self.max_length and re.fullmatch(f"(?:{self.alphabet})*", label) is not None
+
+
+class IpRules(_Strict):
+    """How the venue binds keys to addresses."""
+
+    max_entries: int
+    networks: bool = Field(description="Whether ranges (CIDR) are accepted beside single addresses.")
+    ipv6: bool
+    #: `after` leaves a moment in which the key is open: the engine edits it before anything else.
+    set_at: Literal["creation", "after"]
+
+
+class Document(_Strict):
+    """A page of the venue's documentation that the driver rests on."""
+
+    title: str
+    url: str
+    read: date
+
+
+class DriverManifest(_Strict):
+    """Everything about a venue that is data."""
+
+    code: str
+    name: str
+    ccxt_id: str
+    #: `required`: keys belong to a named sub-account and the manager key to its master.
+    subaccount: Literal["required", "optional", "none"]
+    capabilities: Capabilities
+    label: LabelRules
+    ip: IpRules
+    #: keyturn's permission -> the venue's words that grant it.
+    permissions: dict[Permission, tuple[str, ...]]
+    #: Any one of these rights (keyturn's words) lets the manager key manage keys.
+    manager_any_of: tuple[Permission, ...]
+    #: True when the venue refuses to manage keys by a manager key that is not bound to addresses.
+    manager_needs_ip: bool = False
+    #: None where the venue does not publish a number.
+    max_keys: int | None = None
+    #: Whether the caller chooses a passphrase when the key is created (OKX).
+    needs_passphrase: bool = False
+    #: Seconds that a change may take to hold everywhere; an absence is believed only after them.
+    propagation_seconds: float = Field(ge=0)
+    #: Days after which the venue itself ends a key without an IP list; None if it never does.
+    expiry_days_without_ip: int | None = None
+    sandbox_url: str | None = None
+    console_url: str
+    documents: tuple[Document, ...]
+
+    def unsupported(self, permissions: frozenset[Permission]) -> frozenset[Permission]:
+        """Give those of the permissions that the venue has no word for."""
+        return permissions - self.permissions.keys()
+
+    def grants_for(self, permissions: frozenset[Permission]) -> frozenset[str]:
+        """Give the venue's words for exactly these permissions."""
+        return frozenset(word for p in permissions for word in self.permissions[p])

@@ -1,0 +1,46 @@
+"""The consumer port: tell whoever uses a credential that it changed, and collect the proof."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from keyturn.domain.evidence import Confirmation, Notice, ProbeReport, ProbeRequest
+from keyturn.ports.store import Finding
+
+
+class Consumer(Protocol):
+    """One consumer. Every method raises `ConsumerError` with one fault of the closed set."""
+
+    @property
+    def can_probe(self) -> bool:
+        """Whether this consumer can try a pending key from where it stands."""
+        ...
+
+    async def notify(self, notice: Notice) -> None:
+        """Tell the consumer. Sending the same notice again has no further effect."""
+        ...
+
+    async def confirmations(self, notice: Notice) -> Sequence[Confirmation]:
+        """Give the proofs that the consumer has produced for this notice so far."""
+        ...
+
+    async def request_probe(self, request: ProbeRequest) -> None:
+        """Ask the consumer to try the pending key.
+
+        Raises:
+            ConsumerError: `REFUSED` when `can_probe` is false.
+        """
+        ...
+
+    async def probe_report(self, request: ProbeRequest) -> ProbeReport | None:
+        """Give the report for this request, or None when there is none yet."""
+        ...
+
+    async def check(self) -> Sequence[Finding]:
+        """Check, without side effect, that the consumer can be reached."""
+        ...
+
+    async def close(self) -> None:
+        """Release what is held open."""
+        ...

@@ -1,0 +1,136 @@
+"""The journal port: the record of what was intended and what became of it. It holds no secret."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from keyturn.domain.evidence import Confirmation
+from keyturn.domain.rotation import Event, KeyRecord, Rotation
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What one step of the engine wants written, all of it or nothing."""
+
+    #: The `seq` that the rotation has in the journal as far as the worker knows.
+    expect_seq: int
+    #: Applied in this order; each has raised `seq` by one.
+    events: tuple[Event, ...]
+    after: Rotation
+    keys: tuple[KeyRecord, ...] = ()
+    confirmations: tuple[Confirmation, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class JournaledEvent:
+    """An event as it stands in the journal."""
+
+    number: int
+    rotation_id: str
+    credential: str
+    seq: int
+    event: Event
+    hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChainReport:
+    """What verifying the hash chain found."""
+
+    events: int
+    #: One sentence per broken place; empty when all is well.
+    breaks: tuple[str, ...]
+
+
+class Journal(Protocol):
+    """The durable record.
+
+    Every method raises `JournalError` with one fault of the closed set. When a write returns, it has
+    outlived a power cut.
+    """
+
+    async def salt(self) -> bytes:
+        """Give the installation's salt for fingerprints, made once."""
+        ...
+
+    async def open(self, rotation: Rotation, opened: Event) -> None:
+        """Write a new rotation.
+
+        Raises:
+            JournalError: `CONFLICT` when the credential has an open rotation.
+        """
+        ...
+
+    async def commit(self, change: Change) -> None:
+        """Write a step.
+
+        Raises:
+            JournalError: `CONFLICT` when the rotation is not at `expect_seq`; nothing was written.
+        """
+        ...
+
+    async def record_keys(self, keys: Sequence[KeyRecord]) -> None:
+        """Write keys outside a rotation: adoption. Overwrites rows with the same `key_id`."""
+        ...
+
+    async def get(self, rotation_id: str) -> Rotation | None:
+        """Give a rotation by id."""
+        ...
+
+    async def open_rotation(self, credential: str) -> Rotation | None:
+        """Give the open rotation of a credential."""
+        ...
+
+    async def due(self, now: datetime, *, limit: int | None = None) -> Sequence[Rotation]:
+        """Give the open rotations whose wake-up time has come, the longest waiting first."""
+        ...
+
+    async def latest(self) -> Sequence[Rotation]:
+        """Give the newest rotation of every credential that has one."""
+        ...
+
+    async def rotations(self, credential: str, *, limit: int | None = None) -> Sequence[Rotation]:
+        """Give the rotations of a credential, newest first."""
+        ...
+
+    async def last_completed(self) -> Sequence[Rotation]:
+        """Give the newest completed rotation of every credential that has one."""
+        ...
+
+    async def events(self, rotation_id: str) -> Sequence[JournaledEvent]:
+        """Give the story of a rotation, oldest first."""
+        ...
+
+    async def keys(self, credential: str) -> Sequence[KeyRecord]:
+        """Give every key that the journal knows of a credential, oldest first."""
+        ...
+
+    async def key(self, exchange: str, account: str, key_ref: str) -> KeyRecord | None:
+        """Give the record of a key by its ref; None means that it is not ours."""
+        ...
+
+    async def adopted(self) -> Sequence[KeyRecord]:
+        """Give every adopted key, of all credentials: where their age begins."""
+        ...
+
+    async def unsettled(self) -> Sequence[KeyRecord]:
+        """Give the keys whose fate is open (intended or revoking) and whose rotation has moved past them.
+
+        That is: the rotation is closed, or has claimed a later attempt.
+        """
+        ...
+
+    async def confirmations(self, rotation_id: str) -> Sequence[Confirmation]:
+        """Give the proofs that consumers produced for a rotation."""
+        ...
+
+    async def verify(self) -> ChainReport:
+        """Check the hash chain and that the events replay to the rotations as they stand."""
+        ...
+
+    async def close(self) -> None:
+        """Finish what is queued and release connections."""
+        ...
