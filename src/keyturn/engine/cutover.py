@@ -1,0 +1,194 @@
+"""VERIFIED to GRACE: the pivot, the notices, and the consumers' proofs that they moved."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime, timedelta
+
+from keyturn.domain.errors import ConsumerError, ConsumerFault, ExchangeError, StoreError, StoreFault
+from keyturn.domain.evidence import STRENGTH, Confirmation, Evidence, Notice, NoticeKind
+from keyturn.domain.rotation import EventType, Park, State
+from keyturn.domain.slots import Slot
+from keyturn.engine.trouble import backoff
+from keyturn.engine.work import Rest, Work
+from keyturn.ports.exchange import Caller
+
+# A key that was verified longer ago than this is tried once more before the pivot: a worker may have died
+# in between, and current must name a live key at the moment of the promotion (invariant 1).
+_FRESH_SECONDS = 60.0
+# Confirmations are looked for at once, then ever more slowly, at a quarter of the time waited so far.
+_POLL_FLOOR_SECONDS, _POLL_CAP_SECONDS = 0.25, 60.0
+
+
+async def promote(work: Work) -> Rest | None:
+    """VERIFIED: make the attempt's key current in one write of the store."""
+    r = work.rotation
+    current = await work.peek(Slot.CURRENT)
+    if current and current.attempt == r.current_attempt:
+        # A worker died between the promotion and its entry in the journal.
+        await _promoted(work, current.version, r.old_version)
+        return None
+    if (current.version if current else None) != r.old_version:
+        await work.abort("Somebody else changed the current key while this rotation ran; theirs was kept.")
+        return None
+    if work.now() > r.updated_at + timedelta(seconds=_FRESH_SECONDS) and not await _still_works(work):
+        await work.abort("The new key worked when it was verified and is refused now.")
+        return None
+    try:
+        done = await work.store.promote(work.path, r.current_attempt, expect_current=r.old_version)
+    except StoreError as error:
+        if error.fault not in {StoreFault.CONFLICT, StoreFault.OUTCOME_UNKNOWN}:
+            raise
+        current = await work.peek(Slot.CURRENT)
+        if current and current.attempt == r.current_attempt:
+            await _promoted(work, current.version, r.old_version)
+            return None
+        if error.fault is StoreFault.CONFLICT:
+            await work.abort("The store refused the promotion: its slots were moved by somebody else.")
+            return None
+        raise
+    await _promoted(work, done.current, done.previous)
+    return None
+
+
+async def _promoted(work: Work, current: str, previous: str | None) -> None:
+    await work.commit(
+        work.event(EventType.PROMOTED, promoted_at=work.now(), new_version=current, old_version=previous)
+    )
+
+
+async def _still_works(work: Work) -> bool:
+    pending = await work.store.read(work.path, Slot.PENDING)
+    if pending is None:
+        return False
+    try:
+        await work.driver.private_read(Caller(pending.material, work.entry.egress_proxy))
+    except ExchangeError as error:
+        if error.fault == "invalid_key":
+            return False
+        if error.fault != "wrong_ip":  # bound to its bot's address, and alive
+            raise
+    return True
+
+
+def notices(work: Work, kind: NoticeKind, confirm_by: datetime) -> dict[str, Notice]:
+    """Build what each consumer is told."""
+    r = work.rotation
+    back = kind is NoticeKind.ROLLED_BACK
+    return {
+        name: Notice(
+            credential=r.credential,
+            consumer=name,
+            rotation_id=r.id,
+            kind=kind,
+            fingerprint=(r.old_fingerprint if back else r.new_fingerprint) or "",
+            version=(r.old_version if back else r.new_version) or "",
+            confirm_by=confirm_by,
+        )
+        for name in work.entry.consumers
+    }
+
+
+async def notify(work: Work, kind: NoticeKind = NoticeKind.PROMOTED) -> Rest | None:
+    """PROMOTED (and ROLLING_BACK): tell every consumer which key is current now."""
+    r = work.rotation
+    since = (r.restored_at if kind is NoticeKind.ROLLED_BACK else r.promoted_at) or work.now()
+    confirm_by = since + timedelta(seconds=r.confirm_seconds)
+    consumers = work.consumers()
+    told = notices(work, kind, confirm_by)
+    results = await asyncio.gather(
+        *(consumers[name].notify(notice) for name, notice in told.items()), return_exceptions=True
+    )
+    failed: dict[str, ConsumerError] = {}
+    for name, result in zip(told, results, strict=True):
+        if isinstance(result, ConsumerError):
+            failed[name] = result
+        elif isinstance(result, BaseException):
+            raise result
+    if not failed:
+        await work.commit(work.event(EventType.NOTICES_SENT, noticed_at=work.now(), confirm_by=confirm_by))
+        return None
+    text = "; ".join(f"{name}: {error.what}" for name, error in failed.items())
+    refused = any(e.fault in {ConsumerFault.REFUSED, ConsumerFault.MISCONFIGURED} for e in failed.values())
+    if refused or work.now() >= confirm_by:
+        return await work.park(
+            Park.CONSUMER,
+            f"Consumers could not be told that the key changed: {text}",
+            f"Both keys live. Mend them, then: keyturn resume {r.credential}; or: keyturn rollback {r.credential}",
+        )
+    return await work.defer(backoff(r.id, r.failures), text)
+
+
+async def confirm(work: Work, kind: NoticeKind = NoticeKind.PROMOTED) -> Rest | None:
+    """CUTTING_OVER (and ROLLING_BACK): collect proofs; all of them, or the rotation parks."""
+    r = work.rotation
+    confirm_by = r.confirm_by or work.now()
+    new, missing = await collect(work, kind, confirm_by)
+    events = [
+        work.event(EventType.CONSUMER_CONFIRMED, f"{c.consumer}: {c.evidence}; {c.detail}".rstrip("; "))
+        for c in new
+    ]
+    if not missing:
+        until = work.after(0 if kind is NoticeKind.ROLLED_BACK else r.grace_seconds)
+        done = work.event(
+            EventType.CUTOVER_CONFIRMED, confirmed_at=work.now(), grace_until=until, wake_at=until
+        )
+        await work.commit(*events, done, confirmations=tuple(new))
+        return None
+    if events:
+        await work.commit(*events, confirmations=tuple(new))
+    if work.now() >= confirm_by:
+        names = ", ".join(missing)
+        return await work.park(
+            Park.UNCONFIRMED,
+            f"Not confirmed by {names}; both keys live and nothing is revoked.",
+            f"See that {names} runs and loads the current key: the rotation then goes on by itself."
+            f" Or go back: keyturn rollback {r.credential}",
+            wake_at=work.after(_POLL_CAP_SECONDS),
+        )
+    waited = (work.now() - (r.noticed_at or work.now())).total_seconds()
+    pause = min(_POLL_CAP_SECONDS, max(_POLL_FLOOR_SECONDS, waited / 4))
+    return Rest(min(confirm_by, work.after(pause)), "confirmation by " + ", ".join(missing))
+
+
+async def collect(work: Work, kind: NoticeKind, confirm_by: datetime) -> tuple[list[Confirmation], list[str]]:
+    """Ask the consumers that owe a proof; give the new proofs and the names of those still missing."""
+    r = work.rotation
+    told = notices(work, kind, confirm_by)
+    owed = {name: work.world.inventory.consumers[name].evidence for name in told}
+    known = {
+        c.consumer
+        for c in await work.world.journal.confirmations(r.id)
+        if told.get(c.consumer)
+        and c.fingerprint == told[c.consumer].fingerprint
+        and _enough(c, owed[c.consumer])
+    }
+    waiting = [name for name in told if name not in known and owed[name] is not Evidence.TIMED]
+    consumers = work.consumers()
+    new: list[Confirmation] = []
+    for name in waiting:
+        try:
+            proofs = await consumers[name].confirmations(told[name])
+        except ConsumerError:
+            continue  # it stays missing, and is named when the time is up
+        good = [p for p in proofs if p.fingerprint == told[name].fingerprint and _enough(p, owed[name])]
+        new.extend(good[:1])
+    proved = known | {c.consumer for c in new}
+    return new, [name for name in waiting if name not in proved]
+
+
+def _enough(proof: Confirmation, owed: Evidence) -> bool:
+    return STRENGTH[proof.evidence] >= STRENGTH[owed]
+
+
+async def reconsider(work: Work) -> Rest | None:
+    """PARKED for want of confirmations: go on when they have come after all."""
+    r = work.rotation
+    if r.parked is not Park.UNCONFIRMED:
+        return Rest(None, r.parked_why)
+    kind = NoticeKind.ROLLED_BACK if r.parked_from is State.ROLLING_BACK else NoticeKind.PROMOTED
+    _, missing = await collect(work, kind, r.confirm_by or work.now())
+    if missing:
+        return Rest(work.after(_POLL_CAP_SECONDS), r.parked_why)
+    await work.commit(work.event(EventType.RESUMED, "the missing confirmations came"))
+    return None

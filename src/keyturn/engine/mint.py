@@ -1,0 +1,265 @@
+"""PLANNED and MINTING: make the exchange create a key and get its secret into the pending slot.
+
+An exchange shows a secret once. So the intent is journaled before the call, the pending slot is
+claimed before the call, and minting and staging are one step whose frame alone holds the secret
+(invariants 4, 5, 9). Whatever goes wrong in between is found again by the label.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+from keyturn.domain.errors import ExchangeError, ExchangeFault, StoreError, StoreFault
+from keyturn.domain.keys import KeyFacts, MintedKey
+from keyturn.domain.labels import MAX_ATTEMPTS, Attempt, parse_label
+from keyturn.domain.rotation import EventType, Fate, KeyRecord, Origin, Park
+from keyturn.domain.slots import Claim, KeyMeta, Slot, SlotInfo
+from keyturn.engine.work import Rest, SupersededError, Work
+from keyturn.ports.exchange import Caller, KeyHandle
+
+# How long a worker that wrote the intent may still be at it: three calls at the inventory's time-out
+# (create, stage, journal). Only then another worker takes over; taking over earlier is safe, but mints twice.
+_TAKEOVER_CALLS = 3
+# How often staging is tried while the secret is still in the frame, and the pause between, in seconds:
+# about fifteen seconds in all. After that the key is given up rather than held in memory for longer.
+_STAGE_PAUSES = (0.2, 0.5, 1.5, 4.0, 8.0)
+# After an intent whose key did not show, the venue's list is believed only when this much more time than
+# its stated propagation has passed; a minute covers a list served from a cache.
+_SETTLE_MARGIN_SECONDS = 60.0
+
+
+async def plan(work: Work) -> Rest | None:
+    """PLANNED: look before anything is changed, write the intent, mint."""
+    current = await work.peek(Slot.CURRENT)
+    if current is not None and (rest := await _refuse_unknown(work, current)):
+        return rest
+    manager = await work.manager()
+    listed = await work.list_keys(manager)
+    limit = work.driver.manifest.max_keys
+    if limit is not None and len(listed) >= limit:
+        return await work.park(
+            Park.KEY_QUOTA,
+            f"The account holds {len(listed)} of the {limit} keys that the venue allows."
+            " No key was deleted to make room.",
+            "Delete a key that nobody needs at the exchange, then: keyturn resume",
+        )
+    old = current.meta if current else None
+    await _claim_attempt(
+        work,
+        1,
+        note="keys listed: " + str(len(listed)),
+        old_ref=old.key_ref if old else None,
+        old_fingerprint=old.fingerprint if old else None,
+        old_handle=old.handle if old else None,
+        old_version=current.version if current else None,
+        account_uid=old.account_uid if old else None,
+    )
+    return await _mint_and_stage(work, manager)
+
+
+async def _refuse_unknown(work: Work, current: SlotInfo) -> Rest | None:
+    """Park when current is not a key that the journal knows: it could never be revoked (invariant 2)."""
+    r = work.rotation
+    known = current.meta and await work.world.journal.key(r.exchange, r.account, current.meta.key_ref)
+    if known and known.credential == r.credential:
+        return None
+    return await work.park(
+        Park.NOT_OURS,
+        f"The journal does not know the key at {work.path}; rotating it would leave it alive for ever.",
+        f"If it is this credential's key: keyturn adopt {r.credential}, then keyturn resume {r.credential}",
+    )
+
+
+async def _claim_attempt(
+    work: Work, number: int, *settled: KeyRecord, note: str = "", **old: str | None
+) -> None:
+    """Journal the intent to mint attempt `number`: the licence to revoke what it may create."""
+    intended = key_record(work, number, Fate.INTENDED)
+    claimed = work.event(EventType.ATTEMPT_CLAIMED, note, attempt=number, **old)
+    await work.commit(claimed, keys=(*settled, intended))
+
+
+def key_record(work: Work, number: int, fate: Fate, meta: KeyMeta | None = None) -> KeyRecord:
+    """Build the journal's record of the key of an attempt, as it is known now."""
+    r = work.rotation
+    return KeyRecord(
+        key_id=str(Attempt(r.id, number)),
+        credential=r.credential,
+        exchange=r.exchange,
+        account=r.account,
+        subaccount=work.entry.subaccount,
+        origin=Origin.MINTED,
+        fate=fate,
+        recorded_at=work.now(),
+        rotation_id=r.id,
+        key_ref=meta.key_ref if meta else None,
+        handle=meta.handle if meta else None,
+        fingerprint=meta.fingerprint if meta else None,
+        settle_at=work.after(settle_seconds(work)) if fate is Fate.INTENDED else None,
+    )
+
+
+def settle_seconds(work: Work) -> float:
+    """Give the seconds after which a key that was intended and is not listed was never made."""
+    timeout = work.world.inventory.accounts[work.rotation.account].timeout.total_seconds()
+    propagation = work.driver.manifest.propagation_seconds
+    return _TAKEOVER_CALLS * timeout + propagation + _SETTLE_MARGIN_SECONDS
+
+
+async def _mint_and_stage(work: Work, manager: Caller) -> Rest | None:
+    attempt = work.rotation.current_attempt
+    try:
+        claim = await work.store.claim(work.path, attempt)
+    except StoreError as error:
+        if error.fault is StoreFault.CONFLICT:
+            raise SupersededError from None
+        raise
+    try:
+        minted = await work.driver.create_key(manager, work.spec(attempt))
+    except ExchangeError as error:
+        return await _mint_failed(work, error)
+    info = await _stage(work, manager, minted, claim)
+    if info is None or info.meta is None:
+        return await work.defer(
+            1, "The store did not take the new key; it was revoked and another is minted."
+        )
+    return await _staged(work, manager, info)
+
+
+async def _mint_failed(work: Work, error: ExchangeError) -> Rest | None:
+    """Record that no key was made, or that nobody knows; then let the error take its course."""
+    r = work.rotation
+    if error.fault is ExchangeFault.OUTCOME_UNKNOWN:
+        await work.commit(work.event(EventType.MINT_UNKNOWN, error.what))
+        return await work.defer(max(1.0, work.driver.manifest.propagation_seconds), error.what)
+    never = key_record(work, r.attempt, Fate.NEVER_MADE)
+    refused = work.event(EventType.ORPHAN_SETTLED, "the venue refused to create the key")
+    await work.commit(refused, keys=(never,))
+    raise error
+
+
+async def _stage(work: Work, manager: Caller, minted: MintedKey, claim: Claim) -> SlotInfo | None:
+    """Write the secret to pending; None when the store would not take it and the key was revoked again."""
+    r = work.rotation
+    meta = KeyMeta(
+        exchange=r.exchange,
+        account=r.account,
+        key_ref=minted.key_ref,
+        fingerprint=await work.fingerprint(minted.key_ref),
+        attempt=claim.attempt,
+        created_at=work.now(),
+        handle=minted.handle,
+        account_uid=r.account_uid,
+    )
+    for pause in (*_STAGE_PAUSES, None):
+        try:
+            return await work.store.stage(work.path, minted.material, meta, claim)
+        except StoreError as error:
+            if error.fault is StoreFault.CONFLICT and (staged := await _already_staged(work, claim.attempt)):
+                return staged
+            lost = error.fault in {StoreFault.CONFLICT, StoreFault.DENIED, StoreFault.MISCONFIGURED}
+            if not lost and pause is not None:
+                await work.world.clock.sleep(pause)
+                continue
+            await _give_up(work, manager, minted)
+            if error.fault is StoreFault.CONFLICT:
+                raise SupersededError from None
+            if lost:
+                raise
+            return None
+    return None
+
+
+async def _already_staged(work: Work, attempt: Attempt) -> SlotInfo | None:
+    """Tell a conflict with ourselves (the lost answer of our own write) from one with another worker."""
+    pending = await work.peek(Slot.PENDING)
+    return pending if pending and pending.attempt == attempt and pending.meta else None
+
+
+async def _give_up(work: Work, manager: Caller, minted: MintedKey) -> None:
+    """Revoke the key that this frame has just minted: nobody else will ever know its secret."""
+    handle = KeyHandle(minted.key_ref, minted.handle, work.entry.subaccount)
+    try:
+        await work.driver.revoke_key(manager, handle)
+    except ExchangeError:
+        # The journal's intent stands: the next pass finds the key by its label and revokes it then.
+        return
+
+
+async def _staged(work: Work, manager: Caller, info: SlotInfo) -> Rest | None:
+    """Journal that the secret is safe. A worker that lost to a later attempt revokes what it minted."""
+    assert info.meta is not None  # noqa: S101 - narrowed by both callers
+    meta, r = info.meta, work.rotation
+    live = key_record(work, r.attempt, Fate.LIVE, meta)
+    staged = work.event(
+        EventType.STAGED,
+        new_ref=meta.key_ref,
+        new_fingerprint=meta.fingerprint,
+        new_handle=meta.handle,
+        new_version=info.version,
+    )
+    try:
+        await work.commit(staged, keys=(live,))
+    except SupersededError:
+        newest = await work.world.journal.get(r.id)
+        if newest is not None and (newest.attempt > r.attempt or not newest.is_open):
+            handle = KeyHandle(meta.key_ref, meta.handle, work.entry.subaccount)
+            await work.driver.revoke_key(manager, handle)
+        raise
+    return None
+
+
+async def recover(work: Work) -> Rest | None:
+    """MINTING, found on the way: a worker died here, or the outcome of its call is unknown.
+
+    If pending holds this attempt's key, nothing was lost. Otherwise the next attempt is claimed, which
+    fences the dead worker off; then every key with a label of an earlier attempt is revoked, since its
+    secret is lost; then a new one is minted.
+    """
+    r = work.rotation
+    pending = await work.peek(Slot.PENDING)
+    if pending and pending.attempt == r.current_attempt and pending.meta:
+        return await _staged(work, await work.manager(), pending)
+    timeout = work.world.inventory.accounts[r.account].timeout
+    manifest = work.driver.manifest
+    patience = timeout * _TAKEOVER_CALLS + timedelta(seconds=manifest.propagation_seconds)
+    if not r.problem and work.now() < r.updated_at + patience:
+        return Rest(
+            r.updated_at + patience, "the worker that is minting, or the time after which it counts as dead"
+        )
+    if r.attempt >= MAX_ATTEMPTS:
+        return await work.park(
+            Park.TOO_MANY_ATTEMPTS,
+            f"{r.attempt} attempts to mint a key failed; last: {r.problem or 'a worker died'}",
+            "Mend the cause, then: keyturn abort, and rotate again",
+        )
+    manager = await work.manager()
+    stale = await _stale_keys(work, await work.list_keys(manager))
+    await _claim_attempt(
+        work, r.attempt + 1, *[record for _, record in stale], note=f"stale keys: {len(stale)}"
+    )
+    await work.store.claim(work.path, work.rotation.current_attempt)
+    for facts, record in stale:
+        await work.driver.revoke_key(manager, KeyHandle(facts.key_ref, facts.handle, work.entry.subaccount))
+        done = work.event(EventType.ORPHAN_REVOKED, f"attempt {record.key_id}")
+        await work.commit(done, keys=(replace(record, fate=Fate.REVOKED),))
+    return await _mint_and_stage(work, manager)
+
+
+async def _stale_keys(work: Work, listed: list[KeyFacts]) -> list[tuple[KeyFacts, KeyRecord]]:
+    """Give the listed keys that earlier attempts of this rotation made, with their journal records."""
+    r = work.rotation
+    current = await work.peek(Slot.CURRENT)
+    records = {k.key_id: k for k in await work.world.journal.keys(r.credential)}
+    found = []
+    for facts in listed:
+        attempt = parse_label(facts.label or "")
+        if attempt is None or attempt.rotation_id != r.id or attempt.number > r.attempt:
+            continue
+        if current and current.meta and current.meta.key_ref == facts.key_ref:
+            continue
+        if record := records.get(str(attempt)):
+            fate = replace(record, fate=Fate.REVOKING, key_ref=facts.key_ref, handle=facts.handle)
+            found.append((facts, fate))
+    return found

@@ -1,0 +1,119 @@
+"""GRACE to COMPLETED: revoke the old key, prove that it is dead, destroy its secret."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+from keyturn.domain.errors import ExchangeError, ExchangeFault
+from keyturn.domain.rotation import EventType, Fate, KeyRecord, Park
+from keyturn.domain.slots import Slot
+from keyturn.engine.work import Rest, Work
+from keyturn.ports.exchange import Caller, KeyHandle
+
+# A venue that still honours a revoked key this long after its stated propagation has not revoked it.
+_DEATH_MARGIN_SECONDS = 600.0
+# How often a key that should be dead is tried again.
+_DEATH_POLL_SECONDS = 2.0
+
+
+async def begin(work: Work) -> Rest | None:
+    """GRACE: when it has passed, journal the intent to revoke the old key (invariants 4 and 7)."""
+    r = work.rotation
+    if r.grace_until and work.now() < r.grace_until:
+        return Rest(r.grace_until, "the end of the grace period")
+    if r.old_ref is None:
+        await work.commit(work.event(EventType.COMPLETED, "there was no key before this one"))
+        return None
+    record = await _licence(work)
+    if isinstance(record, Rest):
+        return record
+    intended = work.event(EventType.REVOKE_INTENDED, revoke_at=work.now())
+    await work.commit(intended, keys=(replace(record, fate=Fate.REVOKING, recorded_at=work.now()),))
+    return None
+
+
+async def _licence(work: Work) -> KeyRecord | Rest:
+    """Give the record that allows the revoke; park when there is none or the key is in use (invariant 2)."""
+    r = work.rotation
+    record = await work.world.journal.key(r.exchange, r.account, r.old_ref or "")
+    if record is None or record.credential != r.credential:
+        return await work.park(
+            Park.NOT_OURS,
+            "The journal does not own the old key, so keyturn does not revoke it.",
+            f"keyturn adopt {r.credential}, or delete the key at the exchange; then: keyturn resume {r.credential}",
+        )
+    current = await work.peek(Slot.CURRENT)
+    if current is None or current.meta is None or current.meta.key_ref == r.old_ref:
+        return await work.park(
+            Park.NOT_OURS,
+            "The store shows the old key as current again, or no key at all; nothing was revoked.",
+            f"See who wrote to {work.path}. Then: keyturn rollback {r.credential}, or keyturn resume.",
+        )
+    return record
+
+
+async def finish(work: Work) -> Rest | None:
+    """REVOKING: revoke, prove the death, destroy what is left of the secret, close."""
+    if work.rotation.dead_at is None and (rest := await _kill(work)):
+        return rest
+    r = work.rotation
+    previous = await work.peek(Slot.PREVIOUS)
+    if previous and previous.meta and previous.meta.key_ref == r.old_ref:
+        await work.store.discard(work.path, Slot.PREVIOUS, version=previous.version)
+    await work.commit(work.event(EventType.COMPLETED))
+    return None
+
+
+async def _kill(work: Work) -> Rest | None:
+    r = work.rotation
+    record = await _licence(work)
+    if isinstance(record, Rest):
+        return record
+    manager = await work.manager()
+    try:
+        await work.driver.revoke_key(manager, KeyHandle(r.old_ref or "", r.old_handle, r.subaccount))
+    except ExchangeError as error:
+        if error.fault is not ExchangeFault.OUTCOME_UNKNOWN:
+            raise
+        # The proof below tells whether it happened; revoking twice is harmless.
+    proof = await _proof_of_death(work, manager)
+    if proof is None:
+        return await _still_alive(work)
+    dead = work.event(EventType.OLD_KEY_DEAD, dead_at=work.now(), death_proof=proof)
+    await work.commit(dead, keys=(replace(record, fate=Fate.REVOKED, recorded_at=work.now()),))
+    return None
+
+
+async def _proof_of_death(work: Work, manager: Caller) -> str | None:
+    """Sign a call with the old key: only a refusal as an invalid key proves that it is dead.
+
+    Where that answer cannot be had (the secret is gone, or the venue answers another machine's key by
+    its address first), the venue's own list must no longer show the key.
+    """
+    r = work.rotation
+    previous = await work.store.read(work.path, Slot.PREVIOUS)
+    if previous is not None and previous.info.meta and previous.info.meta.key_ref == r.old_ref:
+        try:
+            await work.driver.private_read(Caller(previous.material, work.entry.egress_proxy))
+        except ExchangeError as error:
+            if error.fault is ExchangeFault.INVALID_KEY:
+                return "a call signed with it was refused as an invalid key"
+            if error.fault is not ExchangeFault.WRONG_IP:
+                raise
+        else:
+            return None
+    listed = await work.list_keys(manager)
+    return None if any(k.key_ref == r.old_ref for k in listed) else "the exchange no longer lists it"
+
+
+async def _still_alive(work: Work) -> Rest:
+    r = work.rotation
+    margin = work.driver.manifest.propagation_seconds + _DEATH_MARGIN_SECONDS
+    if r.revoke_at and work.now() > r.revoke_at + timedelta(seconds=margin):
+        return await work.park(
+            Park.NO_PROOF,
+            "The exchange took the revoke and still honours the old key.",
+            f"Delete the key in the exchange's console, then: keyturn resume {r.credential}",
+        )
+    return await work.defer(_DEATH_POLL_SECONDS, "The exchange still honours the old key.")

@@ -1,0 +1,107 @@
+"""ABORTING and ROLLING_BACK: the way back, before and after the pivot."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from keyturn.domain.errors import ExchangeError, ExchangeFault
+from keyturn.domain.evidence import NoticeKind
+from keyturn.domain.labels import parse_label
+from keyturn.domain.rotation import EventType, Fate, Park
+from keyturn.domain.slots import Slot
+from keyturn.engine import cutover
+from keyturn.engine.work import Rest, Work
+from keyturn.ports.exchange import Caller, KeyHandle
+
+
+async def abort(work: Work) -> Rest | None:
+    """ABORTING: discard pending first, which fences off a late promotion; then revoke what was minted."""
+    r = work.rotation
+    pending = await work.peek(Slot.PENDING)
+    if pending and pending.attempt and pending.attempt.rotation_id == r.id:
+        await work.store.discard(work.path, Slot.PENDING, version=pending.version)
+    current = await work.peek(Slot.CURRENT)
+    if current and current.attempt and current.attempt.rotation_id == r.id:
+        # The abort lost the race against the promotion: from here the only way back is a roll-back.
+        await work.commit(
+            work.event(EventType.ROLLBACK_REQUESTED, promoted_at=work.now(), abort_reason=r.abort_reason)
+        )
+        return None
+    await _revoke_minted(work, current.meta.key_ref if current and current.meta else None)
+    previous = await work.peek(Slot.PREVIOUS)
+    if previous and previous.attempt and previous.attempt.rotation_id == r.id:
+        await work.store.discard(work.path, Slot.PREVIOUS, version=previous.version)
+    await work.commit(work.event(EventType.ABORTED))
+    return None
+
+
+async def _revoke_minted(work: Work, current_ref: str | None) -> None:
+    """Revoke every key of this rotation that the venue lists, one journal entry each."""
+    r = work.rotation
+    if r.attempt == 0:
+        return
+    records = {k.key_id: k for k in await work.world.journal.keys(r.credential) if k.rotation_id == r.id}
+    manager = await work.manager()
+    listed = {k.key_ref: k for k in await work.list_keys(manager)}
+    for facts in listed.values():
+        label = parse_label(facts.label or "")
+        record = records.get(str(label)) if label else None
+        if record is None:
+            record = next((k for k in records.values() if k.key_ref == facts.key_ref), None)
+        if record is None or facts.key_ref == current_ref:
+            continue
+        await work.driver.revoke_key(manager, KeyHandle(facts.key_ref, facts.handle, work.entry.subaccount))
+        gone = replace(record, fate=Fate.REVOKED, key_ref=facts.key_ref, recorded_at=work.now())
+        await work.commit(work.event(EventType.ORPHAN_REVOKED, f"attempt {record.key_id}"), keys=(gone,))
+    # Whatever the journal intended and the venue does not list stays open there until its time has passed:
+    # `settle` looks again, because a list may be stale.
+
+
+async def roll_back(work: Work) -> Rest | None:
+    """ROLLING_BACK: previous becomes current again, consumers are told and confirm, then the rest is undone."""
+    r = work.rotation
+    if r.restored_at is None:
+        return await _restore(work)
+    if r.noticed_at is None or r.noticed_at < r.restored_at:
+        return await cutover.notify(work, NoticeKind.ROLLED_BACK)
+    return await cutover.confirm(work, NoticeKind.ROLLED_BACK)
+
+
+async def _restore(work: Work) -> Rest | None:
+    r = work.rotation
+    current = await work.peek(Slot.CURRENT)
+    if current and current.meta and current.meta.key_ref == r.old_ref:
+        await _restored(work, current.version, r.new_version)
+        return None
+    previous = await work.store.read(work.path, Slot.PREVIOUS)
+    if (
+        previous is None
+        or not previous.info.meta
+        or previous.info.meta.key_ref != r.old_ref
+        or current is None
+    ):
+        return await work.park(
+            Park.STORE,
+            "The old key is no longer in the previous slot, so there is nothing to roll back to.",
+            f"Go forward instead: keyturn rotate {r.credential} once this one is resumed.",
+        )
+    try:
+        await work.driver.private_read(Caller(previous.material, work.entry.egress_proxy))
+    except ExchangeError as error:
+        if error.fault is ExchangeFault.INVALID_KEY:
+            return await work.park(
+                Park.NO_PROOF,
+                "The old key is dead at the exchange; rolling back would point consumers at a dead key.",
+                f"Go forward instead: keyturn resume {r.credential}",
+            )
+        if error.fault is not ExchangeFault.WRONG_IP:
+            raise
+    done = await work.store.restore_previous(work.path, expect_current=current.version)
+    await _restored(work, done.current, done.previous)
+    return None
+
+
+async def _restored(work: Work, current: str, previous: str | None) -> None:
+    await work.commit(
+        work.event(EventType.RESTORED, restored_at=work.now(), old_version=current, new_version=previous)
+    )

@@ -1,0 +1,204 @@
+"""STAGED: prove what the new key can do, and that it may do no more, before anybody is given it.
+
+The key is asked about itself, makes one private read, and is held against the declaration: exactly
+these permissions, exactly these addresses, the same account. A key that can do more is revoked again.
+A key that only another machine may use is tried from there, by proxy or by its bot, never waved through.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from keyturn.domain.errors import ExchangeError, ExchangeFault
+from keyturn.domain.evidence import ProbeReport, ProbeRequest
+from keyturn.domain.keys import KeyFacts, Permission
+from keyturn.domain.rotation import EventType, Park
+from keyturn.domain.slots import Slot, Stored
+from keyturn.engine.work import Rest, Work
+from keyturn.ports.exchange import Caller
+
+# A new key may be refused for as long as the venue says that changes take, and a minute on top of it;
+# one that is refused for longer was never made right.
+_BIRTH_MARGIN_SECONDS = 60.0
+# How often a venue that does not know the new key yet is asked again.
+_BIRTH_POLL_SECONDS = 1.0
+# How often the bot's probe report is looked for.
+_PROBE_POLL_SECONDS = 1.0
+
+
+# Faults that say nothing about the key. With any other the key, open to every address, is not kept waiting.
+_PASSING = {
+    ExchangeFault.VENUE_DOWN,
+    ExchangeFault.RATE_LIMITED,
+    ExchangeFault.OUTCOME_UNKNOWN,
+    ExchangeFault.CLOCK_SKEW,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Probed:
+    """What is known of the new key, and how."""
+
+    facts: KeyFacts
+    by: str
+
+
+async def verify(work: Work) -> Rest | None:
+    """Try the pending key and judge it."""
+    r = work.rotation
+    pending = await work.store.read(work.path, Slot.PENDING)
+    if pending is None or pending.info.attempt != r.current_attempt:
+        await work.abort("The staged secret is no longer in the pending slot.")
+        return None
+    try:
+        if work.driver.manifest.ip.set_at == "after" and work.entry.ip_allowlist:
+            await work.driver.edit_key(await work.manager(), work.new_handle(), work.spec(r.current_attempt))
+    except ExchangeError as error:
+        if error.fault in _PASSING:
+            raise
+        await work.abort(f"The new key could not be bound to its addresses: {error.what}")
+        return None
+    try:
+        probed = await _probe(work, pending)
+    except ExchangeError as error:
+        return await _refused(work, error)
+    if isinstance(probed, Rest):
+        return probed
+    if problems := _judge(work, probed.facts):
+        await work.abort("The new key is not what was declared: " + "; ".join(problems) + ".")
+        return None
+    await work.commit(
+        work.event(
+            EventType.VERIFIED,
+            f"tried by {probed.by}",
+            account_uid=probed.facts.account_uid or r.account_uid,
+            expires_at=probed.facts.expires_at,
+        )
+    )
+    return None
+
+
+async def _probe(work: Work, pending: Stored) -> Probed | Rest:
+    caller = Caller(pending.material, work.entry.egress_proxy)
+    try:
+        facts = await work.driver.introspect(caller)
+        await work.driver.private_read(caller)
+    except ExchangeError as error:
+        if error.fault is not ExchangeFault.WRONG_IP or work.entry.egress_proxy:
+            raise
+        return await _probe_by_bot(work, pending)
+    if facts.ip_allowlist is None:
+        facts = _completed(facts, await _listed(work))
+    return Probed(facts, "keyturn through the egress proxy" if caller.egress_proxy else "keyturn")
+
+
+def _completed(facts: KeyFacts, listed: KeyFacts | None) -> KeyFacts:
+    """Add what only the manager's list tells (Deribit tells a key nothing of its own address list)."""
+    if listed is None:
+        return facts
+    return KeyFacts(
+        key_ref=facts.key_ref,
+        grants=facts.grants,
+        permissions=facts.permissions,
+        ip_allowlist=listed.ip_allowlist,
+        label=listed.label,
+        account_uid=facts.account_uid or listed.account_uid,
+        parent_uid=facts.parent_uid,
+        created_at=listed.created_at,
+        expires_at=facts.expires_at or listed.expires_at,
+        enabled=listed.enabled,
+        handle=listed.handle,
+    )
+
+
+async def _listed(work: Work) -> KeyFacts | None:
+    """Give the manager's view of the new key."""
+    keys = await work.list_keys(await work.manager())
+    return next((k for k in keys if k.key_ref == work.rotation.new_ref), None)
+
+
+async def _probe_by_bot(work: Work, pending: Stored) -> Probed | Rest:
+    """Let the bot that will use the key try it from its own address."""
+    r = work.rotation
+    prober = next(((name, c) for name, c in work.consumers().items() if c.can_probe), None)
+    if prober is None:
+        return await work.park(
+            Park.NO_PROOF,
+            "The new key is bound to another address and nothing there can try it.",
+            "Give the credential an egress_proxy whose address is on the list, or a consumer of kind client.",
+        )
+    name, consumer = prober
+    request = ProbeRequest(
+        credential=r.credential,
+        consumer=name,
+        rotation_id=r.id,
+        attempt=r.attempt,
+        fingerprint=r.new_fingerprint or "",
+        version=pending.info.version,
+    )
+    report = await consumer.probe_report(request)
+    if report is not None:
+        return await _judge_report(work, name, report)
+    if r.probe_by is None:
+        await consumer.request_probe(request)
+        await work.commit(work.event(EventType.PROBE_REQUESTED, name, probe_by=work.after(r.confirm_seconds)))
+    elif work.now() >= r.probe_by:
+        return await work.park(
+            Park.NO_PROOF,
+            f"The new key is bound to another address and {name} has not tried it in time.",
+            f"See that {name} runs with keyturn.client, then: keyturn resume {r.credential}",
+        )
+    return Rest(work.after(_PROBE_POLL_SECONDS), f"{name} to try the key from its own address")
+
+
+async def _judge_report(work: Work, name: str, report: ProbeReport) -> Probed:
+    """Take the bot's word that the key works there, and the manager's list for what it may do."""
+    if report.fault:
+        fault = ExchangeFault(report.fault)
+        raise ExchangeError(fault, f"{name} tried the key from its own address: {fault}.")
+    facts = report.facts or await _listed(work)
+    if facts is None:
+        raise ExchangeError(ExchangeFault.INVALID_KEY, "The venue does not list the new key.")
+    return Probed(facts, name)
+
+
+async def _refused(work: Work, error: ExchangeError) -> Rest | None:
+    """Judge a refusal of the new key: too early, or wrong for good."""
+    r = work.rotation
+    if error.fault is ExchangeFault.INVALID_KEY:
+        birth = work.driver.manifest.propagation_seconds + _BIRTH_MARGIN_SECONDS
+        if r.failures * _BIRTH_POLL_SECONDS < birth:
+            return await work.defer(_BIRTH_POLL_SECONDS, "The venue does not know the new key yet.")
+        await work.abort("The venue never came to know the new key.")
+        return None
+    if error.fault is ExchangeFault.WRONG_IP:
+        return await work.park(
+            Park.NO_PROOF,
+            "The venue refuses the new key from where it was tried: that address is not on its list.",
+            "Let egress_proxy leave by an address of ip_allowlist, then: keyturn resume " + r.credential,
+        )
+    if error.fault is ExchangeFault.MISSING_PERMISSION:
+        await work.abort("The new key may not even read its balance.")
+        return None
+    raise error
+
+
+def _judge(work: Work, facts: KeyFacts) -> list[str]:
+    """Hold what the venue says against what is declared; nothing is forgiven."""
+    entry, r, problems = work.entry, work.rotation, []
+    expected = work.driver.grants_for(entry.permissions)
+    if more := facts.grants - expected:
+        able = " It could withdraw." if Permission.WITHDRAW in facts.permissions - entry.permissions else ""
+        problems.append(f"it can also {', '.join(sorted(more))}{able}")
+    if less := expected - facts.grants:
+        problems.append(f"it cannot {', '.join(sorted(less))}")
+    if facts.ip_allowlist != entry.ip_allowlist:
+        shown = ", ".join(sorted(facts.ip_allowlist or ())) or "none"
+        problems.append(
+            f"its IP list is {shown} and {', '.join(sorted(entry.ip_allowlist)) or 'none'} is declared"
+        )
+    if not facts.enabled:
+        problems.append("it is disabled")
+    if r.account_uid and facts.account_uid and facts.account_uid != r.account_uid:
+        problems.append("it belongs to another account than the key that it replaces")
+    return problems
