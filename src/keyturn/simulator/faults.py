@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class FaultKind(StrEnum):
@@ -39,6 +40,7 @@ _DECIDING = frozenset(
         FaultKind.SECOND_FACTOR,
     }
 )
+_MAY_COME_AFTER = frozenset({FaultKind.LATENCY, FaultKind.HANG, FaultKind.SERVER_ERROR})
 
 
 class Fault(BaseModel):
@@ -67,6 +69,12 @@ class Fault(BaseModel):
     changes: int = Field(default=0, ge=0)
     status: int | None = Field(default=None, ge=400, le=599)
     after_effect: bool = False
+
+    @model_validator(mode="after")
+    def _only_some_come_after_the_effect(self) -> Self:
+        if self.after_effect and self.kind not in _MAY_COME_AFTER:
+            raise ValueError(f"after_effect does not go with {self.kind.value}")
+        return self
 
 
 @dataclass(slots=True)

@@ -93,6 +93,7 @@ class SimAccount:
     parent: SimAccount | None = None
     totp_secret: str | None = field(default=None, repr=False)
     keys: dict[str, SimKey] = field(default_factory=dict, repr=False)
+    by_number: dict[int, SimKey] = field(default_factory=dict, repr=False)
     buried: list[SimKey] = field(default_factory=list, repr=False)
     changes: deque[int] = field(default_factory=lambda: deque(maxlen=_REMEMBERED_CHANGES), repr=False)
     next_number: int = 1

@@ -1,0 +1,145 @@
+"""Answer the calls of a Deribit bot that have nothing to do with keys: a market, a balance, no open orders.
+
+The shapes are those of the official OpenAPI 2.1.1 (``public/get_time``, ``get_instruments``,
+``get_currencies``, ``private/get_account_summaries``, ``buy``), read 2026-11-21.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from keyturn.simulator.deribit_keys import Method, Params
+from keyturn.simulator.state import SimKey
+from keyturn.simulator.wire import Call
+
+if TYPE_CHECKING:
+    from keyturn.simulator.deribit import SimDeribit
+
+_ACCOUNT_READ = frozenset({"account:read", "account:read_write"})
+_TRADE_READ = frozenset({"trade:read", "trade:read_write"})
+_TRADE_WRITE = frozenset({"trade:read_write"})
+_INSTRUMENT = "BTC-PERPETUAL"
+_PRICE = 50_000.0
+
+_MARKET = {
+    "instrument_name": _INSTRUMENT,
+    "kind": "future",
+    "instrument_type": "reversed",
+    "base_currency": "BTC",
+    "quote_currency": "USD",
+    "counter_currency": "USD",
+    "settlement_currency": "BTC",
+    "settlement_period": "perpetual",
+    "price_index": "btc_usd",
+    "is_active": True,
+    "tick_size": 0.5,
+    "contract_size": 10.0,
+    "min_trade_amount": 10.0,
+    "max_leverage": 50,
+    "maker_commission": 0.0,
+    "taker_commission": 0.0005,
+    "creation_timestamp": 1534167754000,
+    "expiration_timestamp": 32503708800000,
+}
+_BTC = {
+    "currency": "BTC",
+    "currency_long": "Bitcoin",
+    "coin_type": "BITCOIN",
+    "fee_precision": 4,
+    "min_confirmations": 1,
+    "min_withdrawal_fee": 0.0001,
+    "withdrawal_fee": 0.0001,
+    "withdrawal_priorities": [],
+}
+
+
+def _time(call: Call, params: Params) -> object:
+    return call.clock_ms
+
+
+def _instruments(call: Call, params: Params) -> object:
+    return [_MARKET]
+
+
+def _currencies(call: Call, params: Params) -> object:
+    return [_BTC]
+
+
+def _summary(currency: object) -> dict[str, object]:
+    return {
+        "currency": currency,
+        "balance": 1.0,
+        "equity": 1.0,
+        "available_funds": 1.0,
+        "available_withdrawal_funds": 1.0,
+        "margin_balance": 1.0,
+        "initial_margin": 0.0,
+        "maintenance_margin": 0.0,
+        "total_pl": 0.0,
+        "delta_total": 0.0,
+        "portfolio_margining_enabled": False,
+    }
+
+
+def _account_summary(sim: SimDeribit, call: Call, key: SimKey, params: Params) -> object:
+    if not params.get("currency"):
+        raise sim.refuse(-32602, "value required", "currency")
+    return {"id": int(key.account.uid), **_summary(params["currency"])}
+
+
+def _account_summaries(sim: SimDeribit, call: Call, key: SimKey, params: Params) -> object:
+    account = {"id": int(key.account.uid), "username": key.account.name, "system_name": key.account.name}
+    return {
+        **account,
+        "type": "main" if key.account.is_master else "subaccount",
+        "summaries": [_summary("BTC")],
+    }
+
+
+def _no_orders(sim: SimDeribit, call: Call, key: SimKey, params: Params) -> object:
+    return []
+
+
+def _trade(direction: str) -> Method:
+    def carry_out(sim: SimDeribit, call: Call, key: SimKey, params: Params) -> object:
+        if params.get("instrument_name") != _INSTRUMENT:
+            raise sim.refuse(-32602, "not found", "instrument_name")
+        call.effect = True
+        amount = float(str(params.get("amount", "10")))
+        order = {
+            "order_id": f"{call.now_ms}{sim.book.count}",
+            "order_state": "open",
+            "order_type": params.get("type", "limit"),
+            "direction": direction,
+            "instrument_name": _INSTRUMENT,
+            "amount": amount,
+            "filled_amount": 0.0,
+            "price": float(str(params.get("price", _PRICE))),
+            "average_price": 0.0,
+            "time_in_force": "good_til_cancelled",
+            "post_only": False,
+            "reduce_only": False,
+            "api": True,
+            "label": str(params.get("label", "")),
+            "creation_timestamp": call.clock_ms,
+            "last_update_timestamp": call.clock_ms,
+        }
+        return {"order": order, "trades": []}
+
+    return Method(carry_out, _TRADE_WRITE, changes=True)
+
+
+PUBLIC: dict[str, Callable[[Call, Params], object]] = {
+    "public/get_time": _time,
+    "public/get_instruments": _instruments,
+    "public/get_currencies": _currencies,
+}
+PRIVATE: dict[str, Method] = {
+    "private/get_account_summary": Method(_account_summary, _ACCOUNT_READ),
+    "private/get_account_summaries": Method(_account_summaries, _ACCOUNT_READ),
+    "private/get_open_orders_by_currency": Method(_no_orders, _TRADE_READ),
+    "private/get_open_orders_by_instrument": Method(_no_orders, _TRADE_READ),
+    "private/buy": _trade("buy"),
+    "private/sell": _trade("sell"),
+}
