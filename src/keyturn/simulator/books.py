@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import ClassVar
 
-from keyturn.simulator.state import IssuedKey, KeyRules, Lagged, SimAccount, SimKey, TrueKey
+from keyturn.simulator.state import IssuedKey, KeyRules, Lagged, SimAccount, SimKey, TrueKey, is_ip_rule
 from keyturn.simulator.wire import Call
 
 
@@ -77,16 +77,20 @@ class Books(ABC):
 
         Raises:
             KeyError: there is no such account.
-            ValueError: the key ref is taken, or a permission is not one of this exchange's.
+            ValueError: the key ref is taken, a permission is not one of this exchange's, or an address is
+                none.
         """
         wanted = frozenset(permissions)
         unknown = wanted - self.known_permissions()
         if unknown:
             raise ValueError(f"{self.venue} has no permission {', '.join(sorted(unknown))}")
+        addresses = tuple(ips)
+        if not all(map(is_ip_rule, addresses)):
+            raise ValueError(f"not all of these are addresses or network segments: {', '.join(addresses)}")
         ref = key_ref or self.new_key_ref()
         if ref in self._by_ref:
             raise ValueError(f"a key {ref} exists already")
-        rules = KeyRules(wanted, read_only, tuple(ips), enabled, label)
+        rules = KeyRules(wanted, read_only, addresses, enabled, label)
         now = real_ms()
         key = self._put_key(
             self.accounts[account],
