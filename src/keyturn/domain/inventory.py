@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import re
 from datetime import time, timedelta
-from typing import Annotated, Literal
+from ipaddress import ip_network
+from typing import Annotated, Literal, get_args
 
 from pydantic import (
     AfterValidator,
@@ -30,13 +31,19 @@ _PART = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
 NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,62}$"
 #: One or more segments of plain characters: no `..`, no `%`, nothing that a store could normalise.
 PATH_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9][A-Za-z0-9_.-]*)*$"
+URL_PATTERN = r"^https?://[^@\s]+$"
+CLOCK_PATTERN = r"^([01][0-9]|2[0-3]):[0-5][0-9]$"
+#: What a program can have as a field or a variable; a pasted secret rarely fits.
+FIELD_PATTERN = r"^[A-Za-z_][A-Za-z0-9_.-]{0,63}$"
+# Ten years: longer is a slip of the pen, and date arithmetic stays far from its limits.
+_LONGEST = timedelta(days=3650)
 
 
 def parse_duration(value: object) -> object:
     """Read `90d`, `24h`, `1h30m`, `45s`.
 
     Raises:
-        ValueError: the text is not a duration.
+        ValueError: the text is not a duration, or one of more than ten years.
     """
     if not isinstance(value, str):
         if isinstance(value, timedelta):
@@ -44,7 +51,37 @@ def parse_duration(value: object) -> object:
         raise ValueError("write a duration with its unit, such as 60d, 24h, 30m or 45s")
     if not _DURATION.match(value):
         raise ValueError("write a duration with its unit, such as 60d, 24h, 30m or 45s")
-    return timedelta(seconds=sum(float(n) * _UNITS[u] for n, u in _PART.findall(value)))
+    seconds = sum(float(n) * _UNITS[u] for n, u in _PART.findall(value))
+    if seconds > _LONGEST.total_seconds():
+        raise ValueError("write a duration of ten years at most, such as 60d")
+    return timedelta(seconds=seconds)
+
+
+def parse_clock(value: object) -> object:
+    """Read `02:00`, a time of day without a zone.
+
+    Raises:
+        ValueError: the text is not a time of day.
+    """
+    if isinstance(value, time):
+        return value
+    if not isinstance(value, str) or not re.fullmatch(CLOCK_PATTERN, value):
+        raise ValueError("write a time of day as 02:00 or 23:30")
+    return time.fromisoformat(value)
+
+
+def declared_ips(values: frozenset[str]) -> frozenset[str]:
+    """Bring the IP list of a credential into the form of `normal_ips`.
+
+    Stricter than what exchanges report: `203.0.113.7/24` would open the key to 256 addresses
+    where one was meant.
+
+    Raises:
+        ValueError: an entry is neither an address nor a network, or a network with host bits.
+    """
+    for value in values:
+        ip_network(value, strict=True)
+    return normal_ips(list(values))
 
 
 def format_duration(value: timedelta) -> str:
@@ -65,7 +102,15 @@ Duration = Annotated[
     PlainSerializer(format_duration, return_type=str),
     WithJsonSchema({"type": "string", "pattern": _DURATION.pattern, "examples": ["60d", "24h", "30m"]}),
 ]
+Clock = Annotated[
+    time,
+    BeforeValidator(parse_clock),
+    PlainSerializer(lambda t: t.strftime("%H:%M"), return_type=str),
+    WithJsonSchema({"type": "string", "pattern": CLOCK_PATTERN, "examples": ["02:00"]}),
+]
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+Text = Annotated[str, Field(min_length=1)]
+Url = Annotated[str, Field(pattern=URL_PATTERN)]
 StorePath = Annotated[str, Field(pattern=PATH_PATTERN, max_length=200)]
 Reason = Annotated[str, Field(min_length=10, max_length=500, description="Why, in a sentence.")]
 
@@ -79,17 +124,19 @@ class Entry(BaseModel):
 class SecretRef(Entry):
     """Where a secret is to be found at run time. Exactly one of the fields."""
 
-    file: str | None = Field(None, description="A file that holds it, relative to the inventory.")
+    model_config = ConfigDict(json_schema_extra={"minProperties": 1, "maxProperties": 1})
+
+    file: Text | None = Field(None, description="A file that holds it, relative to the inventory.")
     env: str | None = Field(None, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", description="An environment variable.")
-    keyring: str | None = Field(None, description="An entry of the OS keyring, under the service `keyturn`.")
+    keyring: Text | None = Field(None, description="An entry of the OS keyring, under the service `keyturn`.")
 
 
 class AgeFilesStore(Entry):
     """Files encrypted with age, on this machine."""
 
     kind: Literal["age_files"]
-    path: str = Field(description="Folder, relative to the inventory.")
-    key: SecretRef
+    path: Text = Field(description="Folder, relative to the inventory.")
+    key: SecretRef = Field(description="The age identity that opens the files.")
 
 
 StoreEntry = AgeFilesStore
@@ -98,8 +145,8 @@ StoreEntry = AgeFilesStore
 class StoreAddress(Entry):
     """A path in a named store."""
 
-    store: Name
-    path: StorePath
+    store: Name = Field(description="One of `stores`.")
+    path: StorePath = Field(description="Where in the store, such as managers/bybit.")
 
 
 class AccountEntry(Entry):
@@ -107,48 +154,56 @@ class AccountEntry(Entry):
 
     exchange: Name = Field(description="The venue's code; `keyturn doctor` lists those that are known.")
     manager: StoreAddress = Field(description="Where the manager key lives.")
-    environment: Literal["live", "testnet"] = "live"
-    url: str | None = Field(None, pattern=r"^https?://[^@\s]+$", description="Another base URL of the API.")
-    egress_proxy: str | None = Field(
-        None, pattern=r"^https?://[^@\s]+$", description="HTTP proxy for calls with the manager key."
+    environment: Literal["live", "testnet"] = Field(
+        "live", description="`testnet` goes to the venue's sandbox, where it has one."
     )
+    url: Url | None = Field(None, description="Another base URL of the API.")
+    egress_proxy: Url | None = Field(None, description="HTTP proxy for calls with the manager key.")
     timeout: Duration = Field(timedelta(seconds=10), description="How long to wait for an answer.")
 
 
 class CredentialEntry(Entry):
     """One managed secret: exchange, account, role."""
 
-    account: Name
-    subaccount: str | None = Field(None, min_length=1, description="In the venue's own form.")
-    permissions: Annotated[frozenset[Permission], Field(min_length=1)]
-    ip_allowlist: Annotated[frozenset[str], AfterValidator(lambda v: normal_ips(list(v)))] = frozenset()
-    store: Name | None = Field(None, description="Default: `defaults.store`.")
-    path: StorePath
-    consumers: tuple[Name, ...] = ()
-    policy: Name | None = Field(None, description="Default: `defaults.policy`.")
-    egress_proxy: str | None = Field(
+    account: Name = Field(description="One of `accounts`.")
+    subaccount: Text | None = Field(
+        None, description="In the venue's own form, in quotes where that is a number."
+    )
+    permissions: Annotated[frozenset[Permission], Field(min_length=1)] = Field(
+        description="Exactly what the key may do; a key that can do more is revoked again."
+    )
+    ip_allowlist: Annotated[frozenset[str], AfterValidator(declared_ips)] = Field(
+        frozenset(), description="Addresses from which the key works: those of the bot's machines."
+    )
+    store: Name | None = Field(None, description="One of `stores`. Default: `defaults.store`.")
+    path: StorePath = Field(description="Where in the store, such as bots/mm-bybit.")
+    consumers: tuple[Name, ...] = Field((), description="Those of `consumers` that use the key.")
+    policy: Name | None = Field(None, description="One of `policies`. Default: `defaults.policy`.")
+    egress_proxy: Url | None = Field(
         None,
-        pattern=r"^https?://[^@\s]+$",
         description="HTTP proxy whose address is on the key's IP list; keyturn tries the key through it.",
     )
-    no_ip_allowlist_reason: Reason | None = None
-    withdraw_reason: Reason | None = None
+    no_ip_allowlist_reason: Reason | None = Field(None, description="Needed without `ip_allowlist`.")
+    withdraw_reason: Reason | None = Field(None, description="Needed for the permission `withdraw`.")
+
+
+_OWED = "What the consumer owes before the old key dies: `ack`, its own report, or `timed`, grace alone."
 
 
 class ClientConsumer(Entry):
     """A bot that runs `keyturn.client`."""
 
     kind: Literal["client"]
-    evidence: Evidence = Evidence.ACK
-    mailbox: str = Field("mailbox", description="Folder for notices and acknowledgements.")
+    evidence: Evidence = Field(Evidence.ACK, description=_OWED)
+    mailbox: Text = Field("mailbox", description="Folder for notices and acknowledgements.")
 
 
 class WebhookConsumer(Entry):
     """A service that is told by HTTP."""
 
     kind: Literal["webhook"]
-    evidence: Evidence = Evidence.ACK
-    url: str = Field(pattern=r"^https?://[^@\s]+$")
+    evidence: Evidence = Field(Evidence.ACK, description=_OWED)
+    url: Url = Field(description="Takes the notice as a POST; https, unless it is on this machine.")
     hmac_key: SecretRef = Field(description="Signs the notice and the acknowledgement.")
     timeout: Duration = timedelta(seconds=10)
 
@@ -157,17 +212,19 @@ class FileConsumer(Entry):
     """A file that is rendered and, if need be, a process that is told."""
 
     kind: Literal["file"]
-    evidence: Evidence = Evidence.TIMED
-    path: str = Field(description="The file to write, relative to the inventory.")
+    evidence: Evidence = Field(Evidence.TIMED, description=_OWED)
+    path: Text = Field(description="The file to write, relative to the inventory.")
     format: Literal["json", "env"] = "json"
-    fields: dict[str, str] = Field(
+    fields: dict[str, Annotated[str, Field(pattern=FIELD_PATTERN)]] = Field(
         default_factory=lambda: {"api_key": "api_key", "secret": "secret", "passphrase": "passphrase"},
         description="keyturn's field -> the name in the file.",
     )
-    mode: str = Field("0600", pattern=r"^0?[0-7]{3}$")
+    mode: str = Field("0600", pattern=r"^0?[0-7]{3}$", description="Permissions of the file, in quotes.")
     run: tuple[str, ...] = Field((), description="A command, as a list of arguments; never a shell.")
-    signal: str | None = Field(None, pattern=r"^SIG[A-Z0-9]+$|^[A-Z0-9]+$")
-    pid_file: str | None = None
+    signal: str | None = Field(
+        None, pattern=r"^(SIG)?[A-Z0-9]+$", description="Sent to the process of `pid_file`, such as SIGHUP."
+    )
+    pid_file: Text | None = Field(None, description="Holds the process id that gets `signal`.")
     confirm: tuple[str, ...] = Field(
         (), description="A command that prints the fingerprint of the key that the consumer runs on."
     )
@@ -177,21 +234,22 @@ class FileConsumer(Entry):
 ConsumerEntry = Annotated[ClientConsumer | WebhookConsumer | FileConsumer, Field(discriminator="kind")]
 
 
+Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+
+
 class Window(Entry):
     """When rotations may begin. A preference: the deadline wins."""
 
-    days: frozenset[Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]] = frozenset(
-        ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-    )
-    start: time
-    end: time
+    days: frozenset[Day] = Field(frozenset(get_args(Day)), description="Days on which the window opens.")
+    start: Clock = Field(description="Local time at which the window opens.")
+    end: Clock = Field(description="Local time at which it closes; before `start`: on the next day.")
     timezone: str = Field("UTC", description="An IANA name, such as Europe/Zurich.")
 
 
 class PolicyEntry(Entry):
     """How often, with which grace, and what is owed before the old key dies."""
 
-    rotate_every: Duration = timedelta(days=60)
+    rotate_every: Duration = Field(timedelta(days=60), description="From one key to the next: 30 to 90 days.")
     outside_30_90_reason: Reason | None = Field(
         None, description="Needed for an interval outside 30-90 days."
     )
@@ -199,14 +257,14 @@ class PolicyEntry(Entry):
     confirm_within: Duration = Field(
         timedelta(hours=2), description="A consumer that has not confirmed by then parks the rotation."
     )
-    window: Window | None = None
+    window: Window | None = Field(None, description="When rotations may begin; the deadline wins.")
 
 
 class Defaults(Entry):
     """What an entry takes when it says nothing."""
 
-    store: Name | None = None
-    policy: Name | None = None
+    store: Name | None = Field(None, description="The store of credentials that name none.")
+    policy: Name | None = Field(None, description="The policy of credentials that name none.")
 
 
 class JournalEntry(Entry):
@@ -216,20 +274,24 @@ class JournalEntry(Entry):
         "sqlite:///keyturn-journal.db",
         description="`sqlite:///FILE` (relative to the inventory) or `postgresql+psycopg://USER@HOST/DB`.",
     )
-    password: SecretRef | None = None
+    password: SecretRef | None = Field(None, description="Of the PostgreSQL user.")
 
 
 class Inventory(Entry):
     """The whole of `keyturn.yaml`."""
 
-    version: Literal[1]
-    journal: JournalEntry = JournalEntry()
-    stores: dict[Name, StoreEntry]
-    accounts: dict[Name, AccountEntry]
-    credentials: dict[Name, CredentialEntry] = Field(default_factory=dict)
-    consumers: dict[Name, ConsumerEntry] = Field(default_factory=dict)
-    policies: dict[Name, PolicyEntry] = Field(default_factory=dict)
-    defaults: Defaults = Defaults()
+    version: Literal[1] = Field(description="Of this format.")
+    journal: JournalEntry = Field(JournalEntry(), description="The record of every rotation.")
+    stores: dict[Name, StoreEntry] = Field(description="Where secrets live, by name.")
+    accounts: dict[Name, AccountEntry] = Field(description="Accounts at exchanges, by name.")
+    credentials: dict[Name, CredentialEntry] = Field(
+        default_factory=dict, description="The keys that are rotated, by name."
+    )
+    consumers: dict[Name, ConsumerEntry] = Field(
+        default_factory=dict, description="The bots and services that use the keys, by name."
+    )
+    policies: dict[Name, PolicyEntry] = Field(default_factory=dict, description="How often and how, by name.")
+    defaults: Defaults = Field(Defaults(), description="What an entry takes when it says nothing.")
 
     def store_of(self, credential: str) -> StoreAddress:
         """Give the store and path of a credential, defaults applied.
