@@ -1,0 +1,1 @@
+"""Secret stores: where credentials live, behind one port."""

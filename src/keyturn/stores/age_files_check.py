@@ -1,0 +1,116 @@
+"""The read-only check of an age store: key, folder, and each path with its slots and its lock."""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from keyturn.domain.errors import StoreError
+from keyturn.domain.slots import Slot
+from keyturn.ports.store import Finding
+from keyturn.stores import folder as disk
+
+if TYPE_CHECKING:
+    from keyturn.stores.age_files import AgeFilesStore
+
+# A writer that is at work right now is no finding; one that holds the lock this long is.
+_LOCK_WAIT = 1.0
+_PAUSE = 0.02
+
+
+def check(store: AgeFilesStore, root: Path, paths: Sequence[str]) -> list[Finding]:
+    """Look at everything that a rotation of these paths will need; writes nothing."""
+    findings = [_key(store), _root(root)]
+    for path in paths:
+        findings += _path(store, root, path)
+    return findings
+
+
+def _failed(subject: str, error: StoreError) -> Finding:
+    return Finding(subject, ok=False, detail=error.what, todo=error.todo)
+
+
+def _key(store: AgeFilesStore) -> Finding:
+    try:
+        return Finding(
+            "key", ok=True, detail=f"loaded; new versions are encrypted for {store.sealer().recipient}"
+        )
+    except StoreError as error:
+        return _failed("key", error)
+
+
+def _root(root: Path) -> Finding:
+    existing = root
+    while not existing.exists():
+        existing = existing.parent
+    if not existing.is_dir():
+        return Finding(
+            "folder", ok=False, detail=f"{existing} is not a folder", todo="Correct `path` of the store."
+        )
+    if not os.access(existing, os.R_OK | os.W_OK | os.X_OK):
+        todo = f"Let the user that runs keyturn write to {existing}."
+        return Finding("folder", ok=False, detail=f"{existing} is not writable", todo=todo)
+    if existing != root:
+        return Finding("folder", ok=True, detail=f"{root} will be made at the first write")
+    mode = stat.S_IMODE(root.stat().st_mode)
+    if mode & 0o022:
+        detail = f"other users may change {root} (mode {mode:04o})"
+        return Finding("folder", ok=False, detail=detail, todo=f"chmod go-w {root}")
+    return Finding("folder", ok=True, detail=f"{root} is writable")
+
+
+def _path(store: AgeFilesStore, root: Path, path: str) -> list[Finding]:
+    try:
+        folder = disk.locate(root, path)
+        held = []
+        for slot in Slot:
+            opened = store.read_sync(path, slot)
+            if opened:
+                held.append(f"{slot} {opened.info.version}")
+    except StoreError as error:
+        return [_failed(path, error)]
+    if not folder.exists():
+        return [Finding(path, ok=True, detail="nothing is stored yet")]
+    if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+        todo = f"Let the user that runs keyturn write to {folder}."
+        return [Finding(path, ok=False, detail=f"{folder} is not writable", todo=todo)]
+    readable = Finding(path, ok=True, detail=", ".join(held) + " opened" if held else "nothing is stored yet")
+    return [readable, *_modes(path, folder), _lock(path, folder)]
+
+
+def _modes(path: str, folder: Path) -> list[Finding]:
+    loose = [file for file in sorted(folder.iterdir()) if file.is_file() and file.stat().st_mode & 0o022]
+    return [
+        Finding(path, ok=False, detail=f"other users may change {file}", todo=f"chmod go-w {file}")
+        for file in loose
+    ]
+
+
+def _lock(path: str, folder: Path) -> Finding:
+    # Opened for reading: this must not make the lock file where no writer has been yet.
+    try:
+        descriptor = os.open(folder / disk.LOCK, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return Finding(path, ok=True, detail="the lock is free")
+    except OSError as error:
+        return _failed(path, disk.translate(error, path))
+    deadline = time.monotonic() + _LOCK_WAIT
+    try:
+        while True:
+            try:
+                disk.lock(descriptor)
+                return Finding(path, ok=True, detail="the lock is free")
+            except disk.BusyError:
+                if time.monotonic() >= deadline:
+                    break
+            time.sleep(_PAUSE)
+    finally:
+        os.close(descriptor)
+    todo = f"Find who holds {folder / disk.LOCK} (lsof); rotations of this path wait for it."
+    return Finding(
+        path, ok=False, detail=f"another process has held the lock for {_LOCK_WAIT:g} s", todo=todo
+    )

@@ -1,0 +1,290 @@
+"""The folder of one credential on disk: whole files, durable when acknowledged, one writer at a time.
+
+A file appears under its name complete or not at all: it is written beside, flushed, renamed, and the
+folder is flushed after it. POSIX promises no order between two names of a folder after a power cut,
+so each step that a later one depends on is flushed by itself.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import re
+import stat
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from keyturn.domain.errors import StoreError, StoreFault
+from keyturn.domain.inventory import PATH_PATTERN
+
+SLOTS = "slots.json"
+# A path's segment starts with a letter or a digit, so these two can never be one.
+LOCK = ".lock"
+_TEMPORARY = ".writing"
+_VERSION_FILE = re.compile(r"v([0-9]{6,})\.age")
+_NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
+
+
+class BusyError(Exception):
+    """Another writer holds the lock of the folder."""
+
+
+def version_file(version: str) -> str:
+    """Give the file name of a version."""
+    return f"{version}.age"
+
+
+def locate(root: Path, path: str) -> Path:
+    """Give the folder of a credential's path, whether it exists or not.
+
+    Raises:
+        StoreError: `MISCONFIGURED` when the path could lead anywhere else than below the root.
+    """
+    segments = path.split("/")
+    if not re.fullmatch(PATH_PATTERN, path) or any(
+        s == SLOTS or _VERSION_FILE.fullmatch(s) for s in segments
+    ):
+        raise StoreError(
+            StoreFault.MISCONFIGURED,
+            f"{path!r} is not a path of this store.",
+            now="Nothing was read or written.",
+            todo="Use segments of letters, digits, '_', '-' and '.', joined by '/', "
+            f"none of them named {SLOTS} or like a version file.",
+        )
+    real_root = os.path.realpath(root)
+    folder = os.path.join(real_root, *segments)  # noqa: PTH118  (pathlib costs more than the rest of this call)
+    if os.path.realpath(folder) != folder:
+        raise StoreError(
+            StoreFault.MISCONFIGURED,
+            f"{path} leads through a symbolic link below {root}.",
+            now="Nothing was read or written.",
+            todo="Replace the link by a real folder.",
+        )
+    return Path(folder)
+
+
+def read_bytes(folder: Path, name: str) -> bytes | None:
+    """Read a file of the folder; None when it is not there. Creates nothing and takes no lock."""
+    try:
+        descriptor = os.open(f"{folder}/{name}", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    with os.fdopen(descriptor, "rb", buffering=0) as file:
+        return file.read()
+
+
+def names(folder: Path | int) -> list[str]:
+    """List the files of a folder; none when it is not there."""
+    try:
+        return os.listdir(folder)  # noqa: PTH208  (takes a descriptor, which pathlib does not)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def version_files(among: Iterable[str]) -> dict[str, int]:
+    """Give the version files among file names, with their numbers."""
+    matches = ((name, _VERSION_FILE.fullmatch(name)) for name in among)
+    return {name: int(match[1]) for name, match in matches if match}
+
+
+def translate(error: OSError, path: str, *, pivoted: bool = False) -> StoreError:
+    """Put an error of the operating system into the port's words.
+
+    Args:
+        error: what the system said.
+        path: of the credential.
+        pivoted: the new state may already be in place.
+    """
+    reason = (
+        f"{error.strerror or type(error).__name__} ({errno.errorcode.get(error.errno or 0, error.errno)})"
+    )
+    if pivoted:
+        return StoreError(
+            StoreFault.OUTCOME_UNKNOWN,
+            f"The write of {path} could not be confirmed: {reason}.",
+            now="The new state is visible; whether it would survive a power cut is not known.",
+            todo="Check the disk, then read the slots again.",
+        )
+    now = "Nothing was changed."
+    if error.errno in _NO_SPACE:
+        return StoreError(
+            StoreFault.NO_SPACE,
+            f"No room to write {path}: {reason}.",
+            now=now,
+            todo="Free disk space, then go on.",
+        )
+    if error.errno in _DENIED:
+        return StoreError(
+            StoreFault.DENIED,
+            f"The system refuses access to {path}: {reason}.",
+            now=now,
+            todo="Give the user that runs keyturn read and write rights to the store's folder.",
+        )
+    return StoreError(
+        StoreFault.UNAVAILABLE,
+        f"The folder of {path} cannot be used: {reason}.",
+        now=now,
+        todo="Check the disk and the mount.",
+    )
+
+
+def flush(descriptor: int) -> None:
+    """Flush a file or folder so that it survives a power cut."""
+    if hasattr(fcntl, "F_FULLFSYNC"):  # macOS: fsync alone leaves the data in the drive's cache
+        fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+    else:
+        os.fsync(descriptor)
+
+
+def make_folder(folder: Path) -> None:
+    """Create the folder and what is missing above it, each 0700."""
+    missing = []
+    while not folder.is_dir():
+        missing.append(folder)
+        folder = folder.parent
+    for new in reversed(missing):
+        with suppress(FileExistsError):
+            new.mkdir(mode=0o700)
+
+
+def flush_above(root: Path, folder: Path) -> None:
+    """Make the way down to a folder durable, from the folder that holds the root.
+
+    Done at the first write, also when the folder was there: whoever made it may have been killed
+    before it flushed.
+    """
+    real_root = Path(os.path.realpath(root))
+    while folder != real_root.parent:
+        folder = folder.parent
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            flush(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def lock(descriptor: int) -> None:
+    """Take the writer's lock without waiting.
+
+    Raises:
+        BusyError: somebody else holds it.
+    """
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise BusyError from None
+
+
+class Writer:
+    """The folder while its lock is held.
+
+    `pivoted` turns true the moment the slots are replaced: an error after that leaves the new state.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._folder = descriptor
+        self.pivoted = False
+
+    def names(self) -> list[str]:
+        """List the files."""
+        return names(self._folder)
+
+    def read(self, name: str) -> bytes | None:
+        """Read a file; None when it is not there."""
+        try:
+            descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._folder)
+        except FileNotFoundError:
+            return None
+        with os.fdopen(descriptor, "rb", buffering=0) as file:
+            return file.read()
+
+    def write(self, name: str, data: bytes, *, newer_than: int = 0) -> None:
+        """Put a whole file in place, durably.
+
+        Args:
+            name: of the file; a file of that name is replaced.
+            data: its content.
+            newer_than: the modification time (ns) that the file's own must exceed, so that a changed
+                file never carries the old time stamp, however coarse or wrong the clock.
+        """
+        self._discard_temporary()
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(_TEMPORARY, flags, 0o600, dir_fd=self._folder)
+        try:
+            try:
+                _write_all(descriptor, data)
+                if newer_than:
+                    stamp = max(time.time_ns(), newer_than + 1)
+                    os.utime(descriptor, ns=(stamp, stamp))
+                flush(descriptor)
+            finally:
+                os.close(descriptor)
+            os.rename(_TEMPORARY, name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
+        except OSError:
+            self._discard_temporary()
+            raise
+        self.pivoted = self.pivoted or name == SLOTS
+        flush(self._folder)
+
+    def modified(self, name: str) -> int:
+        """Give the modification time of a file in ns; 0 when it is not there."""
+        try:
+            return os.stat(name, dir_fd=self._folder, follow_symlinks=False).st_mtime_ns
+        except FileNotFoundError:
+            return 0
+
+    def remove(self, names: Iterable[str]) -> None:
+        """Unlink files."""
+        for name in names:
+            os.unlink(name, dir_fd=self._folder)
+
+    def flush(self) -> None:
+        """Make what was unlinked stay so."""
+        flush(self._folder)
+
+    def _discard_temporary(self) -> None:
+        with suppress(FileNotFoundError):
+            os.unlink(_TEMPORARY, dir_fd=self._folder)
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[Writer]:
+    """Hold the lock of an existing folder.
+
+    Raises:
+        BusyError: another writer holds it; nothing was waited for.
+        OSError: the folder cannot be opened or the lock file not created.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        held = os.open(LOCK, flags, 0o600, dir_fd=descriptor)
+        try:
+            lock(held)
+            if not _still_named(descriptor, held):
+                raise BusyError
+            yield Writer(descriptor)
+        finally:
+            os.close(held)
+    finally:
+        os.close(descriptor)
+
+
+def _still_named(folder: int, held: int) -> bool:
+    # Somebody may have deleted the lock file between our open and our lock: a new one is another lock.
+    try:
+        named = os.stat(LOCK, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    mine = os.fstat(held)
+    return stat.S_ISREG(named.st_mode) and (named.st_dev, named.st_ino) == (mine.st_dev, mine.st_ino)

@@ -1,0 +1,1 @@
+"""Contract suites and fakes that adapters, and their authors elsewhere, run."""
