@@ -99,7 +99,7 @@ TRANSITIONS: Mapping[EventType, Rule] = {
         frozenset({"parked", "parked_why", "parked_todo", "wake_at", "problem"}),
         progress=False,
     ),
-    _E.RESUMED: Rule(frozenset({_S.PARKED}), None),
+    _E.RESUMED: Rule(frozenset({_S.PARKED}), None, frozenset({"problem"})),
     _E.ORPHAN_REVOKE_INTENDED: Rule(frozenset(State), None, progress=False),
     _E.ORPHAN_REVOKED: Rule(frozenset(State), None, progress=False),
     _E.ORPHAN_SETTLED: Rule(frozenset(State), None, progress=False),
@@ -122,7 +122,8 @@ def allowed(rotation: Rotation, event: EventType) -> bool:
     if event is _E.ABORT_REQUESTED:
         return was in BEFORE_PIVOT
     if event is _E.ROLLBACK_REQUESTED:
-        return was in {_S.PROMOTED, _S.CUTTING_OVER, _S.GRACE, _S.ABORTING} and rotation.restored_at is None
+        reversible = rotation.old_ref is not None and rotation.restored_at is None
+        return reversible and was in {_S.PROMOTED, _S.CUTTING_OVER, _S.GRACE, _S.ABORTING}
     if event is _E.COMPLETED:
         return rotation.old_ref is None if rotation.state is _S.GRACE else rotation.dead_at is not None
     if event is _E.NOTICES_SENT and rotation.state is _S.ROLLING_BACK:

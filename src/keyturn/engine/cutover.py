@@ -114,7 +114,8 @@ async def notify(work: Work, kind: NoticeKind = NoticeKind.PROMOTED) -> Rest | N
         return await work.park(
             Park.CONSUMER,
             f"Consumers could not be told that the key changed: {text}",
-            f"Both keys live. Mend them, then: keyturn resume {r.credential}; or: keyturn rollback {r.credential}",
+            f"Both keys live. Mend them, then: keyturn resume {r.credential};"
+            f" or go back: keyturn rollback {r.credential}",
         )
     return await work.defer(backoff(r.id, r.failures), text)
 
@@ -129,7 +130,7 @@ async def confirm(work: Work, kind: NoticeKind = NoticeKind.PROMOTED) -> Rest | 
         for c in new
     ]
     if not missing:
-        until = work.after(0 if kind is NoticeKind.ROLLED_BACK else r.grace_seconds)
+        until = work.after(_grace_seconds(work, kind))
         done = work.event(
             EventType.CUTOVER_CONFIRMED, confirmed_at=work.now(), grace_until=until, wake_at=until
         )
@@ -149,6 +150,14 @@ async def confirm(work: Work, kind: NoticeKind = NoticeKind.PROMOTED) -> Rest | 
     waited = (work.now() - (r.noticed_at or work.now())).total_seconds()
     pause = min(_POLL_CAP_SECONDS, max(_POLL_FLOOR_SECONDS, waited / 4))
     return Rest(min(confirm_by, work.after(pause)), "confirmation by " + ", ".join(missing))
+
+
+def _grace_seconds(work: Work, kind: NoticeKind) -> float:
+    """Give how long both keys live on; after a roll-back only for those who prove nothing but by time."""
+    if kind is NoticeKind.PROMOTED:
+        return work.rotation.grace_seconds
+    owed = {work.world.inventory.consumers[name].evidence for name in work.entry.consumers}
+    return work.rotation.grace_seconds if Evidence.TIMED in owed else 0.0
 
 
 async def collect(work: Work, kind: NoticeKind, confirm_by: datetime) -> tuple[list[Confirmation], list[str]]:

@@ -8,13 +8,14 @@ from datetime import timedelta
 from keyturn.domain.errors import ExchangeError, ExchangeFault
 from keyturn.domain.rotation import EventType, Fate, KeyRecord, Park
 from keyturn.domain.slots import Slot
+from keyturn.engine.trouble import backoff
 from keyturn.engine.work import Rest, Work
 from keyturn.ports.exchange import Caller, KeyHandle
 
 # A venue that still honours a revoked key this long after its stated propagation has not revoked it.
 _DEATH_MARGIN_SECONDS = 600.0
-# How often a key that should be dead is tried again.
-_DEATH_POLL_SECONDS = 2.0
+# The longest pause between two looks at a key that should be dead.
+_DEATH_POLL_SECONDS = 60.0
 
 
 async def begin(work: Work) -> Rest | None:
@@ -41,7 +42,8 @@ async def _licence(work: Work) -> KeyRecord | Rest:
         return await work.park(
             Park.NOT_OURS,
             "The journal does not own the old key, so keyturn does not revoke it.",
-            f"keyturn adopt {r.credential}, or delete the key at the exchange; then: keyturn resume {r.credential}",
+            f"keyturn adopt {r.credential}, or delete the key at the exchange;"
+            f" then: keyturn resume {r.credential}",
         )
     current = await work.peek(Slot.CURRENT)
     if current is None or current.meta is None or current.meta.key_ref == r.old_ref:
@@ -116,4 +118,5 @@ async def _still_alive(work: Work) -> Rest:
             "The exchange took the revoke and still honours the old key.",
             f"Delete the key in the exchange's console, then: keyturn resume {r.credential}",
         )
-    return await work.defer(_DEATH_POLL_SECONDS, "The exchange still honours the old key.")
+    pause = min(_DEATH_POLL_SECONDS, backoff(r.id, r.failures))
+    return await work.defer(pause, "The exchange still honours the old key.")

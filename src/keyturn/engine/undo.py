@@ -58,7 +58,7 @@ async def _revoke_minted(work: Work, current_ref: str | None) -> None:
 
 
 async def roll_back(work: Work) -> Rest | None:
-    """ROLLING_BACK: previous becomes current again, consumers are told and confirm, then the rest is undone."""
+    """ROLLING_BACK: previous becomes current again, consumers are told and confirm; then abort the rest."""
     r = work.rotation
     if r.restored_at is None:
         return await _restore(work)

@@ -8,8 +8,6 @@ from typing import Any
 
 from keyturn.domain import machine
 from keyturn.domain.errors import (
-    ExchangeError,
-    ExchangeFault,
     JournalError,
     JournalFault,
     RefusedError,
@@ -193,8 +191,3 @@ class Work:
     async def abort(self, reason: str) -> None:
         """Turn towards undoing; only before the pivot."""
         await self.commit(self.event(EventType.ABORT_REQUESTED, abort_reason=reason))
-
-
-def is_invalid(error: ExchangeError) -> bool:
-    """Whether the venue says that the signing key does not exist."""
-    return error.fault is ExchangeFault.INVALID_KEY

@@ -1,0 +1,164 @@
+"""Taking in what a person has: a key for a credential, or the manager key of an account.
+
+Adoption is the only way in which a key that keyturn did not mint becomes one that it may revoke; it
+takes a person who says so.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from keyturn.domain.errors import ExchangeError, ExchangeFault, RefusedError
+from keyturn.domain.keys import KeyFacts
+from keyturn.domain.labels import fingerprint
+from keyturn.domain.material import SecretMaterial
+from keyturn.domain.rotation import Fate, KeyRecord, Origin
+from keyturn.domain.slots import KeyMeta, Slot, SlotInfo
+from keyturn.engine.world import World
+from keyturn.ports.exchange import Caller
+
+
+@dataclass(frozen=True, slots=True)
+class TakenIn:
+    """What was stored, and what the exchange says of it."""
+
+    info: SlotInfo
+    facts: KeyFacts | None
+
+
+async def put_credential(world: World, credential: str, material: SecretMaterial) -> TakenIn:
+    """Put a person's key into a credential's current slot and adopt it.
+
+    Raises:
+        RefusedError: unknown credential, a rotation is open, or another key is current already.
+        ExchangeError: the key does not work at the exchange (unless only its address is refused).
+        StoreError: the store did not take it.
+    """
+    _known(world, credential)
+    await _no_open_rotation(world, credential)
+    entry = world.inventory.credentials[credential]
+    facts = await _introspect(world, entry.account, Caller(material, entry.egress_proxy))
+    address = world.inventory.store_of(credential)
+    store = world.adapters.store(address.store)
+    current = await store.peek(address.path, Slot.CURRENT)
+    if current is not None and not (current.meta and current.meta.key_ref == material.key_ref):
+        raise RefusedError(
+            f"{credential} has a current key already.",
+            now="Nothing was changed.",
+            todo=f"keyturn rotate {credential} replaces it safely.",
+        )
+    meta = await _meta(world, entry.account, material, facts)
+    info = current or await store.put(address.path, material, meta, expect_current=None)
+    await world.journal.record_keys([_record(world, credential, meta)])
+    return TakenIn(info, facts)
+
+
+async def put_manager(world: World, account: str, material: SecretMaterial) -> TakenIn:
+    """Put the manager key of an account into its store, in place of the one that is there.
+
+    Raises:
+        RefusedError: there is no such account in the inventory.
+        ExchangeError: the key does not work at the exchange.
+        StoreError: the store did not take it.
+    """
+    entry = world.inventory.accounts.get(account)
+    if entry is None:
+        raise RefusedError(f"There is no account {account} in the inventory.", now="Nothing was changed.")
+    facts = await _introspect(world, account, Caller(material, entry.egress_proxy))
+    store = world.adapters.store(entry.manager.store)
+    current = await store.peek(entry.manager.path, Slot.CURRENT)
+    meta = await _meta(world, account, material, facts)
+    expect = current.version if current else None
+    return TakenIn(await store.put(entry.manager.path, material, meta, expect_current=expect), facts)
+
+
+async def adopt(world: World, credential: str) -> KeyRecord:
+    """Record that the key in a credential's current slot is this credential's own.
+
+    Raises:
+        RefusedError: unknown credential, an empty slot, a document that is not keyturn's, or the key is
+            recorded for another credential.
+    """
+    _known(world, credential)
+    address = world.inventory.store_of(credential)
+    current = await world.adapters.store(address.store).peek(address.path, Slot.CURRENT)
+    if current is None or current.meta is None:
+        raise RefusedError(
+            f"There is no key that keyturn can read at {address.path}.",
+            now="Nothing was changed.",
+            todo=f"Store it with: keyturn put {credential}",
+        )
+    entry = world.inventory.credentials[credential]
+    exchange = world.inventory.accounts[entry.account].exchange
+    known = await world.journal.key(exchange, entry.account, current.meta.key_ref)
+    if known is not None:
+        if known.credential == credential:
+            return known
+        raise RefusedError(
+            f"That key is recorded as {known.credential}'s.",
+            now="Nothing was changed; revoking it for one credential would break the other.",
+            todo="Give each credential a key of its own.",
+        )
+    record = _record(world, credential, current.meta)
+    await world.journal.record_keys([record])
+    return record
+
+
+def _known(world: World, credential: str) -> None:
+    if credential not in world.inventory.credentials:
+        raise RefusedError(
+            f"There is no credential {credential} in the inventory.",
+            now="Nothing was changed.",
+            todo="keyturn status lists the names.",
+        )
+
+
+async def _no_open_rotation(world: World, credential: str) -> None:
+    held = await world.journal.open_rotation(credential)
+    if held is not None:
+        raise RefusedError(
+            f"{credential} is being rotated: {held.id}, {held.state}.",
+            now="Nothing was changed.",
+            todo=f"Let it end, or: keyturn abort {credential}",
+        )
+
+
+async def _introspect(world: World, account: str, caller: Caller) -> KeyFacts | None:
+    """Ask the exchange about the key; None when only the address is refused, which proves it exists."""
+    try:
+        return await world.adapters.driver(account).introspect(caller)
+    except ExchangeError as error:
+        if error.fault is ExchangeFault.WRONG_IP:
+            return None
+        raise
+
+
+async def _meta(world: World, account: str, material: SecretMaterial, facts: KeyFacts | None) -> KeyMeta:
+    exchange = world.inventory.accounts[account].exchange
+    return KeyMeta(
+        exchange=exchange,
+        account=account,
+        key_ref=material.key_ref,
+        fingerprint=fingerprint(await world.journal.salt(), exchange, material.key_ref),
+        attempt=None,
+        created_at=(facts.created_at if facts else None) or world.clock.now(),
+        handle=facts.handle if facts else None,
+        account_uid=facts.account_uid if facts else None,
+    )
+
+
+def _record(world: World, credential: str, meta: KeyMeta) -> KeyRecord:
+    return KeyRecord(
+        key_id=f"adopted-{meta.fingerprint}",
+        credential=credential,
+        exchange=meta.exchange,
+        account=meta.account,
+        subaccount=world.inventory.credentials[credential].subaccount,
+        origin=Origin.ADOPTED,
+        fate=Fate.LIVE,
+        # The age of the key counts from its creation, not from the day on which we met it.
+        recorded_at=meta.created_at,
+        key_ref=meta.key_ref,
+        handle=meta.handle,
+        fingerprint=meta.fingerprint,
+    )

@@ -1,0 +1,144 @@
+"""Read-only checks against the real world, before it matters."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Sequence
+
+from keyturn.domain.errors import KeyturnError
+from keyturn.domain.keys import TRADING, Permission
+from keyturn.domain.labels import parse_label
+from keyturn.domain.slots import Slot
+from keyturn.engine.world import World
+from keyturn.ports.exchange import Caller
+from keyturn.ports.store import Finding
+
+# Venues refuse calls whose time stamp is off by more than their window (Bybit 5 s, OKX 30 s); half of the
+# smallest is where a person should look at the clock.
+_SKEW_SECONDS = 2.5
+# What a rotation needs beside the keys that are there: the new one, and one more if a worker dies.
+_FREE_SLOTS = 2
+# Rights that a manager key should not have unless the venue asks for them.
+_TOO_MUCH = TRADING | {Permission.WITHDRAW}
+
+
+async def doctor(world: World) -> Sequence[Finding]:
+    """Check accounts, stores and consumers; nothing is written and nothing is changed."""
+    checks: list[Awaitable[list[Finding]]] = [_journal(world)]
+    checks += [_account(world, name) for name in world.inventory.accounts]
+    checks += [_store(world, name) for name in world.inventory.stores]
+    checks += [
+        _consumer(world, consumer, name)
+        for name, entry in world.inventory.credentials.items()
+        for consumer in entry.consumers
+    ]
+    return [finding for group in await asyncio.gather(*checks) for finding in group]
+
+
+async def _journal(world: World) -> list[Finding]:
+    try:
+        report = await world.journal.verify()
+    except KeyturnError as error:
+        return [Finding("journal", ok=False, detail=error.what, todo=error.todo)]
+    if report.breaks:
+        return [Finding("journal", ok=False, detail=report.breaks[0], todo="keyturn verify-journal")]
+    return [Finding("journal", ok=True, detail=f"{report.events} events, chain whole")]
+
+
+async def _account(world: World, name: str) -> list[Finding]:
+    entry, subject = world.inventory.accounts[name], f"account {name}"
+    driver = world.adapters.driver(name)
+    findings = [await _clock(world, name)]
+    try:
+        stored = await world.adapters.store(entry.manager.store).read(entry.manager.path, Slot.CURRENT)
+        if stored is None:
+            todo = f"keyturn put --manager {name}"
+            return [*findings, Finding(subject, ok=False, detail="there is no manager key", todo=todo)]
+        manager = Caller(stored.material, entry.egress_proxy)
+        facts = await driver.introspect(manager)
+    except KeyturnError as error:
+        return [*findings, Finding(subject, ok=False, detail=f"manager key: {error.what}", todo=error.todo)]
+    needed = frozenset(driver.manifest.manager_any_of)
+    if not facts.permissions & needed:
+        todo = "Give it one of: " + ", ".join(sorted(needed))
+        findings.append(Finding(subject, ok=False, detail="the manager key may not manage keys", todo=todo))
+    else:
+        findings.append(Finding(subject, ok=True, detail="the manager key works and may manage keys"))
+    if more := (facts.permissions & _TOO_MUCH) - needed:
+        able = ", ".join(sorted(more))
+        findings.append(
+            Finding(
+                subject, ok=False, detail=f"the manager key can also {able}", todo="Take that right away."
+            )
+        )
+    if facts.ip_allowlist is not None and not facts.ip_allowlist:
+        findings.append(
+            Finding(
+                subject,
+                ok=not driver.manifest.manager_needs_ip,
+                detail="the manager key is not bound to addresses",
+                todo="Bind it to this machine's address: whoever steals it could mint keys from anywhere.",
+            )
+        )
+    return findings + await _slots(world, name, manager)
+
+
+async def _clock(world: World, name: str) -> Finding:
+    try:
+        before = world.clock.now()
+        venue = await world.adapters.driver(name).server_time()
+        after = world.clock.now()
+    except KeyturnError as error:
+        return Finding(f"account {name}", ok=False, detail=error.what, todo=error.todo)
+    skew = (venue - (before + (after - before) / 2)).total_seconds()
+    ok = abs(skew) <= _SKEW_SECONDS
+    todo = "" if ok else "Set this machine's clock (NTP)."
+    return Finding(f"account {name}", ok=ok, detail=f"clock skew {skew:+.1f} s", todo=todo)
+
+
+async def _slots(world: World, account: str, manager: Caller) -> list[Finding]:
+    """Check room for new keys, and report live keys that nobody owns (invariant 8)."""
+    driver, findings = world.adapters.driver(account), []
+    limit = driver.manifest.max_keys
+    exchange = world.inventory.accounts[account].exchange
+    subaccounts = {c.subaccount for c in world.inventory.credentials.values() if c.account == account}
+    for subaccount in sorted(subaccounts, key=str):
+        subject = f"account {account}" + (f", sub-account {subaccount}" if subaccount else "")
+        try:
+            keys = await driver.list_keys(manager, subaccount)
+        except KeyturnError as error:
+            findings.append(Finding(subject, ok=False, detail=error.what, todo=error.todo))
+            continue
+        room = limit is None or limit - len(keys) >= _FREE_SLOTS
+        of = f" of {limit}" if limit else ""
+        todo = "" if room else f"Make room for {_FREE_SLOTS} keys: a rotation adds one before it revokes one."
+        findings.append(Finding(subject, ok=room, detail=f"{len(keys)}{of} keys", todo=todo))
+        for facts in keys:
+            if (
+                await world.journal.key(exchange, account, facts.key_ref)
+                or facts.key_ref == manager.material.key_ref
+            ):
+                continue
+            orphan = parse_label(facts.label or "") is not None
+            kind = "bears a label of keyturn that this journal does not know" if orphan else "is foreign"
+            findings.append(Finding(subject, ok=not orphan, detail=f"a key {kind}; keyturn never touches it"))
+    return findings
+
+
+async def _store(world: World, name: str) -> list[Finding]:
+    inventory = world.inventory
+    paths = [a.manager.path for a in inventory.accounts.values() if a.manager.store == name]
+    paths += [
+        inventory.store_of(c).path for c in inventory.credentials if inventory.store_of(c).store == name
+    ]
+    try:
+        return list(await world.adapters.store(name).check(paths))
+    except KeyturnError as error:
+        return [Finding(f"store {name}", ok=False, detail=error.what, todo=error.todo)]
+
+
+async def _consumer(world: World, consumer: str, credential: str) -> list[Finding]:
+    try:
+        return list(await world.adapters.consumer(consumer, credential).check())
+    except KeyturnError as error:
+        return [Finding(f"consumer {consumer}", ok=False, detail=error.what, todo=error.todo)]

@@ -1,0 +1,234 @@
+"""The engine: open a rotation, move it on, sweep up. Re-entrant: run it twice, nothing changes."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from keyturn.domain import machine
+from keyturn.domain.errors import JournalError, JournalFault, KeyturnError, RefusedError
+from keyturn.domain.labels import new_rotation_id
+from keyturn.domain.rotation import EventType, KeyRecord, Mode, Rotation, State
+from keyturn.engine import cutover, mint, revoke, settle, trouble, undo, verify
+from keyturn.engine.work import Rest, SupersededError, Work
+from keyturn.engine.world import World
+
+_STEPS: Mapping[State, Callable[[Work], Awaitable[Rest | None]]] = {
+    State.PLANNED: mint.plan,
+    State.MINTING: mint.recover,
+    State.STAGED: verify.verify,
+    State.VERIFIED: cutover.promote,
+    State.PROMOTED: cutover.notify,
+    State.CUTTING_OVER: cutover.confirm,
+    State.GRACE: revoke.begin,
+    State.REVOKING: revoke.finish,
+    State.ABORTING: undo.abort,
+    State.ROLLING_BACK: undo.roll_back,
+    State.PARKED: cutover.reconsider,
+}
+
+# Another worker has this rotation in hand: look again after this long.
+_BUSY_SECONDS = 1.0
+# A rotation has nine states to pass, and a lost key costs a few more; a loop beyond this is a bug.
+_MAX_STEPS = 400
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where a rotation stands after the engine had it. `rest` None: there is more to do right now."""
+
+    rotation: Rotation
+    rest: Rest | None = None
+
+    @property
+    def wake_at(self) -> datetime | None:
+        """When to come back; None when it is over, needs a person, or can go on at once."""
+        return self.rest.until if self.rest else None
+
+
+class Engine:
+    """The use cases of a rotation over one world."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+
+    async def open(self, credential: str, *, mode: Mode, reason: str) -> Rotation:
+        """Begin a rotation; nothing outside the journal changes yet.
+
+        Raises:
+            RefusedError: the credential is unknown, or is being rotated already.
+        """
+        inventory = self.world.inventory
+        entry = inventory.credentials.get(credential)
+        if entry is None:
+            raise RefusedError(
+                f"There is no credential {credential} in the inventory.",
+                now="Nothing was changed.",
+                todo="keyturn status lists the names.",
+            )
+        policy, now = inventory.policy_of(credential), self.world.clock.now()
+        rotation = Rotation(
+            id=new_rotation_id(),
+            credential=credential,
+            exchange=inventory.accounts[entry.account].exchange,
+            account=entry.account,
+            subaccount=entry.subaccount,
+            state=State.PLANNED,
+            seq=0,
+            mode=mode,
+            reason=reason,
+            actor=self.world.actor,
+            created_at=now,
+            updated_at=now,
+            grace_seconds=0.0 if mode is Mode.INCIDENT else policy.grace.total_seconds(),
+            confirm_seconds=policy.confirm_within.total_seconds(),
+        )
+        try:
+            await self.world.journal.open(rotation, machine.opened(rotation, self.world.actor))
+        except JournalError as error:
+            if error.fault is not JournalFault.CONFLICT:
+                raise
+            raise await self._busy(credential) from None
+        return rotation
+
+    async def _busy(self, credential: str) -> RefusedError:
+        held = await self.world.journal.open_rotation(credential)
+        what = f"rotation {held.id}, {held.state}, by {held.actor}" if held else "another worker"
+        return RefusedError(
+            f"Credential {credential} is being rotated already: {what}.",
+            now="Nothing was changed; that rotation goes on.",
+            todo=f"Watch it with: keyturn history {credential}",
+        )
+
+    async def get(self, rotation_id: str) -> Rotation:
+        """Give a rotation as the journal has it.
+
+        Raises:
+            RefusedError: there is none with this id.
+        """
+        rotation = await self.world.journal.get(rotation_id)
+        if rotation is None:
+            raise RefusedError(
+                f"There is no rotation {rotation_id}.", todo="keyturn history NAME lists them."
+            )
+        return rotation
+
+    async def step(self, rotation_id: str) -> Progress:
+        """Do what the rotation's state asks for, once.
+
+        Errors of the ports are journaled (deferred or parked) and told in the result; only a journal
+        that fails is raised, because then nothing can be recorded.
+        """
+        rotation = await self.get(rotation_id)
+        if not rotation.is_open:
+            return Progress(rotation, Rest(None, ""))
+        if not rotation.is_due(self.world.clock.now()):
+            return Progress(rotation, Rest(rotation.wake_at, rotation.problem or _waits_for(rotation)))
+        work = Work(self.world, rotation)
+        try:
+            rest = await self._act(work)
+        except SupersededError:
+            newest = await self.get(rotation_id)
+            busy = work.after(_BUSY_SECONDS)
+            return Progress(newest, Rest(busy, "another worker") if newest.is_open else Rest(None, ""))
+        if rest is None and not work.rotation.is_open:
+            rest = Rest(None, "")
+        return Progress(work.rotation, rest)
+
+    async def _act(self, work: Work) -> Rest | None:
+        try:
+            return await _STEPS[work.rotation.state](work)
+        except JournalError:
+            raise
+        except KeyturnError as error:
+            return await trouble.handle(work, error)
+
+    async def advance(
+        self, rotation_id: str, *, on_progress: Callable[[Progress], None] | None = None
+    ) -> Progress:
+        """Move a rotation on until it is closed, must wait, or needs a person."""
+        for _ in range(_MAX_STEPS):
+            progress = await self.step(rotation_id)
+            if on_progress:
+                on_progress(progress)
+            if progress.rest is not None:
+                return progress
+        raise AssertionError(f"rotation {rotation_id} does not come to rest")
+
+    async def settle(self, credential: str) -> list[KeyRecord]:
+        """Revoke the orphans of a credential; see `settle.settle`."""
+        try:
+            return await settle.settle(self.world, credential)
+        except SupersededError:
+            return []
+
+    # -- what a person asks for ------------------------------------------------------------
+
+    async def abort(self, credential: str, reason: str) -> Rotation:
+        """Turn the open rotation back; only before the pivot.
+
+        Raises:
+            RefusedError: there is none open, or it is past the pivot.
+        """
+        return await self._ask(
+            credential,
+            EventType.ABORT_REQUESTED,
+            "It is past the pivot: consumers may use the new key already.",
+            f"keyturn rollback {credential}",
+            abort_reason=reason,
+        )
+
+    async def rollback(self, credential: str, reason: str) -> Rotation:
+        """Make the previous key current again, while it lives.
+
+        Raises:
+            RefusedError: there is none open, or it is not between the pivot and the revoke.
+        """
+        return await self._ask(
+            credential,
+            EventType.ROLLBACK_REQUESTED,
+            "A roll-back is possible after the promotion and until the old key's revoke has begun.",
+            f"Before the promotion: keyturn abort {credential}. Afterwards: keyturn rotate {credential}",
+            abort_reason=reason,
+        )
+
+    async def resume(self, credential: str) -> Rotation:
+        """Let a parked rotation go on from the state that it was in.
+
+        Raises:
+            RefusedError: there is none open, or it is not parked.
+        """
+        held = await self.world.journal.open_rotation(credential)
+        return await self._ask(
+            credential,
+            EventType.RESUMED,
+            "It is not parked; it goes on by itself.",
+            f"keyturn history {credential}",
+            problem=held.parked_why if held else "",
+        )
+
+    async def _ask(self, credential: str, kind: EventType, refusal: str, todo: str, **data: str) -> Rotation:
+        rotation = await self.world.journal.open_rotation(credential)
+        if rotation is None:
+            raise RefusedError(f"No rotation of {credential} is open.", now="Nothing was changed.")
+        if not machine.allowed(rotation, kind):
+            raise RefusedError(
+                f"Rotation {rotation.id} of {credential} is {rotation.state}. {refusal}",
+                now="Nothing was changed.",
+                todo=todo,
+            )
+        work = Work(self.world, rotation)
+        try:
+            await work.commit(work.event(kind, **data))
+        except SupersededError:
+            raise RefusedError(
+                f"Rotation {rotation.id} of {credential} moved on at this moment.",
+                now="Your request was not recorded.",
+                todo="Look at it and ask again.",
+            ) from None
+        return work.rotation
+
+
+def _waits_for(rotation: Rotation) -> str:
+    return "the end of the grace period" if rotation.state is State.GRACE else "its time"

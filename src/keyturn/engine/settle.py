@@ -1,0 +1,83 @@
+"""Orphans: keys that the journal intended and that no rotation looks after any more.
+
+A worker died between "created" and "stored", a list was stale, a revoke got no answer. Each such key
+is named in the journal; that, and that no slot shows it, is the licence to revoke it. A key that the
+journal does not name is reported elsewhere and never touched.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from keyturn.domain.keys import KeyFacts
+from keyturn.domain.labels import parse_label
+from keyturn.domain.rotation import EventType, Fate, KeyRecord
+from keyturn.domain.slots import Slot
+from keyturn.engine.work import Work
+from keyturn.engine.world import World
+from keyturn.ports.exchange import KeyHandle
+
+
+async def settle(world: World, credential: str) -> list[KeyRecord]:
+    """Look after the unsettled keys of a credential; give those that were settled now.
+
+    Raises:
+        KeyturnError: a port failed; what was settled before stays settled, the rest is for next time.
+        SupersededError: another worker is at it.
+    """
+    records = [k for k in await world.journal.unsettled() if k.credential == credential]
+    opened = await world.journal.open_rotation(credential)
+    settled: list[KeyRecord] = []
+    listed: list[KeyFacts] | None = None
+    for record in records:
+        if opened and _looked_after(record, opened.id, opened.attempt, opened.old_ref):
+            continue
+        rotation = await world.journal.get(record.rotation_id) if record.rotation_id else None
+        if rotation is None:
+            continue
+        work = Work(world, rotation)
+        if listed is None:
+            listed = await work.list_keys(await work.manager())
+        done = await _settle_one(work, record, _find(record, listed))
+        settled.extend([done] if done else [])
+    return settled
+
+
+def _looked_after(record: KeyRecord, rotation_id: str, attempt: int, old_ref: str | None) -> bool:
+    """Whether the open rotation still has this key in its hands."""
+    if record.key_ref is not None and record.key_ref == old_ref:
+        return True
+    return record.rotation_id == rotation_id and record.key_id == f"{rotation_id}-{attempt}"
+
+
+def _find(record: KeyRecord, listed: list[KeyFacts]) -> KeyFacts | None:
+    for facts in listed:
+        label = parse_label(facts.label or "")
+        if facts.key_ref == record.key_ref or (label and str(label) == record.key_id):
+            return facts
+    return None
+
+
+async def _settle_one(work: Work, record: KeyRecord, facts: KeyFacts | None) -> KeyRecord | None:
+    now = work.now()
+    if facts is None:
+        if record.settle_at and now < record.settle_at:
+            return None  # the venue's list may still be stale
+        fate = Fate.NEVER_MADE if record.key_ref is None else Fate.REVOKED
+        gone = replace(record, fate=fate, recorded_at=now)
+        await work.commit(work.event(EventType.ORPHAN_SETTLED, f"{record.key_id}: {fate}"), keys=(gone,))
+        return gone
+    if await _in_a_slot(work, facts.key_ref):
+        return None
+    doomed = replace(record, fate=Fate.REVOKING, key_ref=facts.key_ref, handle=facts.handle, recorded_at=now)
+    await work.commit(work.event(EventType.ORPHAN_REVOKE_INTENDED, record.key_id), keys=(doomed,))
+    manager = await work.manager()
+    await work.driver.revoke_key(manager, KeyHandle(facts.key_ref, facts.handle, work.entry.subaccount))
+    gone = replace(doomed, fate=Fate.REVOKED, recorded_at=work.now())
+    await work.commit(work.event(EventType.ORPHAN_REVOKED, record.key_id), keys=(gone,))
+    return gone
+
+
+async def _in_a_slot(work: Work, key_ref: str) -> bool:
+    slots = [await work.peek(slot) for slot in Slot]
+    return any(s is not None and s.meta is not None and s.meta.key_ref == key_ref for s in slots)

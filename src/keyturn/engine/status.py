@@ -1,0 +1,76 @@
+"""What is true now, from the journal and the inventory alone: fast enough to type idly."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from keyturn.domain.rotation import Rotation, State
+from keyturn.domain.schedule import Due
+from keyturn.engine.sweep import due_dates
+from keyturn.engine.world import World
+
+
+@dataclass(frozen=True, slots=True)
+class CredentialStatus:
+    """One line of `keyturn status`."""
+
+    credential: str
+    exchange: str
+    account: str
+    #: `idle` when no rotation is open; otherwise the open rotation's state.
+    state: str
+    due: Due
+    #: Of the key that the last promotion made current; None before the first.
+    fingerprint: str | None = None
+    rotation_id: str | None = None
+    last_rotated_at: datetime | None = None
+    wake_at: datetime | None = None
+    problem: str = ""
+    todo: str = ""
+
+
+async def status(world: World) -> Sequence[CredentialStatus]:
+    """Give a line for every credential of the inventory, in its order."""
+    latest = {r.credential: r for r in await world.journal.latest()}
+    completed = {r.credential: r for r in await world.journal.last_completed()}
+    due = await due_dates(world)
+    return [_line(world, name, latest.get(name), completed.get(name), due[name]) for name in due]
+
+
+def _line(
+    world: World, name: str, latest: Rotation | None, completed: Rotation | None, due: Due
+) -> CredentialStatus:
+    account = world.inventory.credentials[name].account
+    current = latest.new_fingerprint if latest and _is_current(latest) else None
+    if current is None and latest and latest.is_open:
+        current = latest.old_fingerprint
+    problem, todo = "", ""
+    if latest and latest.state is State.PARKED:
+        problem, todo = latest.parked_why, latest.parked_todo
+    elif latest and latest.is_open:
+        problem = latest.problem
+    elif latest and latest.state is State.ABORTED and latest is not completed:
+        problem = f"The last rotation was aborted: {latest.abort_reason}"
+    return CredentialStatus(
+        credential=name,
+        exchange=world.inventory.accounts[account].exchange,
+        account=account,
+        state=str(latest.state) if latest and latest.is_open else "idle",
+        due=due,
+        fingerprint=current or (completed.new_fingerprint if completed else None),
+        rotation_id=latest.id if latest else None,
+        last_rotated_at=completed.promoted_at if completed else None,
+        wake_at=latest.wake_at if latest and latest.is_open else None,
+        problem=problem,
+        todo=todo,
+    )
+
+
+def _is_current(rotation: Rotation) -> bool:
+    return (
+        rotation.promoted_at is not None
+        and rotation.restored_at is None
+        and rotation.state is not State.ABORTED
+    )

@@ -1,0 +1,158 @@
+"""The sweep: whatever is due or unfinished, found from facts at every run and never from memory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from keyturn.domain.errors import KeyturnError, RefusedError
+from keyturn.domain.rotation import CLOSED, Mode, Rotation, State
+from keyturn.domain.schedule import Due, next_due
+from keyturn.engine.engine import Engine, Progress
+from keyturn.engine.world import World
+
+# After a rotation that aborted, the next is opened later each time: a key that the venue keeps minting
+# wrong is a matter for a person, and each try mints and revokes one. A day at most, so that a mended
+# account is found the next morning.
+_ABORT_FLOOR, _ABORT_CAP = timedelta(minutes=15), timedelta(days=1)
+
+
+class Kind(StrEnum):
+    """What a sweep can have to do."""
+
+    ADVANCE = "advance"
+    OPEN = "open"
+    SETTLE = "settle"
+
+
+@dataclass(frozen=True, slots=True)
+class WorkItem:
+    """One thing that a sweep has to do; ids only."""
+
+    kind: Kind
+    credential: str
+    rotation_id: str | None
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a work item."""
+
+    item: WorkItem
+    rotation: Rotation | None = None
+    waiting_for: str = ""
+    wake_at: datetime | None = None
+    #: Empty unless the item failed; the text of a `KeyturnError`.
+    error: str = ""
+
+
+async def due_dates(world: World) -> dict[str, Due]:
+    """Give when each credential of the inventory is due, and why."""
+    now, inventory = world.clock.now(), world.inventory
+    completed = {r.credential: r for r in await world.journal.last_completed()}
+    adopted = {k.credential: k.recorded_at for k in await world.journal.adopted()}
+    result = {}
+    for name in inventory.credentials:
+        last = completed.get(name)
+        result[name] = next_due(
+            inventory.policy_of(name),
+            last_rotated_at=last.promoted_at if last else None,
+            adopted_at=adopted.get(name),
+            expires_at=last.expires_at if last else None,
+            now=now,
+        )
+    return result
+
+
+async def due_work(world: World) -> list[WorkItem]:
+    """Give everything that there is to do now: unfinished rotations first, then orphans, then new ones."""
+    now = world.clock.now()
+    items = [
+        WorkItem(Kind.ADVANCE, r.credential, r.id, f"{r.state}")
+        for r in await world.journal.due(now)
+        if r.state is not State.PARKED or r.wake_at is not None
+    ]
+    latest = {r.credential: r for r in await world.journal.latest()}
+    orphans = dict.fromkeys(k.credential for k in await world.journal.unsettled())
+    items += [
+        WorkItem(Kind.SETTLE, name, None, "keys whose fate is open")
+        for name in orphans
+        if name in world.inventory.credentials
+    ]
+    for name, due in (await due_dates(world)).items():
+        last = latest.get(name)
+        if (last and last.is_open) or due.at > now:
+            continue
+        if last and last.state is State.ABORTED and now < await _after_abort(world, name):
+            continue
+        items.append(WorkItem(Kind.OPEN, name, None, due.why))
+    return items
+
+
+async def _after_abort(world: World, credential: str) -> datetime:
+    """Give when a credential whose last rotations aborted may be tried again."""
+    aborted: list[Rotation] = []
+    for rotation in await world.journal.rotations(credential, limit=10):
+        if rotation.state not in CLOSED or rotation.state is State.COMPLETED:
+            break
+        aborted.append(rotation)
+    if not aborted:
+        return world.clock.now()
+    return aborted[0].updated_at + min(_ABORT_CAP, _ABORT_FLOOR * 2 ** (len(aborted) - 1))
+
+
+async def do(
+    engine: Engine,
+    item: WorkItem,
+    *,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> Outcome:
+    """Do one work item. Expected failures are told in the outcome, so that one never stops the others."""
+    try:
+        if item.kind is Kind.SETTLE:
+            await engine.settle(item.credential)
+            return Outcome(item)
+        rotation_id = item.rotation_id
+        if rotation_id is None:
+            opened = await engine.open(item.credential, mode=Mode.SCHEDULED, reason=item.why)
+            rotation_id = opened.id
+        progress = await engine.advance(rotation_id, on_progress=on_progress)
+    except RefusedError as error:
+        # Another worker opened it first: that is what was wanted.
+        return Outcome(item, waiting_for=error.what)
+    except KeyturnError as error:
+        return Outcome(item, error=error.what)
+    rest = progress.rest
+    return Outcome(item, progress.rotation, rest.waiting_for if rest else "", progress.wake_at)
+
+
+async def sweep(
+    engine: Engine,
+    *,
+    at_once: int = 32,
+    limit: int | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> Sequence[Outcome]:
+    """Do everything that there is to do now.
+
+    Args:
+        engine: over the world to sweep.
+        at_once: how many items are worked on at the same time; a throttle, never a lock.
+        limit: the most new rotations to open in this sweep; what is unfinished is always gone on with.
+        on_progress: told of every step.
+    """
+    items = await due_work(engine.world)
+    if limit is not None:
+        new = [i for i in items if i.kind is Kind.OPEN][:limit]
+        items = [i for i in items if i.kind is not Kind.OPEN] + new
+    gate = asyncio.Semaphore(at_once)
+
+    async def guarded(item: WorkItem) -> Outcome:
+        async with gate:
+            return await do(engine, item, on_progress=on_progress)
+
+    return await asyncio.gather(*map(guarded, items))
