@@ -1,0 +1,141 @@
+"""The credential that a bot runs on, and the proof that it works."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from keyturn.client.source import Source
+from keyturn.domain.errors import KeyturnError, RefusedError
+from keyturn.domain.material import SecretMaterial
+from keyturn.domain.slots import Slot, Stored
+
+log = logging.getLogger("keyturn.client")
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A version of the credential that was current when it was read."""
+
+    version: str
+    #: Empty for a key that was put into the store without keyturn: it cannot be acknowledged.
+    fingerprint: str
+    material: SecretMaterial = field(repr=False)
+    #: Monotonic seconds.
+    since: float
+
+    @classmethod
+    def of(cls, stored: Stored) -> Loaded:
+        """Take over what a store gave."""
+        meta = stored.info.meta
+        return cls(stored.info.version, meta.fingerprint if meta else "", stored.material, time.monotonic())
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """A signed call that came back well."""
+
+    version: str
+    #: Method and path, no parameters.
+    call: str
+    at: datetime
+
+
+class Holder:
+    """Keeps the current version of one credential. Safe to use from any thread.
+
+    Args:
+        source: where the credential is read.
+        credential: its name, for messages.
+
+    Raises:
+        RefusedError: the store holds no current key.
+        KeyturnError, OSError: the store cannot be read. A bot must not start without its key.
+    """
+
+    def __init__(self, source: Source, credential: str) -> None:
+        self.source = source
+        self.credential = credential
+        stored = source.read(Slot.CURRENT)
+        if stored is None:
+            raise RefusedError(
+                f"The store holds no current key for {credential!r}.",
+                now="Nothing was changed; the bot has no key.",
+                todo=f"Run `keyturn rotate {credential}`, then start the bot again.",
+            )
+        self._current = Loaded.of(stored)
+        self._proof: Proof | None = None
+        self._refreshing = threading.Lock()
+        self._complained: set[str] = set()
+        #: Whether the last reading failed, so that what is current may be out of date.
+        self.unread = False
+        #: Called after each first proof of a version, from the thread that made the call.
+        self.on_proof: Callable[[], None] = lambda: None
+
+    @property
+    def current(self) -> Loaded:
+        """The version that calls are to be signed with."""
+        return self._current
+
+    @property
+    def proof(self) -> Proof | None:
+        """The first signed call that worked with the current version; None as long as there is none."""
+        proof = self._proof
+        return proof if proof is not None and proof.version == self._current.version else None
+
+    def refresh(self) -> bool:
+        """Read the store, and tell whether another version is current since.
+
+        A store that cannot be read leaves the present version in place: it is said once in the log.
+        """
+        with self._refreshing:
+            return self._read_again()
+
+    def superseded(self, version: str) -> bool:
+        """Tell whether this version is no longer current, asking the store if need be."""
+        if self._current.version == version:
+            with self._refreshing:
+                # Of many calls that failed at once, the first reads and the others see what it found.
+                if self._current.version == version:
+                    self._read_again()
+        return self._current.version != version
+
+    def note_success(self, version: str, call: str) -> None:
+        """Take note that a call signed with this version came back well."""
+        if version == self._current.version and self.proof is None:
+            self._proof = Proof(version, call, datetime.now(UTC))
+            self.on_proof()
+
+    def complain(self, about: str, error: Exception) -> None:
+        """Log a failure, once until it is over. Texts of foreign exceptions stay out: they may quote."""
+        if about not in self._complained:
+            self._complained.add(about)
+            text = error.what if isinstance(error, KeyturnError) else type(error).__name__
+            log.warning("%s of %s failed, the bot keeps its key: %s", about, self.credential, text)
+
+    def well(self, about: str) -> None:
+        """Take note that it works again, so that the next failure is logged."""
+        if about in self._complained:
+            self._complained.discard(about)
+            log.info("%s of %s works again", about, self.credential)
+
+    def _read_again(self) -> bool:
+        try:
+            stored = self.source.read(Slot.CURRENT)
+            if stored is None:
+                raise RefusedError("the store holds no current key any more")
+        except (KeyturnError, OSError) as error:
+            self.unread = True
+            self.complain("Reading the store", error)
+            return False
+        self.unread = False
+        self.well("Reading the store")
+        if stored.info.version == self._current.version:
+            return False
+        self._current = Loaded.of(stored)
+        log.info("%s is now on key %s", self.credential, self._current.fingerprint)
+        return True

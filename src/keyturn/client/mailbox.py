@@ -1,0 +1,222 @@
+"""The mailbox: a folder through which keyturn and a bot on the same machine speak. No secret, ever.
+
+`<mailbox>/<consumer>/` is 0700 and holds four kinds of small JSON files, each written whole:
+
+| file | from | says |
+|---|---|---|
+| `notice-<rotation>-<kind>.json` | keyturn | which fingerprint is current now |
+| `ack-<rotation>-<kind>.json` | bot | a signed call with that fingerprint worked |
+| `probe-<rotation>-<attempt>.json` | keyturn | try the pending key from where you stand |
+| `probe-report-<rotation>-<attempt>.json` | bot | it worked, or the fault |
+
+Whatever cannot be read as one of these is ignored: the folder is a meeting place, not a trusted input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal, TypeVar
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+
+from keyturn.client.files import write_atomic
+from keyturn.domain.errors import ExchangeFault
+from keyturn.domain.evidence import Notice, NoticeKind, ProbeRequest
+from keyturn.domain.inventory import NAME_PATTERN
+
+# Our own messages stay under one kilobyte; anything much longer is not one of them.
+_MAX_BYTES = 16_384
+
+RotationId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_]{0,63}$")]
+Fingerprint = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+
+
+class Message(BaseModel):
+    """Base of all messages: nothing unknown, nothing coerced, nothing quoted in errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
+
+    prefix: ClassVar[str]
+
+    format: Literal[1] = 1
+    credential: Name
+    consumer: Name
+    rotation_id: RotationId
+    fingerprint: Fingerprint
+
+    @property
+    def subject(self) -> str:
+        """What the message is about, as the file's name has it."""
+        raise NotImplementedError
+
+    @property
+    def file_name(self) -> str:
+        """Name the file of this message; the same message has the same name."""
+        return f"{self.prefix}-{self.subject}.json"
+
+
+class NoticeMessage(Message):
+    """Which key is current now."""
+
+    prefix = "notice"
+
+    kind: NoticeKind
+    version: str = Field(max_length=200)
+    confirm_by: AwareDatetime
+
+    @property
+    def subject(self) -> str:
+        """The notice's id, as `Notice.notice_id` gives it."""
+        return f"{self.rotation_id}-{self.kind}"
+
+    @classmethod
+    def of(cls, notice: Notice) -> NoticeMessage:
+        """Write down a notice."""
+        return cls(
+            credential=notice.credential,
+            consumer=notice.consumer,
+            rotation_id=notice.rotation_id,
+            fingerprint=notice.fingerprint,
+            kind=notice.kind,
+            version=notice.version,
+            confirm_by=notice.confirm_by,
+        )
+
+
+class AckMessage(Message):
+    """A signed call with this fingerprint worked."""
+
+    prefix = "ack"
+
+    kind: NoticeKind
+    at: AwareDatetime
+    #: The call that worked, as method and path; never a parameter.
+    call: str = Field(max_length=200)
+    #: What became of the private stream that was open when the key changed.
+    private_stream: Literal["none", "logged_in", "not_reopened"] = "none"
+
+    @property
+    def subject(self) -> str:
+        """The id of the notice that this answers."""
+        return f"{self.rotation_id}-{self.kind}"
+
+
+class ProbeMessage(Message):
+    """Try the pending key."""
+
+    prefix = "probe"
+
+    attempt: int = Field(ge=1)
+    version: str = Field(max_length=200)
+
+    @property
+    def subject(self) -> str:
+        """The attempt, as `Attempt` writes it."""
+        return f"{self.rotation_id}-{self.attempt}"
+
+    @classmethod
+    def of(cls, request: ProbeRequest) -> ProbeMessage:
+        """Write down a request."""
+        return cls(
+            credential=request.credential,
+            consumer=request.consumer,
+            rotation_id=request.rotation_id,
+            fingerprint=request.fingerprint,
+            attempt=request.attempt,
+            version=request.version,
+        )
+
+
+class ProbeReportMessage(Message):
+    """What the pending key did at the exchange."""
+
+    prefix = "probe-report"
+
+    attempt: int = Field(ge=1)
+    at: AwareDatetime
+    #: None when the key worked.
+    fault: ExchangeFault | None = None
+
+    @property
+    def subject(self) -> str:
+        """The attempt that this answers."""
+        return f"{self.rotation_id}-{self.attempt}"
+
+
+MessageT = TypeVar("MessageT", bound=Message)
+
+
+class Mailbox:
+    """One consumer's folder.
+
+    Args:
+        folder: `<mailbox>/<consumer>`; it is made, 0700, by the first write.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def notices(self, credential: str) -> list[NoticeMessage]:
+        """Read the notices for a credential, oldest file first."""
+        return [m for m in self._all(NoticeMessage) if m.credential == credential]
+
+    def ack(self, notice_id: str) -> AckMessage | None:
+        """Read the acknowledgement of a notice; None when there is none that can be read."""
+        return self._read(self.folder / f"ack-{notice_id}.json", AckMessage)
+
+    def probes(self, credential: str) -> list[ProbeMessage]:
+        """Read the probe requests for a credential."""
+        return [m for m in self._all(ProbeMessage) if m.credential == credential]
+
+    def report(self, rotation_id: str, attempt: int) -> ProbeReportMessage | None:
+        """Read the report of a probe; None when there is none that can be read."""
+        return self._read(self.folder / f"probe-report-{rotation_id}-{attempt}.json", ProbeReportMessage)
+
+    def put(self, message: Message) -> None:
+        """Write a message, whole.
+
+        Raises:
+            OSError: it was not written.
+        """
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_atomic(self.folder / message.file_name, message.model_dump_json().encode())
+
+    def forget_others(self, credential: str, rotation_id: str) -> None:
+        """Remove what earlier rotations of this credential left, so that the folder stays small."""
+        for model in _MODELS:
+            for path in self._files(model.prefix):
+                message = self._read(path, model)
+                if message and message.credential == credential and message.rotation_id != rotation_id:
+                    with suppress(FileNotFoundError):
+                        path.unlink()
+
+    def _files(self, prefix: str) -> Iterator[Path]:
+        try:
+            found = [p for p in self.folder.iterdir() if p.name.startswith(f"{prefix}-")]
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        for path in sorted(found):
+            if prefix == "probe-report" or not path.name.startswith("probe-report-"):
+                yield path
+
+    def _all(self, model: type[MessageT]) -> Iterator[MessageT]:
+        for path in self._files(model.prefix):
+            message = self._read(path, model)
+            # The name must say what the content says: a copied file is not a second message.
+            if message is not None and path.name == message.file_name:
+                yield message
+
+    @staticmethod
+    def _read(path: Path, model: type[MessageT]) -> MessageT | None:
+        try:
+            with path.open("rb") as file:
+                content = file.read(_MAX_BYTES + 1)
+            return model.model_validate_json(content) if len(content) <= _MAX_BYTES else None
+        except (FileNotFoundError, IsADirectoryError, ValidationError):
+            return None
+
+
+_MODELS: tuple[type[Message], ...] = (NoticeMessage, AckMessage, ProbeMessage, ProbeReportMessage)

@@ -1,0 +1,188 @@
+"""Moves the private websocket streams of a ccxt.pro exchange to a new key, unseen by the bot.
+
+ccxt.pro logs in once per connection, with the key of that moment, and holds the connection in
+`exchange.clients` by its address. After a swap the connection is taken out of there, so that the next
+`watch_*` opens another and logs in anew; the `watch_*` calls that wait on it are started again; and the old
+one stays open a little longer, so that what it still delivers reaches the exchange's caches.
+Requests that were sent over it (orders) are left to be answered: they are never repeated.
+(ccxt 4.5.90, read 2026-11-21.)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import time
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import Any, Literal
+
+#: What 51 of ccxt.pro's venues name the subscription that stands for "logged in".
+_LOGIN_HASHES = frozenset({"authenticated", "authenticate", "auth"})
+#: What ccxt.pro keeps in `options` of a login made by an earlier key.
+_TOKENS = frozenset(
+    {
+        "listenKey",
+        "listenKeyUrl",
+        "lastAuthenticatedTime",
+        "listenKeyExpiryTimestamp",
+        "wsSessionToken",
+        "wsToken",
+        "wsTokenTimestamp",
+        "utaToken",
+        "utaTokenLastUpdate",
+    }
+)
+#: Seconds that the old connection stays open: enough for a login and a subscription anywhere on earth.
+LINGER = 5.0
+#: Seconds after which a bot that has not opened its private stream again is taken to need it no more.
+PATIENCE = 30.0
+
+_STARTED: ContextVar[int | None] = ContextVar("keyturn_watch", default=None)
+
+PrivateStream = Literal["none", "logged_in", "not_reopened"]
+
+
+class _RenewedError(Exception):
+    """The connection that a `watch_*` call waited on was exchanged for another."""
+
+
+class Streams:
+    """The websocket side of one async exchange. Used on its event loop only."""
+
+    def __init__(self, exchange: Any) -> None:
+        self.exchange = exchange
+        self.hooked: list[str] = []
+        self._generation = 0
+        self._watched: set[tuple[str, str]] = set()
+        self._retiring: set[asyncio.Task[None]] = set()
+        self._renewed_at = 0.0
+        self._owed = False
+        self._failed = False
+
+    def status(self) -> PrivateStream | None:
+        """Tell what became of the private stream since the swap; None while that is open."""
+        if not self._renewed_at:
+            return "none"
+        if not self._owed:
+            return "logged_in"
+        if self._failed or time.monotonic() - self._renewed_at < PATIENCE:
+            return None
+        return "not_reopened"
+
+    def hook(self) -> None:
+        """Put the hooks in."""
+        kind = type(self.exchange)
+        for name in dir(kind):
+            is_watch = name.startswith("watch") and name not in {"watch", "watch_multiple", "watchMultiple"}
+            if is_watch and callable(getattr(kind, name)):
+                self._put(name, self._restarting(getattr(self.exchange, name)))
+        for name in ("watch", "watch_multiple"):
+            self._put(name, self._recording(getattr(self.exchange, name)))
+        if inspect.iscoroutinefunction(getattr(kind, "authenticate", None)):
+            self._put("authenticate", self._noting(self.exchange.authenticate))
+
+    def unhook(self) -> None:
+        """Take the hooks out."""
+        for name in self.hooked:
+            self.exchange.__dict__.pop(name, None)
+        self.hooked.clear()
+
+    def renew(self, loop: asyncio.AbstractEventLoop | None) -> None:
+        """Retire the connections that an earlier key logged in. Called right after the swap, on the loop."""
+        tokens = _drop_tokens(self.exchange.options)
+        clients = self.exchange.clients or {}
+        private = [url for url, client in clients.items() if _is_private(url, client, tokens)]
+        self._renewed_at, self._owed, self._failed = 0.0, bool(private), False
+        if not private or loop is None:
+            return
+        self._renewed_at = time.monotonic()
+        self._generation += 1
+        for url in private:
+            client = clients.pop(url)
+            # ccxt's own callbacks drop whatever connection has this address: that is the new one by then.
+            client.on_close_callback = client.on_error_callback = lambda *_: None
+            for message_hash in [h for h in client.futures if (url, h) in self._watched]:
+                future = client.futures.pop(message_hash)
+                future.add_done_callback(lambda f: f.cancelled() or f.exception())
+                future.reject(_RenewedError())
+            task = loop.create_task(_retire(client))
+            self._retiring.add(task)
+            task.add_done_callback(self._retiring.discard)
+        self._watched = {pair for pair in self._watched if pair[0] not in private}
+
+    def _restarting(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        async def watch(*args: Any, **kwargs: Any) -> Any:
+            if _STARTED.get() is not None:
+                return await original(*args, **kwargs)
+            while True:
+                token = _STARTED.set(self._generation)
+                try:
+                    return await original(*args, **kwargs)
+                except _RenewedError:
+                    continue
+                finally:
+                    _STARTED.reset(token)
+
+        return watch
+
+    def _recording(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def watch(url: str, hashes: str | list[str], *args: Any, **kwargs: Any) -> Any:
+            started = _STARTED.get()
+            if started is not None:
+                if started != self._generation:
+                    # This call logged in on the connection before: it must not subscribe on the new one.
+                    raise _RenewedError
+                for message_hash in [hashes] if isinstance(hashes, str) else hashes:
+                    self._watched.add((url, message_hash))
+            return original(url, hashes, *args, **kwargs)
+
+        return watch
+
+    def _noting(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        async def authenticate(*args: Any, **kwargs: Any) -> Any:
+            generation = self._generation
+            try:
+                answer = await original(*args, **kwargs)
+            except _RenewedError:
+                raise
+            except Exception:
+                self._failed = True
+                raise
+            if generation == self._generation:
+                self._owed = self._failed = False
+            return answer
+
+        return authenticate
+
+    def _put(self, name: str, value: object) -> None:
+        self.exchange.__dict__[name] = value
+        self.hooked.append(name)
+
+
+def _drop_tokens(options: dict[str, Any]) -> set[str]:
+    """Forget the logins of the key before; give back the tokens, by which their addresses are known."""
+    dropped = set()
+    for place in [options, *(v for v in options.values() if isinstance(v, dict))]:
+        for name in _TOKENS & place.keys():
+            value = place.pop(name)
+            if isinstance(value, str) and value:
+                dropped.add(value)
+    return dropped
+
+
+def _is_private(url: str, client: Any, tokens: set[str]) -> bool:
+    known = _LOGIN_HASHES & (client.subscriptions.keys() | client.futures.keys())
+    return bool(known) or any(token in url for token in tokens)
+
+
+async def _retire(client: Any) -> None:
+    await asyncio.sleep(LINGER)
+    if client.futures:
+        # Requests that are still unanswered end as they would when the venue closes the connection.
+        from ccxt import NetworkError
+
+        for future in client.futures.values():
+            future.add_done_callback(lambda f: f.cancelled() or f.exception())
+        client.reject(NetworkError("the connection was renewed for a new key"))
+    await client.close()

@@ -1,0 +1,98 @@
+"""Makes one signed call from where the bot stands, beside the bot's own calls and not in their way."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import re
+import threading
+from concurrent.futures import Future
+from typing import Any
+
+from keyturn.client.link import FIELDS, Link, is_refused_key
+from keyturn.domain.errors import ExchangeFault
+from keyturn.domain.material import SecretMaterial
+
+# Checked in this order; names of ccxt's error classes (4.5.90, read 2026-11-21).
+_FAULTS = (
+    ("PermissionDenied", ExchangeFault.MISSING_PERMISSION),
+    ("AuthenticationError", ExchangeFault.INVALID_KEY),
+    ("RateLimitExceeded", ExchangeFault.RATE_LIMITED),
+    ("InvalidNonce", ExchangeFault.CLOCK_SKEW),
+    ("NetworkError", ExchangeFault.VENUE_DOWN),
+    ("NotSupported", ExchangeFault.NOT_SUPPORTED),
+)
+# ccxt gives one class for a refused address and for a missing right; the venue's words tell them apart.
+_ABOUT_ADDRESS = re.compile(r"\bip\b|ip_|whitelist|allow ?list", re.IGNORECASE)
+#: Faults that say nothing about the key: worth another try.
+PASSING = frozenset({ExchangeFault.RATE_LIMITED, ExchangeFault.VENUE_DOWN, ExchangeFault.CLOCK_SKEW})
+
+
+def fault_of(error: BaseException) -> ExchangeFault:
+    """Translate a ccxt error; its text, which may quote the request, goes no further."""
+    names = {kind.__name__ for kind in type(error).__mro__}
+    fault = next((fault for name, fault in _FAULTS if name in names), ExchangeFault.REJECTED)
+    if is_refused_key(error) and _ABOUT_ADDRESS.search(str(error)):
+        return ExchangeFault.WRONG_IP
+    return fault
+
+
+def twin_of(link: Link, material: SecretMaterial) -> Any:
+    """Copy the exchange object, unhooked and with other values, so that calls take the bot's own way out.
+
+    The copy shares the connections (their adapters and proxies) and an async one the rate limiter; what
+    it remembers (cookies, last answers, markets) is its own.
+    """
+    exchange = link.exchange
+    if link.is_async:
+        exchange.open()
+    twin = copy.copy(exchange)
+    for name in link.hooked_names():
+        twin.__dict__.pop(name, None)
+    twin.options = {k: dict(v) if isinstance(v, dict) else v for k, v in exchange.options.items()}
+    twin.verbose = False
+    twin.enableLastHttpResponse = False
+    if not link.is_async:
+        twin.session = copy.copy(exchange.session)
+        twin.session.cookies = copy.copy(exchange.session.cookies)
+    for ours, theirs in FIELDS.items():
+        values = material.reveal()
+        if ours in values:
+            setattr(twin, theirs, values[ours])
+    return twin
+
+
+def try_key(link: Link, material: SecretMaterial, method: str) -> Future[ExchangeFault | None] | None:
+    """Call `method` with this material. Returns at once.
+
+    Returns:
+        What will hold None if the call worked, else the fault; None while an async exchange's loop
+        does not run.
+    """
+    if link.is_async:
+        loop = link.loop
+        return asyncio.run_coroutine_threadsafe(_try_async(link, material, method), loop) if loop else None
+    future: Future[ExchangeFault | None] = Future()
+
+    def run() -> None:
+        try:
+            getattr(twin_of(link, material), method)()
+        except Exception as error:  # noqa: BLE001 - every failure of the call is the answer
+            future.set_result(fault_of(error))
+        else:
+            future.set_result(None)
+
+    threading.Thread(target=run, name="keyturn-trial", daemon=True).start()
+    return future
+
+
+async def _try_async(link: Link, material: SecretMaterial, method: str) -> ExchangeFault | None:
+    twin = twin_of(link, material)
+    try:
+        await getattr(twin, method)()
+    except Exception as error:  # noqa: BLE001 - every failure of the call is the answer
+        return fault_of(error)
+    finally:
+        # The connections are the bot's: the copy must neither close them nor complain about them.
+        twin.session = twin.socks_proxy_sessions = twin.tcp_connector = None
+    return None
