@@ -1,0 +1,160 @@
+"""What the journal can be asked, as functions of a connection."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Select, Table, and_, func, or_, select
+
+from keyturn.domain.evidence import Confirmation
+from keyturn.domain.rotation import Fate, KeyRecord, Origin, Rotation, State
+from keyturn.journal.chain import Head
+from keyturn.journal.codec import read_event, read_record, time_text, unreadable
+from keyturn.journal.schema import confirmations, events, keys, meta, rotations
+from keyturn.journal.verify import Verifier
+from keyturn.ports.journal import ChainReport, JournaledEvent
+
+# A page of rows while verifying: bounds memory, whatever the journal's size.
+_PAGE = 2000
+#: Fates of keys that may live, so that somebody must see to their end.
+UNSETTLED = (Fate.INTENDED, Fate.LIVE, Fate.REVOKING)
+
+_SNAPSHOT = {"sqlite": "BEGIN", "postgresql": "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"}
+
+
+def salt(connection: Connection) -> bytes:
+    """Give the installation's salt."""
+    text = connection.execute(select(meta.c.salt)).scalar()
+    try:
+        return bytes.fromhex(text or "no salt")
+    except ValueError:
+        raise unreadable("The journal has lost its salt.") from None
+
+
+def rotation(connection: Connection, rotation_id: str) -> Rotation | None:
+    """Give a rotation by id."""
+    return _one(connection, select(rotations.c.record).where(rotations.c.id == rotation_id))
+
+
+def open_rotation(connection: Connection, credential: str) -> Rotation | None:
+    """Give the open rotation of a credential."""
+    wanted = and_(rotations.c.credential == credential, rotations.c.is_open == 1)
+    return _one(connection, select(rotations.c.record).where(wanted))
+
+
+def due(connection: Connection, now: datetime, limit: int | None) -> Sequence[Rotation]:
+    """Give the open rotations whose time has come; one without a wake-up time waits since its last step."""
+    wake_at = rotations.c.wake_at
+    query = (
+        select(rotations.c.record)
+        .where(rotations.c.is_open == 1, or_(wake_at.is_(None), wake_at <= time_text(now)))
+        .order_by(func.coalesce(wake_at, rotations.c.updated_at), rotations.c.number)
+    )
+    return _rotations(connection, query.limit(limit))
+
+
+def newest(connection: Connection, state: State | None = None) -> Sequence[Rotation]:
+    """Give the newest rotation of every credential, of those in a state if one is given."""
+    last = select(func.max(rotations.c.number)).group_by(rotations.c.credential)
+    if state is not None:
+        last = last.where(rotations.c.state == str(state))
+    query = select(rotations.c.record).where(rotations.c.number.in_(last))
+    return _rotations(connection, query.order_by(rotations.c.credential))
+
+
+def history(connection: Connection, credential: str, limit: int | None) -> Sequence[Rotation]:
+    """Give the rotations of a credential, newest first."""
+    query = select(rotations.c.record).where(rotations.c.credential == credential)
+    return _rotations(connection, query.order_by(rotations.c.number.desc()).limit(limit))
+
+
+def story(connection: Connection, rotation_id: str) -> Sequence[JournaledEvent]:
+    """Give the events of a rotation, oldest first."""
+    query = select(events).where(events.c.rotation_id == rotation_id).order_by(events.c.number)
+    return [journaled(row) for row in connection.execute(query).mappings()]
+
+
+def journaled(row: Any) -> JournaledEvent:
+    """Read an event as it stands in the journal."""
+    return JournaledEvent(
+        row["number"], row["rotation_id"], row["credential"], row["seq"], read_event(row), row["hash"]
+    )
+
+
+def keys_of(connection: Connection, credential: str) -> Sequence[KeyRecord]:
+    """Give every key of a credential, oldest first."""
+    return _keys(connection, select(keys.c.record).where(keys.c.credential == credential))
+
+
+def key(connection: Connection, exchange: str, account: str, key_ref: str) -> KeyRecord | None:
+    """Give a key by its ref; the record made last, should there be two."""
+    wanted = and_(keys.c.exchange == exchange, keys.c.account == account, keys.c.key_ref == key_ref)
+    found = _keys(connection, select(keys.c.record).where(wanted))
+    return found[-1] if found else None
+
+
+def adopted(connection: Connection) -> Sequence[KeyRecord]:
+    """Give every adopted key, oldest first."""
+    return _keys(connection, select(keys.c.record).where(keys.c.origin == str(Origin.ADOPTED)))
+
+
+def unsettled(connection: Connection) -> Sequence[KeyRecord]:
+    """Give the keys that may live and whose rotation has left them behind, oldest first."""
+    query = (
+        select(keys.c.record)
+        .join(rotations, rotations.c.id == keys.c.rotation_id)
+        .where(
+            keys.c.fate.in_([str(fate) for fate in UNSETTLED]),
+            or_(rotations.c.state == str(State.ABORTED), rotations.c.attempt > keys.c.attempt),
+        )
+    )
+    return _keys(connection, query)
+
+
+def proofs(connection: Connection, rotation_id: str) -> Sequence[Confirmation]:
+    """Give the confirmations for a rotation, oldest first."""
+    query = select(confirmations.c.record).where(confirmations.c.rotation_id == rotation_id)
+    query = query.order_by(confirmations.c.number, confirmations.c.position)
+    return [read_record(Confirmation, row[0]) for row in connection.execute(query)]
+
+
+def verify(connection: Connection) -> ChainReport:
+    """Verify the whole journal as it stood at one moment."""
+    connection.exec_driver_sql(_SNAPSHOT[connection.dialect.name])
+    try:
+        end = connection.execute(select(meta)).mappings().first()
+        if end is None:
+            return ChainReport(0, ("The journal has lost its salt and the end of its chain.",))
+        verifier = Verifier(end["salt"])
+        for row in _pages(connection, events, events.c.number):
+            verifier.chained(dict(row))
+        verifier.head(Head(end["head_number"], end["head_hash"]))
+        verifier.rotations(dict(row) for row in _pages(connection, rotations, rotations.c.id))
+        verifier.keys(dict(row) for row in _pages(connection, keys, keys.c.key_id))
+        by_number = confirmations.c.number
+        verifier.confirmations(dict(row) for row in _pages(connection, confirmations, by_number))
+        return verifier.report()
+    finally:
+        connection.exec_driver_sql("ROLLBACK")
+
+
+def _pages(connection: Connection, table: Table, by: Any) -> Iterator[Any]:
+    query = select(table).order_by(by)
+    result = connection.execution_options(yield_per=_PAGE).execute(query)
+    yield from result.mappings()
+
+
+def _one(connection: Connection, query: Select[str]) -> Rotation | None:
+    text = connection.execute(query).scalar()
+    return None if text is None else read_record(Rotation, text)
+
+
+def _rotations(connection: Connection, query: Select[str]) -> Sequence[Rotation]:
+    return [read_record(Rotation, row[0]) for row in connection.execute(query)]
+
+
+def _keys(connection: Connection, query: Select[str]) -> Sequence[KeyRecord]:
+    ordered = query.order_by(keys.c.recorded_at, keys.c.number)
+    return [read_record(KeyRecord, row[0]) for row in connection.execute(ordered)]
