@@ -1,0 +1,1 @@
+"""Drivers of exchanges: one folder a venue, found by its `driver.toml`."""

@@ -1,0 +1,273 @@
+"""What the drivers that stand on ccxt share: one call, judged."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, ClassVar, Literal
+
+from keyturn.domain.errors import ExchangeError, ExchangeFault
+from keyturn.domain.keys import KeyFacts, KeySpec, MintedKey, Permission, Revocation
+from keyturn.domain.manifest import DriverManifest
+from keyturn.exchanges._client import Answer, Client, Endpoint, Quiet, UnansweredError
+from keyturn.exchanges._errors import ErrorTable, Refusal, Row, exchange_error
+from keyturn.ports.exchange import Caller, KeyHandle
+
+_TOO_MANY_REQUESTS = 429
+_FIRST_SERVER_ERROR = 500
+# Faults after which "there is no such key" is worth a look: venues word it in codes that stand for much else.
+_MAYBE_ABSENT = frozenset({ExchangeFault.REJECTED, ExchangeFault.INVALID_KEY})
+
+
+class CcxtDriver(ABC):
+    """A venue that ccxt signs for; see `ExchangeDriver` for what each method promises.
+
+    Args:
+        manifest: the venue's `driver.toml`.
+        url: another base URL of the API.
+        environment: `testnet` takes the venue's own test environment.
+        timeout: seconds to wait for an answer.
+        rate_limit: keep to the venue's documented rates.
+    """
+
+    errors: ClassVar[ErrorTable]
+    #: Codes that say, beyond doubt, that the key to revoke is not there.
+    absent_codes: ClassVar[frozenset[str]] = frozenset()
+    #: How ccxt is quieted; a venue may add to it.
+    mixin: ClassVar[type[Quiet]] = Quiet
+
+    def __init__(
+        self,
+        manifest: DriverManifest,
+        *,
+        url: str | None = None,
+        environment: Literal["live", "testnet"] = "live",
+        timeout: float = 10.0,
+        rate_limit: bool = True,
+    ) -> None:
+        self._manifest = manifest
+        self._client = Client(
+            manifest.ccxt_id,
+            self.mixin,
+            url=url,
+            testnet=environment == "testnet",
+            timeout=timeout,
+            rate_limit=rate_limit,
+        )
+
+    @property
+    def manifest(self) -> DriverManifest:
+        """The venue's manifest."""
+        return self._manifest
+
+    def grants_for(self, permissions: frozenset[Permission]) -> frozenset[str]:
+        """Give the venue's words for exactly these permissions.
+
+        Raises:
+            ExchangeError: `NOT_SUPPORTED`, the venue has no word for one of them.
+        """
+        unknown = self._manifest.unsupported(permissions)
+        if unknown:
+            raise self._refused(
+                "grant these permissions",
+                ExchangeFault.NOT_SUPPORTED,
+                f"it has no right for {', '.join(sorted(unknown))}.",
+                todo="Take the permission out of the inventory.",
+            )
+        return self._manifest.grants_for(permissions)
+
+    # -- the port ------------------------------------------------------------------------------
+
+    @abstractmethod
+    async def introspect(self, caller: Caller) -> KeyFacts:
+        """Ask the venue what the calling key is and may do."""
+
+    @abstractmethod
+    async def private_read(self, caller: Caller) -> None:
+        """Read the balance."""
+
+    @abstractmethod
+    async def list_keys(self, manager: Caller, subaccount: str | None) -> Sequence[KeyFacts]:
+        """List all keys of the (sub-)account."""
+
+    @abstractmethod
+    async def create_key(self, manager: Caller, spec: KeySpec) -> MintedKey:
+        """Make the venue create a key."""
+
+    @abstractmethod
+    async def edit_key(self, manager: Caller, key: KeyHandle, spec: KeySpec) -> None:
+        """Give an existing key the permissions, addresses and label of `spec`."""
+
+    async def revoke_key(self, manager: Caller, key: KeyHandle) -> Revocation:
+        """Make the venue delete a key. A key that is not there counts as done."""
+        try:
+            await self._revoke(manager, key)
+        except ExchangeError as error:
+            if error.code in self.absent_codes:
+                return Revocation.ALREADY_ABSENT
+            if error.fault in _MAYBE_ABSENT and not await self._is_listed(manager, key):
+                return Revocation.ALREADY_ABSENT
+            raise
+        return Revocation.REVOKED
+
+    @abstractmethod
+    async def server_time(self) -> datetime:
+        """Ask the venue's clock, without a key."""
+
+    async def close(self) -> None:
+        """Release connections."""
+        await self._client.close()
+
+    # -- what a venue says ---------------------------------------------------------------------
+
+    @abstractmethod
+    async def _revoke(self, manager: Caller, key: KeyHandle) -> None:
+        """Make the venue delete a key, or raise."""
+
+    @abstractmethod
+    def _refusal(self, body: Mapping[str, Any], headers: Mapping[str, str]) -> Refusal | None:
+        """Read what an answer in the venue's form refuses; None when it grants.
+
+        Raises:
+            LookupError, TypeError, ValueError: it is not in the venue's form.
+        """
+
+    async def _judge(self, row: Row, refusal: Refusal, caller: Caller | None) -> Row:
+        """Tell apart what the venue does not, where one code stands for several faults."""
+        return row
+
+    # -- one call ------------------------------------------------------------------------------
+
+    async def _call(
+        self, endpoint: Endpoint, params: Mapping[str, Any] | None = None, caller: Caller | None = None
+    ) -> Any:
+        """Make one call and give the answer's body, which grants.
+
+        Raises:
+            ExchangeError: as the port says.
+        """
+        failure = None
+        try:
+            answer = await self._client.send(endpoint, params or {}, caller)
+        except UnansweredError as error:
+            fault = ExchangeFault.OUTCOME_UNKNOWN if error.sent else ExchangeFault.VENUE_DOWN
+            failure = self._failed(endpoint, Row(fault, f"{error.reason}."))
+        if failure is not None:
+            raise failure
+        refusal = self._read(endpoint, answer)
+        if refusal is None:
+            return answer.body
+        row = self.errors.find(refusal.code, refusal.text)
+        if row is None:
+            row = Row(ExchangeFault.REJECTED, "it refused with a code that keyturn does not know.")
+        row = await self._judge(row, refusal, caller)
+        if answer.status >= _FIRST_SERVER_ERROR and endpoint.changes:
+            # Something behind the gateway failed, perhaps after the effect.
+            row = Row(ExchangeFault.OUTCOME_UNKNOWN, row.words)
+        if row.fault is ExchangeFault.CLOCK_SKEW:
+            row = await self._skew(row, refusal)
+        raise self._failed(endpoint, row, refusal.code, refusal.retry_after)
+
+    def _read(self, endpoint: Endpoint, answer: Answer) -> Refusal | None:
+        """Read an answer, or raise when it is not in the venue's own form."""
+        if isinstance(answer.body, dict):
+            try:
+                return self._refusal(answer.body, answer.headers)
+            except (LookupError, TypeError, ValueError):
+                pass
+        row = self.errors.status.get(answer.status)
+        if row is None and answer.status == _TOO_MANY_REQUESTS:
+            row = Row(ExchangeFault.RATE_LIMITED, "it asked for fewer calls.")
+        if row is None:
+            row = Row(ExchangeFault.OUTCOME_UNKNOWN, "what answered was not its API.")
+        raise self._failed(
+            endpoint, row, f"HTTP {answer.status}", _seconds(answer.headers.get("Retry-After"))
+        )
+
+    async def _skew(self, row: Row, refusal: Refusal) -> Row:
+        """Add by how much the clock is off."""
+        there = refusal.server_time
+        if there is None:
+            try:
+                there = await self.server_time()
+            except ExchangeError:
+                return row
+        ahead = (datetime.now(UTC) - there).total_seconds()
+        side = "ahead of" if ahead > 0 else "behind"
+        return Row(row.fault, f"this machine's clock is {abs(ahead):.1f} s {side} the venue's.")
+
+    async def _is_listed(self, manager: Caller, key: KeyHandle) -> bool:
+        listed = await self.list_keys(manager, key.subaccount)
+        return any(facts.key_ref == key.key_ref for facts in listed)
+
+    # -- saying no -----------------------------------------------------------------------------
+
+    def _failed(
+        self, endpoint: Endpoint, row: Row, code: str = "", retry_after: float | None = None
+    ) -> ExchangeError:
+        return exchange_error(
+            self._manifest,
+            endpoint.action,
+            row,
+            changes=endpoint.changes,
+            code=code,
+            retry_after=retry_after,
+        )
+
+    def _refused(self, action: str, fault: ExchangeFault, words: str, todo: str = "") -> ExchangeError:
+        """Build the error for something that was not even asked of the venue."""
+        return exchange_error(self._manifest, action, Row(fault, words, todo), changes=False)
+
+    def _garbled(self, endpoint: Endpoint) -> ExchangeError:
+        """Build the error for an answer that grants and lacks what it must hold."""
+        row = Row(ExchangeFault.OUTCOME_UNKNOWN, "its answer lacks what its documentation promises.")
+        return self._failed(endpoint, row)
+
+    def _check(self, action: str, spec: KeySpec) -> None:
+        """Refuse, before anything is sent, what the venue's rules forbid.
+
+        Raises:
+            ExchangeError: `REJECTED` or `NOT_SUPPORTED`.
+        """
+        rules = self._manifest
+        problem = ""
+        if not rules.label.fits(spec.label):
+            problem = f"the label does not fit its rules (at most {rules.label.max_length} characters)."
+        elif len(spec.ip_allowlist) > rules.ip.max_entries:
+            problem = f"a key takes at most {rules.ip.max_entries} addresses."
+        elif not rules.ip.networks and any("/" in entry for entry in spec.ip_allowlist):
+            problem = "a key takes single addresses only, no networks."
+        elif not rules.ip.ipv6 and any(":" in entry for entry in spec.ip_allowlist):
+            problem = "a key takes IPv4 addresses only."
+        if problem:
+            raise self._refused(action, ExchangeFault.REJECTED, problem, "Correct the inventory.")
+
+    def _subaccount(self, action: str, subaccount: str | None) -> str:
+        """Give the sub-account that the venue requires.
+
+        Raises:
+            ExchangeError: `REJECTED`, none is named.
+        """
+        if not subaccount:
+            raise self._refused(
+                action,
+                ExchangeFault.REJECTED,
+                "its API manages the keys of sub-accounts only, and none is named.",
+                "Name the sub-account in the inventory.",
+            )
+        return subaccount
+
+
+def _seconds(text: str | None) -> float | None:
+    """Read a Retry-After header; its other form, a date, is of no use with a wrong clock."""
+    return float(text) if text and text.isdecimal() else None
+
+
+def from_millis(value: Any) -> datetime:
+    """Read milliseconds since the epoch.
+
+    Raises:
+        TypeError, ValueError, OverflowError: it is not a time.
+    """
+    return datetime.fromtimestamp(int(value) / 1000, UTC)

@@ -1,0 +1,120 @@
+"""Say in keyturn's words what a venue refused: error tables, and the texts of `ExchangeError`.
+
+No text of a venue, no request and no response is ever part of an error: only its code, and our words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from types import MappingProxyType
+
+from keyturn.domain.errors import ExchangeError, ExchangeFault
+from keyturn.domain.manifest import DriverManifest
+
+_TODO: Mapping[ExchangeFault, str] = MappingProxyType(
+    {
+        ExchangeFault.INVALID_KEY: "Look at {console} whether the key is still there, and whether its"
+        " secret is stored whole.",
+        ExchangeFault.WRONG_IP: "Add the address that the call comes from to the key's IP list at {console},"
+        " or name an egress_proxy that has an allowed one.",
+        ExchangeFault.MISSING_PERMISSION: "Give the key the right that {action} needs, at {console}.",
+        ExchangeFault.CLOCK_SKEW: "Set this machine's clock (NTP).",
+        ExchangeFault.KEY_QUOTA: "Delete a key that nobody needs, at {console}; keyturn deletes none to"
+        " make room.",
+        ExchangeFault.RATE_LIMITED: "Wait; keyturn tries again by itself.",
+        ExchangeFault.VENUE_DOWN: "Wait; keyturn tries again by itself. If it lasts, check the network"
+        " between this machine and {venue}.",
+        ExchangeFault.OUTCOME_UNKNOWN: "Nothing by hand: keyturn looks at the venue what is true before it"
+        " goes on.",
+        ExchangeFault.SECOND_FACTOR: "Do it by hand at {console}, or take the second factor off this action"
+        " for the manager's account.",
+        ExchangeFault.NOT_SUPPORTED: "Do it by hand at {console}.",
+        ExchangeFault.REJECTED: "Look the code up in the venue's documentation.",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What one error of a venue means.
+
+    `VENUE_DOWN` says that nothing was done; where the venue leaves that open, the row says
+    `OUTCOME_UNKNOWN`, and a call that changes nothing reports it as `VENUE_DOWN`.
+    """
+
+    fault: ExchangeFault
+    words: str
+    todo: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorTable:
+    """All errors of a venue that keyturn knows."""
+
+    #: By the venue's code.
+    exact: Mapping[str, Row]
+    #: By a part of the venue's text, in lower case, for codes that stand for several things.
+    broad: Mapping[str, Row] = field(default_factory=dict)
+    #: By HTTP status, for answers that are not in the venue's own form.
+    status: Mapping[int, Row] = field(default_factory=dict)
+
+    def find(self, code: str, text: str) -> Row | None:
+        """Give the row for a code, or else for a text."""
+        row = self.exact.get(code)
+        if row is None:
+            lowered = text.lower()
+            row = next((row for part, row in self.broad.items() if part in lowered), None)
+        return row
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """What a venue's answer says when it says no. The text is for matching only and is never shown."""
+
+    code: str
+    text: str = field(default="", repr=False)
+    retry_after: float | None = None
+    #: The venue's clock, where the answer tells it.
+    server_time: datetime | None = None
+
+
+def exchange_error(
+    manifest: DriverManifest,
+    action: str,
+    row: Row,
+    *,
+    changes: bool,
+    code: str = "",
+    retry_after: float | None = None,
+) -> ExchangeError:
+    """Build the error for one call from what is known, which holds no secret.
+
+    Args:
+        manifest: the venue.
+        action: what was tried, in words that follow "could not".
+        row: what went wrong.
+        changes: whether the call changes something.
+        code: the venue's code.
+        retry_after: seconds that the venue asked to wait.
+    """
+    fault = row.fault
+    if fault is ExchangeFault.OUTCOME_UNKNOWN and not changes:
+        fault = ExchangeFault.VENUE_DOWN
+    suffix = f" ({manifest.code} {code})" if code else ""
+    if fault is ExchangeFault.OUTCOME_UNKNOWN:
+        what = f"{manifest.name} may or may not have done it ({action}): {row.words}{suffix}"
+        now = "Nobody knows yet whether it was done."
+    else:
+        what = f"{manifest.name} could not {action}: {row.words}{suffix}"
+        now = "Nothing was changed at the venue."
+    todo = row.todo or _TODO[fault]
+    return ExchangeError(
+        fault,
+        what,
+        code=code,
+        retry_after=retry_after,
+        now=now,
+        todo=todo.format(console=manifest.console_url, action=action, venue=manifest.name),
+    )
