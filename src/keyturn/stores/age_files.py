@@ -33,8 +33,8 @@ T = TypeVar("T")
 #: Tells that the slots of a path changed; compare for equality only. None: nothing is stored there.
 Signature = tuple[int, int, int] | None
 
-# Enough for the disk to join flushes of several writers into one; more only waits for the GIL.
-_THREADS = 16
+# Enough for the disk to join the flushes of several writers into one; more only fight for the interpreter.
+_THREADS = 8
 # A write takes milliseconds; whoever holds the lock longer than this hangs or is stopped in a debugger.
 _LOCK_WAIT = 10.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.002, 0.05
@@ -62,7 +62,7 @@ class AgeFilesStore:
     """
 
     def __init__(self, root: Path, key_text: Callable[[], str], *, lock_wait: float = _LOCK_WAIT) -> None:
-        self._root = root
+        self._root = root.absolute()
         self._key_text = key_text
         self._lock_wait = lock_wait
         self._sealer: Sealer | None = None
@@ -120,7 +120,8 @@ class AgeFilesStore:
 
     async def history(self, path: str) -> Sequence[VersionInfo]:
         """List the versions, oldest first; see the port."""
-        return (await self._in_thread(lambda: self._page(path))).ledger.history()
+        folder = disk.locate(self._root, path)
+        return (await self._in_thread(lambda: self._page(path, folder))).ledger.history()
 
     async def check(self, paths: Sequence[str]) -> Sequence[Finding]:
         """Check key, folder, lock and every stored version, without writing; see the port."""
@@ -153,12 +154,12 @@ class AgeFilesStore:
 
     def peek_sync(self, path: str, slot: Slot) -> SlotInfo | None:
         """Do what `peek` does, in this thread."""
-        return self._page(path).ledger.info(slot)
+        return self._page(path, disk.locate(self._root, path)).ledger.info(slot)
 
     def read_sync(self, path: str, slot: Slot) -> Stored | None:
         """Do what `read` does, in this thread."""
         folder = disk.locate(self._root, path)
-        page = self._page(path)
+        page = self._page(path, folder)
         while True:
             info = page.ledger.info(slot)
             if info is None or info.version not in page.ledger.kept():
@@ -170,7 +171,7 @@ class AgeFilesStore:
             if sealed is not None:
                 return self._open(path, info, sealed)
             # Not there: a writer may have moved the slot on between our two reads.
-            before, page = page, self._page(path)
+            before, page = page, self._page(path, folder)
             if page == before:
                 raise _corrupt(path, f"{disk.version_file(info.version)}, which holds {slot}, is missing")
 
@@ -208,8 +209,8 @@ class AgeFilesStore:
             raise _corrupt(path, f"{name} holds another key than {disk.SLOTS} says")
         return Stored(info, material)
 
-    def _page(self, path: str) -> Page:
-        folder = disk.locate(self._root, path)
+    @staticmethod
+    def _page(path: str, folder: Path) -> Page:
         try:
             text = disk.read_bytes(folder, disk.SLOTS)
             if text is None and (files := disk.version_files(disk.names(folder))):

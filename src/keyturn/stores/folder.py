@@ -55,16 +55,17 @@ def locate(root: Path, path: str) -> Path:
             todo="Use segments of letters, digits, '_', '-' and '.', joined by '/', "
             f"none of them named {SLOTS} or like a version file.",
         )
-    real_root = os.path.realpath(root)
-    folder = os.path.join(real_root, *segments)  # noqa: PTH118  (pathlib costs more than the rest of this call)
-    if os.path.realpath(folder) != folder:
-        raise StoreError(
-            StoreFault.MISCONFIGURED,
-            f"{path} leads through a symbolic link below {root}.",
-            now="Nothing was read or written.",
-            todo="Replace the link by a real folder.",
-        )
-    return Path(folder)
+    folder = root
+    for segment in segments:
+        folder /= segment
+        if folder.is_symlink():
+            raise StoreError(
+                StoreFault.MISCONFIGURED,
+                f"{path} leads through a symbolic link, {folder}.",
+                now="Nothing was read or written.",
+                todo="Replace the link by a real folder.",
+            )
+    return folder
 
 
 def read_bytes(folder: Path, name: str) -> bytes | None:
@@ -157,8 +158,7 @@ def flush_above(root: Path, folder: Path) -> None:
     Done at the first write, also when the folder was there: whoever made it may have been killed
     before it flushed.
     """
-    real_root = Path(os.path.realpath(root))
-    while folder != real_root.parent:
+    while folder != root.parent:
         folder = folder.parent
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
