@@ -1,0 +1,80 @@
+"""Recognise secrets that were pasted into an inventory, by name and by form."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+#: Names of sections, entries and fields, and indexes of lists, from the top down.
+Path = tuple[str | int, ...]
+
+REFERENCES_ONLY = "references only: write {env: NAME} or {file: PATH}, and put the secret there"
+
+# What a secret looks like, whatever the field is called.
+_VALUE = re.compile(
+    r"-----BEGIN [A-Z ]*PRIVATE KEY"  # PEM
+    r"|AGE-SECRET-KEY-"
+    r"|\beyJ[A-Za-z0-9_-]{8,}\.eyJ"  # a JSON web token
+    r"|\bhv[sb]\.[A-Za-z0-9_-]{20}"  # a Vault token
+    r"|\bAKIA[0-9A-Z]{16}\b"  # an AWS access key
+    r"|://[^/\s:@]*:[^/\s]+@"  # a URL with a password
+    r"|\bhttps?://[^/\s@]+@"  # a URL with a token for its user
+    r"|(?i:\bbearer\s+[a-z0-9._~+/-]{16})"
+    r"|(?i:[?&](?:access_?token|token|secret|password|api_?key|key|signature)=[^&\s])"
+    # An argument of a command; a path is how such an argument should look.
+    r"|(?i:^--?(?:password|passphrase|secret|token|api-?key)=[^/\s])",
+    re.MULTILINE,
+)
+# One of these is in everything that matches; to look for them costs a hundredth of the expression.
+_TRACES = ("-----begin", "age-secret-key-", "eyj", "hvs.", "hvb.", "akia", "@", "bearer", "=")
+_NAME = re.compile(r"secret|passw|passphrase|token|api_?-?key|private_?-?key|mnemonic|seed", re.IGNORECASE)
+# Secrets of exchanges are 24 letters and digits or more, without a break; chosen names have breaks.
+_RANDOM = re.compile(r"(?=[^0-9]*[0-9])(?=[^A-Za-z]*[A-Za-z])[A-Za-z0-9+/=]{24,}")
+
+
+def names_a_secret(field: str) -> bool:
+    """Tell whether a field of this name is there to hold a secret."""
+    return _NAME.search(field) is not None
+
+
+def looks_secret(text: str) -> bool:
+    """Tell whether there is something in the text that has the form of a known kind of secret."""
+    lower = text.lower()
+    return any(trace in lower for trace in _TRACES) and _VALUE.search(text) is not None
+
+
+def looks_random(value: str) -> bool:
+    """Tell whether a value looks drawn rather than chosen: long, letters and digits, no break."""
+    return _RANDOM.fullmatch(value) is not None
+
+
+def secret_places(data: Any) -> Iterator[tuple[Path, str]]:
+    """Give the place of every secret in the data, and how it was recognised; never the value."""
+    seen: set[int] = set()
+    todo: list[tuple[Path, Any]] = [((), data)]
+    while todo:
+        path, value = todo.pop()
+        if isinstance(value, dict | list):
+            if id(value) not in seen:
+                seen.add(id(value))
+                items = value.items() if isinstance(value, dict) else enumerate(value)
+                todo.extend(((*path, key), item) for key, item in items)
+                if isinstance(value, dict):
+                    yield from (
+                        ((*path, k), "this name has the form of a secret") for k in value if looks_secret(k)
+                    )
+        elif isinstance(value, str) and looks_secret(value):
+            yield path, "this value has the form of a secret"
+        elif value is not None and _names_a_secret(path) and not _maps_field_names(path):
+            yield path, "a field of this name holds a secret"
+
+
+def _names_a_secret(path: Path) -> bool:
+    names = [part for part in path if isinstance(part, str)]
+    return bool(names) and names_a_secret(names[-1])
+
+
+def _maps_field_names(path: Path) -> bool:
+    """Whether this is the name of a field in a rendered file: `fields: {secret: apiSecret}`."""
+    return len(path) == 4 and path[0] == "consumers" and path[2] == "fields"
