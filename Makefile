@@ -5,7 +5,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.14 python3.11; 
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test bench lint check setup clean
+.PHONY: demo test bench lint check lock setup clean
 
 setup: $(READY)
 
@@ -35,3 +35,9 @@ check: lint test
 
 clean:
 	rm -rf .venv demo .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+
+# Resolves for every supported Python and system at once; names, versions and hashes only.
+lock: $(READY)
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --group dev --generate-hashes \
+		--no-emit-index-url --no-emit-find-links --no-header -o requirements.lock pyproject.toml
