@@ -8,7 +8,7 @@ there is not shared here. ``python -m keyturn.simulator`` runs one as a process 
 
 from keyturn.simulator.bybit import SimBybit
 from keyturn.simulator.core import SimExchange
-from keyturn.simulator.deribit import SimDeribit
+from keyturn.simulator.deribit import Nonces, SimDeribit
 from keyturn.simulator.faults import Fault, FaultKind
 from keyturn.simulator.okx import SimOkx
 from keyturn.simulator.records import CallRecord, KeyCalls
@@ -21,6 +21,7 @@ __all__ = [
     "IssuedKey",
     "KeyCalls",
     "KeyRules",
+    "Nonces",
     "SimBybit",
     "SimDeribit",
     "SimExchange",

@@ -18,9 +18,8 @@ A key can't be created with an IP list; ``edit_api_key`` needs ``max_scope`` eve
 Not documented, so assumed here: an unknown or disabled key is 13004; a bad signature, an old time stamp, a
 used nonce and a wrong address are all the same 13009 without a reason (one user got exactly that with HTTP
 401: github.com/knowm/XChange/issues/3783); 13403 instead of 13021 for key methods that change something;
-13008 when the number of keys is reached. Clients that use the milliseconds as nonce would often be refused
-if a nonce were strictly for single use, so by default only the replay of a whole request that changes
-something is refused; ``strict_nonce`` refuses every used nonce.
+13008 when the number of keys is reached. Whether Deribit holds a nonce to the single use that it documents is
+not known, and clients that use the milliseconds as nonce would then often be refused; see :class:`Nonces`.
 """
 
 from __future__ import annotations
@@ -29,6 +28,7 @@ import hmac
 import json
 import secrets
 from collections.abc import Mapping
+from enum import StrEnum
 from typing import ClassVar
 
 from keyturn.simulator import deribit_keys, deribit_market
@@ -61,6 +61,14 @@ _ERRORS: dict[int, tuple[int, str]] = {
 _REFUSALS = frozenset({13004, 13009, 13021, 13403, 13668})
 
 
+class Nonces(StrEnum):
+    """What happens to a nonce that was used before: the same request again, or a request of its own."""
+
+    IGNORED = "ignored"  # everything is taken, so that a repeated mint mints again
+    REPLAYS = "replays"  # the replay of a whole request that changes something is refused
+    STRICT = "strict"  # every used nonce is refused, as the words of the documentation say
+
+
 class SimDeribit(SimExchange):
     """Deribit: a key with ``account:read_write`` manages the keys of its own account.
 
@@ -78,7 +86,7 @@ class SimDeribit(SimExchange):
         trust_forwarded: bool = False,
         enforce_rate_limits: bool = False,
         secrets_in_list: bool = False,
-        strict_nonce: bool = False,
+        nonces: Nonces = Nonces.REPLAYS,
         host: str = "127.0.0.1",
         port: int = 0,
     ) -> None:
@@ -91,7 +99,7 @@ class SimDeribit(SimExchange):
         )
         self.secrets_in_list = secrets_in_list
         self.access_log: dict[str, list[dict[str, object]]] = {}
-        self._strict_nonce = strict_nonce
+        self._nonce_rule = nonces
         self._nonces: dict[tuple[str, str], int] = {}
         self._second_factor = SecondFactor()
 
@@ -200,8 +208,10 @@ class SimDeribit(SimExchange):
         rules = key.rules.at(call.now_ms)
         if not signature_matches(expected, given["sig"]) or not fresh or not self.ip_matches(call, rules):
             raise self.refuse(13009)
-        if method.changes or self._strict_nonce:
-            self._use_nonce(call, ref, nonce if self._strict_nonce else f"{nonce} {expected}")
+        if self._nonce_rule is Nonces.STRICT:
+            self._use_nonce(call, ref, nonce)
+        elif self._nonce_rule is Nonces.REPLAYS and method.changes:
+            self._use_nonce(call, ref, expected)
         call.key, call.rules = key, rules
         return key
 

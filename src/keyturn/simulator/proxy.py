@@ -53,6 +53,8 @@ class EgressProxy:
         self._session = ClientSession(
             auto_decompress=False, cookie_jar=DummyCookieJar(), timeout=ClientTimeout(total=None)
         )
+        # aiohttp repeats a GET by itself when a connection breaks; a proxy must not make one call into two.
+        self._session._retry_connection = False  # noqa: SLF001 - there is no public switch (aiohttp 3.14)
         self._runner = web.ServerRunner(web.Server(self._forward, access_log=None), shutdown_timeout=0.2)
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", self._port).start()
