@@ -1,0 +1,22 @@
+"""`keyturn check`."""
+
+from __future__ import annotations
+
+from keyturn.cli import session
+from keyturn.cli.options import InventoryPath
+from keyturn.cli.output import Out
+
+
+def check(out: Out, inventory: InventoryPath = None) -> None:
+    """Read the inventory and hold it to every rule; asks nobody and changes nothing."""
+    loaded = session.load(inventory)
+    counts = {
+        section: len(getattr(loaded.inventory, section))
+        for section in ("stores", "accounts", "credentials", "consumers", "policies")
+    }
+    for warning in loaded.warnings:
+        out.line(f"Warning: {warning}", "yellow")
+    out.line(f"{loaded.path} is sound: " + ", ".join(f"{n} {name}" for name, n in counts.items()) + ".")
+    out.document(
+        {"ok": True, "inventory": str(loaded.path), "counts": counts, "warnings": list(loaded.warnings)}
+    )

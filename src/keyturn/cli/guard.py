@@ -1,0 +1,103 @@
+"""What stands around every command: errors become text and an exit code, never a traceback."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Any, get_type_hints
+
+from keyturn.cli.codes import ExitCode
+from keyturn.cli.options import Json
+from keyturn.cli.output import Out, complain
+from keyturn.domain.errors import InventoryError, KeyturnError
+
+
+def guarded(command: Callable[..., ExitCode | None]) -> Callable[..., None]:
+    """Wrap a command so that it ends the process with an exit code of the table.
+
+    The command takes an `Out` as its first parameter; on the command line `--json` stands for it.
+    """
+
+    def run(**arguments: Any) -> None:
+        raise SystemExit(int(_run(command, arguments)))
+
+    hints = get_type_hints(command, include_extras=True)
+    parameters = [
+        each.replace(annotation=hints[each.name])
+        for each in inspect.signature(command).parameters.values()
+        if each.name != "out"
+    ]
+    as_json = inspect.Parameter("as_json", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Json)
+    # Typer reads both; neither may show `out`.
+    run.__signature__ = inspect.Signature([*parameters, as_json])  # type: ignore[attr-defined]
+    run.__annotations__ = {each.name: each.annotation for each in [*parameters, as_json]}
+    run.__doc__ = command.__doc__
+    return run
+
+
+def _run(command: Callable[..., ExitCode | None], arguments: dict[str, Any]) -> ExitCode:
+    out = Out(as_json=bool(arguments.pop("as_json", False)))
+    try:
+        code = command(out, **arguments) or ExitCode.OK
+        out.finish()
+    except KeyturnError as error:
+        code = ExitCode(error.exit_code)
+        complain("Error: " + error.diagnostics())
+        out.document(error_document(error))
+    except KeyboardInterrupt:
+        code = ExitCode.INTERRUPTED
+        complain("Interrupted. What had begun stays in the journal, and the next `keyturn sweep` goes on with it.")
+    except Exception as error:  # noqa: BLE001 - the last line of defence before the terminal
+        code = ExitCode.UNEXPECTED
+        complain(_unexpected(error))
+        out.document({"error": {"exit_code": 1, "kind": type(error).__name__}})
+    if out.closed and code is ExitCode.OK:
+        return ExitCode.NOBODY_READS
+    return code
+
+
+def error_document(error: KeyturnError) -> dict[str, Any]:
+    """Give what programs get in place of a result."""
+    kind = type(error).__name__.removesuffix("Error")
+    fault = getattr(error, "fault", None)
+    return {
+        "error": {
+            "exit_code": error.exit_code,
+            "kind": "".join("_" + c.lower() if c.isupper() else c for c in kind).strip("_"),
+            "fault": str(fault) if fault else None,
+            "what": error.what,
+            "now": error.now,
+            "todo": error.todo,
+            "problems": list(error.problems) if isinstance(error, InventoryError) else [],
+        }
+    }
+
+
+def _unexpected(error: Exception) -> str:
+    """Say that something unexpected happened, without the exception's own text.
+
+    A library's text may quote a request or a response, and with it a secret; the kind of the exception
+    and the lines of code that it came through cannot.
+    """
+    kind = type(error).__name__
+    if isinstance(error, OSError) and error.strerror:
+        kind += f" ({error.strerror})"
+    lines = [f"Error: an unexpected {kind}."]
+    if not os.environ.get("KEYTURN_DEBUG"):
+        lines.append("Do: run it again with KEYTURN_DEBUG=1 to see where, and report it.")
+    else:
+        cause: BaseException | None = error
+        while cause is not None:
+            lines.append(f"{type(cause).__module__}.{type(cause).__qualname__} at:")
+            lines += [line.rstrip() for line in traceback.format_tb(cause.__traceback__)]
+            cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
+    lines.append("Now: what had begun stays in the journal; `keyturn status` shows it.")
+    return "\n".join(lines)
+
+
+def on_a_terminal() -> bool:
+    """Whether a person can be asked: they type, and they see the question."""
+    return sys.stdin.isatty() and sys.stderr.isatty()

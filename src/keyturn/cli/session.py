@@ -1,0 +1,106 @@
+"""From arguments to a world: the inventory, the journal, and who acts."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pwd
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from keyturn.cli.output import complain
+from keyturn.domain.errors import RefusedError
+
+if TYPE_CHECKING:
+    from keyturn.engine.world import World
+    from keyturn.ports.journal import Journal
+    from keyturn.settings import LoadedInventory
+
+T = TypeVar("T")
+
+
+def actor() -> str:
+    """Name who acts, for the journal: the user that the process runs as, whatever the environment says."""
+    uid = os.getuid()
+    try:
+        return f"cli:{pwd.getpwuid(uid).pw_name}"
+    except KeyError:  # containers run as numbers that have no name
+        return f"cli:{uid}"
+
+
+def load(path: Path | None, *, warn: bool = False) -> LoadedInventory:
+    """Load the inventory.
+
+    Args:
+        path: None for the variable KEYTURN_INVENTORY, or ./keyturn.yaml.
+        warn: tell the inventory's warnings on stderr; for commands that act on it.
+
+    Raises:
+        InventoryError: it cannot be used.
+    """
+    from keyturn import settings
+
+    loaded = settings.load(path)
+    if warn:
+        for warning in loaded.warnings:
+            complain(f"Warning: {warning}")
+    return loaded
+
+
+def run(work: Coroutine[object, object, T]) -> T:
+    """Run a command's coroutine to its end."""
+    return asyncio.run(work)
+
+
+@asynccontextmanager
+async def reading_journal(loaded: LoadedInventory) -> AsyncIterator[Journal]:
+    """Open the journal for a command that only looks: none is made where there is none.
+
+    Raises:
+        JournalError: there is none, or it cannot be opened.
+    """
+    from keyturn.wiring import open_journal
+
+    async with open_journal(loaded, create=False) as journal:
+        yield journal
+
+
+@asynccontextmanager
+async def world(loaded: LoadedInventory, *, reading: bool = False) -> AsyncIterator[World]:
+    """Open everything.
+
+    Args:
+        loaded: the inventory.
+        reading: the command only looks; a journal that is not there is an error and is not made.
+
+    Raises:
+        JournalError: the journal cannot be opened.
+    """
+    from keyturn.wiring import open_world
+
+    if reading:
+        async with reading_journal(loaded):
+            pass
+    async with open_world(loaded, actor=actor()) as opened:
+        yield opened
+
+
+def known_credential(loaded: LoadedInventory, name: str) -> None:
+    """Check a name that a person typed.
+
+    Raises:
+        RefusedError: the inventory has no such credential; near misses are named.
+    """
+    from difflib import get_close_matches
+
+    names = loaded.inventory.credentials
+    if name in names:
+        return
+    near = get_close_matches(name, names, n=3)
+    raise RefusedError(
+        f"There is no credential {name} in the inventory {loaded.path}.",
+        now="Nothing was changed.",
+        todo=f"Did you mean {' or '.join(near)}?" if near else "keyturn status lists the names.",
+    )
