@@ -50,11 +50,8 @@ def exchanges_are_known(book: Book) -> Iterator[Finding]:
     """An account is at a venue that there is a driver for."""
     for name, account in book.inventory.accounts.items():
         if account.exchange not in book.manifests:
-            yield refuse(
-                ("accounts", name, "exchange"),
-                "no such exchange",
-                f"{choose_from(book.manifests, account.exchange)} (known: {listed(sorted(book.manifests))})",
-            )
+            known = f"no such exchange (known: {listed(sorted(book.manifests))})"
+            yield refuse(("accounts", name, "exchange"), known, choose_from(book.manifests, account.exchange))
 
 
 def testnet_needs_a_sandbox(book: Book) -> Iterator[Finding]:
