@@ -288,3 +288,12 @@ async def test_documented_rates_are_enforced_on_demand(bybit):
         codes = [(await caller.post(CREATE, **BODY)).code for _ in range(2)]
         assert codes == [0, 10006]
         assert len(sim.truth()["bot"]) == 1
+
+
+async def test_an_exchange_that_was_down_comes_back_at_its_place_with_its_keys(bybit):
+    minted = await mint(bybit)
+    await bybit.sim.stop()
+    with pytest.raises(aiohttp.ClientConnectorError):
+        await bybit.calls(minted).get(QUERY)
+    await bybit.sim.start()
+    assert (await bybit.calls(minted).get(QUERY)).code == 0

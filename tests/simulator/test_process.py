@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -61,6 +62,28 @@ async def test_a_child_process_serves_its_seed_and_stops_cleanly(bybit, seed_fil
         process.send_signal(number)
         out, err = await asyncio.wait_for(process.communicate(), 10)
     assert (process.returncode, out, err) == (0, b"", b"")
+
+
+async def test_a_child_process_does_not_outlive_a_killed_parent():
+    program = (
+        "import subprocess, sys\n"
+        "subprocess.Popen([sys.executable, '-m', 'keyturn.simulator', '--exchange', 'okx', '--with-parent'])\n"
+        "sys.stdin.read()"
+    )
+    parent = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", program, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+    )
+    try:
+        child = json.loads(await asyncio.wait_for(parent.stdout.readline(), 20))["pid"]
+    finally:
+        parent.kill()
+        await parent.wait()
+    # The pipe that both hold ends when the last of them is gone.
+    assert await asyncio.wait_for(parent.stdout.read(), 10) == b""
+    with pytest.raises(ProcessLookupError):
+        for _ in range(100):
+            os.kill(child, 0)
+            await asyncio.sleep(0.05)
 
 
 @pytest.mark.parametrize(

@@ -62,11 +62,9 @@ class SimExchange(Books):
         self._last_use: dict[tuple[str, str], float] = {}
         self._host, self._port = host, port
         self._runner: web.ServerRunner | None = None
-        self._stopping = asyncio.Event()
 
     async def start(self) -> None:
         """Bind and serve until :meth:`stop`."""
-        self._stopping.clear()
         server = web.Server(self._serve, access_log=None)
         self._runner = web.ServerRunner(server, shutdown_timeout=_SHUTDOWN_SECONDS)
         await self._runner.setup()
@@ -75,7 +73,6 @@ class SimExchange(Books):
 
     async def stop(self) -> None:
         """Stop serving; calls that a fault holds are cut. The state stays, for a new :meth:`start`."""
-        self._stopping.set()
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
@@ -187,7 +184,7 @@ class SimExchange(Books):
         """Answer, or return ``None`` when the connection shall be cut instead."""
         faults, decides = call.faults, call.faults.decides
         if faults.delay_before_s:
-            await self._pause(faults.delay_before_s)
+            await asyncio.sleep(faults.delay_before_s)
         if decides is not None and decides.kind in _INSTEAD and not decides.after_effect:
             return await self._instead(decides)
         # A call that waited is judged by the time at which it is carried out.
@@ -198,7 +195,7 @@ class SimExchange(Books):
         except Refusal as refusal:
             reply = refusal.reply
         if faults.delay_after_s:
-            await self._pause(faults.delay_after_s)
+            await asyncio.sleep(faults.delay_after_s)
         if decides is not None and (decides.kind is FaultKind.CUT_AFTER or decides.after_effect):
             return await self._instead(decides)
         return reply
@@ -211,7 +208,7 @@ class SimExchange(Books):
             case FaultKind.SERVER_ERROR:
                 return self._server_error(fault.status or 502)
             case FaultKind.HANG:
-                await self._pause(fault.seconds or _HANG_SECONDS)
+                await asyncio.sleep(fault.seconds or _HANG_SECONDS)
         return None
 
     def _server_error(self, status: int) -> Reply:
@@ -219,12 +216,6 @@ class SimExchange(Books):
             return self.server_error_reply(status)
         page = f"<html><head><title>{status}</title></head><body>upstream error</body></html>"
         return Reply(page.encode(), status, str(status), "failed", "text/html")
-
-    async def _pause(self, seconds: float) -> None:
-        try:
-            await asyncio.wait_for(self._stopping.wait(), seconds)
-        except TimeoutError:
-            return
 
 
 # What replaces the call altogether unless it says "after the effect".

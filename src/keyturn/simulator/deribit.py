@@ -31,7 +31,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import ClassVar
 
-from keyturn.simulator import deribit_keys, deribit_market
+from keyturn.simulator import deribit_auth, deribit_keys, deribit_market
 from keyturn.simulator.core import SimExchange
 from keyturn.simulator.deribit_keys import CATEGORIES, LEVELS, Method
 from keyturn.simulator.deribit_tfa import SecondFactor
@@ -117,8 +117,8 @@ class SimDeribit(SimExchange):
         return secrets.token_urlsafe(32)
 
     def presented_key(self, call: Call) -> str | None:
-        """Read the client id from the ``Authorization`` header."""
-        return _credentials(call.headers).get("id")
+        """Read the client id from the ``Authorization`` header, or from a request for a token."""
+        return _credentials(call.headers).get("id") or deribit_auth.presented_key(call)
 
     def rate_limited_reply(self, status: int | None) -> Reply:
         """Answer 10028, with HTTP 429 or the status that the fault names."""
@@ -132,6 +132,8 @@ class SimDeribit(SimExchange):
         """Authenticate and carry out one call."""
         started = call.clock_ms
         name, params, request_id = self._method_of(call)
+        if name == deribit_auth.NAME:
+            return self._ok(deribit_auth.grant(self, call, params), started, request_id)
         public = deribit_market.PUBLIC.get(name)
         if public is not None:
             return self._ok(public(call, params), started, request_id)
