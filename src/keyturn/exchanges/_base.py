@@ -133,7 +133,7 @@ class CcxtDriver(ABC):
             LookupError, TypeError, ValueError: it is not in the venue's form.
         """
 
-    async def _judge(self, row: Row, refusal: Refusal, caller: Caller | None) -> Row:
+    async def _judge(self, endpoint: Endpoint, row: Row, refusal: Refusal, caller: Caller | None) -> Row:
         """Tell apart what the venue does not, where one code stands for several faults."""
         return row
 
@@ -161,7 +161,7 @@ class CcxtDriver(ABC):
         row = self.errors.find(refusal.code, refusal.text)
         if row is None:
             row = Row(ExchangeFault.REJECTED, "it refused with a code that keyturn does not know.")
-        row = await self._judge(row, refusal, caller)
+        row = await self._judge(endpoint, row, refusal, caller)
         if answer.status >= _FIRST_SERVER_ERROR and endpoint.changes:
             # Something behind the gateway failed, perhaps after the effect.
             row = Row(ExchangeFault.OUTCOME_UNKNOWN, row.words)
@@ -232,7 +232,9 @@ class CcxtDriver(ABC):
         """
         rules = self._manifest
         problem = ""
-        if not rules.label.fits(spec.label):
+        if rules.subaccount == "none" and spec.subaccount:
+            problem = "a manager key manages the keys of its own account only, and a sub-account is named."
+        elif not rules.label.fits(spec.label):
             problem = f"the label does not fit its rules (at most {rules.label.max_length} characters)."
         elif len(spec.ip_allowlist) > rules.ip.max_entries:
             problem = f"a key takes at most {rules.ip.max_entries} addresses."

@@ -61,12 +61,10 @@ class ErrorTable:
     status: Mapping[int, Row] = field(default_factory=dict)
 
     def find(self, code: str, text: str) -> Row | None:
-        """Give the row for a code, or else for a text."""
-        row = self.exact.get(code)
-        if row is None:
-            lowered = text.lower()
-            row = next((row for part, row in self.broad.items() if part in lowered), None)
-        return row
+        """Give the row for a text, which says more than a code that stands for several things, or a code."""
+        lowered = text.lower()
+        told = next((row for part, row in self.broad.items() if part in lowered), None)
+        return told or self.exact.get(code)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,249 @@
+"""The driver of Deribit. Methods and fields: the pages named in `driver.toml`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from keyturn.domain.errors import ExchangeError, ExchangeFault
+from keyturn.domain.keys import KeyFacts, KeySpec, MintedKey, Permission, normal_ips
+from keyturn.domain.material import SecretMaterial
+from keyturn.exchanges._base import CcxtDriver, from_millis
+from keyturn.exchanges._client import Endpoint, Quiet
+from keyturn.exchanges._errors import Refusal, Row
+from keyturn.exchanges.deribit import errors
+from keyturn.ports.exchange import Caller, KeyHandle
+
+CREATE = Endpoint("create a key", "create_api_key", changes=True)
+EDIT = Endpoint("edit the key", "edit_api_key", changes=True)
+REVOKE = Endpoint("revoke the key", "remove_api_key", changes=True)
+LIST = Endpoint("list the keys", "list_api_keys")
+AUTH = Endpoint("tell what the key may do", "auth", private=False)
+SUMMARY = Endpoint("read the balance", "get_account_summary")
+TIME = Endpoint("tell the time", "get_time", private=False)
+
+_LEVELS = ("read", "read_write")
+# A signature holds for 60 seconds ("Authentication" page, read 2026-11-21).
+_VALID_SECONDS = 60.0
+_KEY_CODES = frozenset({errors.INVALID_CREDENTIALS, errors.UNAUTHORIZED})
+# What a token's scope says besides rights: how it is bound, when it ends ("Access scope", read 2026-11-21).
+_TOKEN_WORDS = frozenset({"connection", "mainaccount"})
+_TOKEN_PREFIXES = ("session:", "expires:", "ip:")
+
+
+class _DrawnNonce(Quiet):
+    """Draws nonces: ccxt takes the milliseconds, which two calls at once share, and each is for one use."""
+
+    def nonce(self) -> str:
+        """Draw a nonce."""
+        return secrets.token_hex(8)
+
+
+class Driver(CcxtDriver):
+    """The keys of one Deribit account."""
+
+    errors = errors.TABLE
+    mixin = _DrawnNonce
+
+    def grants_for(self, permissions: frozenset[Permission]) -> frozenset[str]:
+        """Give the scopes; of two levels of one category the higher."""
+        return _highest(super().grants_for(permissions))
+
+    async def introspect(self, caller: Caller) -> KeyFacts:
+        """Ask what the calling key may do (scope of a token) and whose it is (account summary).
+
+        The addresses that the key is bound to are for a manager to list.
+        """
+        scope = await self._scope(caller)
+        grants = frozenset(word for word in scope.split() if _is_right(word))
+        account = None
+        if {"account:read", "account:read_write"} & grants:
+            body = await self._summary(caller)
+            account = str(body["result"]["id"]) if body["result"].get("id") else None
+        return KeyFacts(
+            key_ref=caller.material.key_ref,
+            grants=grants,
+            permissions=_permissions(grants),
+            account_uid=account,
+        )
+
+    async def private_read(self, caller: Caller) -> None:
+        """Read the balance in one currency."""
+        await self._summary(caller)
+
+    async def list_keys(self, manager: Caller, subaccount: str | None) -> Sequence[KeyFacts]:
+        """List the keys of the manager's account; Deribit gives all of them at once."""
+        body = await self._call(LIST, caller=manager)
+        try:
+            return [_facts(row) for row in body["result"]]
+        except (LookupError, TypeError, ValueError, AttributeError):
+            pass
+        raise self._garbled(LIST)
+
+    async def create_key(self, manager: Caller, spec: KeySpec) -> MintedKey:
+        """Create a key with scopes and name. Its addresses have to be set with `edit_key`."""
+        self._check(CREATE.action, spec)
+        params = {"name": spec.label, "max_scope": self._max_scope(spec)}
+        body = await self._call(CREATE, params, manager)
+        try:
+            row = body["result"]
+            material = SecretMaterial(str(row["client_id"]), str(row["client_secret"]))
+            return MintedKey(material, material.key_ref, str(row["id"]))
+        except (LookupError, TypeError):
+            pass
+        raise self._garbled(CREATE)
+
+    async def edit_key(self, manager: Caller, key: KeyHandle, spec: KeySpec) -> None:
+        """Give a key the name, scopes and addresses of `spec`."""
+        self._check(EDIT.action, spec)
+        handle = await self._handle(manager, key)
+        if handle is None:
+            raise self._refused(EDIT.action, ExchangeFault.REJECTED, "the account has no such key.")
+        params = {
+            "id": handle,
+            "name": spec.label,
+            "max_scope": self._max_scope(spec),
+            # ccxt would write a list with Python's quotes.
+            "ip_whitelist": json.dumps(sorted(spec.ip_allowlist)),
+        }
+        await self._call(EDIT, params, manager)
+
+    async def server_time(self) -> datetime:
+        """Ask Deribit's clock."""
+        body = await self._call(TIME)
+        try:
+            return from_millis(body["result"])
+        except (LookupError, TypeError, ValueError):
+            pass
+        raise self._garbled(TIME)
+
+    async def _revoke(self, manager: Caller, key: KeyHandle) -> None:
+        handle = await self._handle(manager, key)
+        if handle is None:
+            raise self._refused(REVOKE.action, ExchangeFault.REJECTED, "the account has no such key.")
+        await self._call(REVOKE, {"id": handle}, manager)
+
+    async def _handle(self, manager: Caller, key: KeyHandle) -> str | None:
+        """Give the number of a key, by a listing where the caller does not know it."""
+        if key.handle is not None:
+            return key.handle
+        listed = await self.list_keys(manager, key.subaccount)
+        return next((facts.handle for facts in listed if facts.key_ref == key.key_ref), None)
+
+    async def _summary(self, caller: Caller) -> Any:
+        body = await self._call(SUMMARY, {"currency": "BTC", "extended": "true"}, caller)
+        if not isinstance(body["result"], dict):
+            raise self._garbled(SUMMARY)
+        return body
+
+    async def _scope(self, caller: Caller) -> str:
+        """Ask for a token and give its scope. The token itself is dropped here."""
+        body = await self._call(AUTH, self._signed_request(caller), caller)
+        try:
+            return str(body["result"]["scope"])
+        except (LookupError, TypeError):
+            pass
+        raise self._garbled(AUTH)
+
+    def _signed_request(self, caller: Caller) -> dict[str, str]:
+        """Ask by signature, which keeps the secret out of the URL.
+
+        ccxt signs this request for its WebSocket only (ccxt.pro.deribit, `authenticate`); the signed text is
+        the one of the "Authentication" page: time, nonce and data, each on a line.
+        """
+        stamp, nonce = str(time.time_ns() // 1_000_000), secrets.token_hex(8)
+        signer = self._client.with_key(caller)
+        try:
+            text = signer.encode(f"{stamp}\n{nonce}\n")
+            signature = signer.hmac(text, signer.encode(signer.secret), hashlib.sha256)
+        finally:
+            self._client.forget(signer)
+        return {
+            "grant_type": "client_signature",
+            "client_id": caller.material.key_ref,
+            "timestamp": stamp,
+            "nonce": nonce,
+            "data": "",
+            "signature": signature,
+        }
+
+    def _max_scope(self, spec: KeySpec) -> str:
+        return " ".join(sorted(self.grants_for(spec.permissions)))
+
+    def _refusal(self, body: Mapping[str, Any], headers: Mapping[str, str]) -> Refusal | None:
+        error = body.get("error")
+        if error is None:
+            result = body["result"]
+            challenged = isinstance(result, dict) and bool(result.get(errors.CHALLENGE))
+            return Refusal(errors.CHALLENGE) if challenged else None
+        data = error.get("data")
+        told = data if isinstance(data, dict) else {}
+        wait = str(told.get("wait", ""))
+        return Refusal(
+            str(error["code"]),
+            text=f"{error.get('message', '')} {told.get('reason', '')}",
+            retry_after=float(wait) if wait.isdecimal() else None,
+            server_time=from_millis(int(body["usIn"]) // 1000) if body.get("usIn") else None,
+        )
+
+    async def _judge(self, endpoint: Endpoint, row: Row, refusal: Refusal, caller: Caller | None) -> Row:
+        """Tell a wrong clock, a wrong secret and a wrong address apart: one code stands for all three."""
+        if refusal.code not in _KEY_CODES:
+            return row
+        there = refusal.server_time
+        if there and abs((datetime.now(UTC) - there).total_seconds()) > _VALID_SECONDS:
+            return errors.LATE
+        if refusal.code == errors.UNAUTHORIZED and endpoint is not AUTH and caller is not None:
+            try:
+                await self._scope(caller)
+            except ExchangeError as error:
+                if error.fault is ExchangeFault.INVALID_KEY:
+                    return errors.UNKNOWN_KEY
+        return row
+
+
+def _highest(words: frozenset[str]) -> frozenset[str]:
+    levels: dict[str, str] = {}
+    for word in words:
+        category, _, level = word.partition(":")
+        levels[category] = max(levels.get(category, level), level, key=_LEVELS.index)
+    return frozenset(f"{category}:{level}" for category, level in levels.items())
+
+
+def _is_right(word: str) -> bool:
+    """Tell a right from what else stands in a token's scope; an unknown word counts as a right."""
+    return not (word in _TOKEN_WORDS or word.startswith(_TOKEN_PREFIXES) or word.endswith(":none"))
+
+
+def _facts(row: Mapping[str, Any]) -> KeyFacts:
+    scope = row["max_scope"]
+    words = scope.split() if isinstance(scope, str) else [str(word) for word in scope]
+    grants = frozenset(word for word in words if _is_right(word))
+    return KeyFacts(
+        key_ref=str(row["client_id"]),
+        grants=grants,
+        permissions=_permissions(grants),
+        ip_allowlist=normal_ips(list(row.get("ip_whitelist") or ())),
+        label=str(row.get("name") or ""),
+        created_at=from_millis(row["timestamp"]),
+        enabled=bool(row.get("enabled", True)),
+        handle=str(row["id"]),
+    )
+
+
+def _permissions(grants: frozenset[str]) -> frozenset[Permission]:
+    found = set()
+    if any(grant.startswith("account:") for grant in grants):
+        found.add(Permission.READ)
+    if "account:read_write" in grants:
+        found.add(Permission.MANAGE_KEYS)
+    if {"trade:read_write", "block_trade:read_write", "block_rfq:read_write"} & grants:
+        found.add(Permission.TRADE)
+    if {"wallet:read_write", "custody:read_write"} & grants:
+        found |= {Permission.WITHDRAW, Permission.TRANSFER}
+    return frozenset(found)

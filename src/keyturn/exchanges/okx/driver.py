@@ -1,0 +1,153 @@
+"""The driver of OKX. Paths and fields: the pages named in `driver.toml`."""
+
+from __future__ import annotations
+
+import secrets
+import string
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from keyturn.domain.keys import KeyFacts, KeySpec, MintedKey, Permission, Revocation, normal_ips
+from keyturn.domain.material import SecretMaterial
+from keyturn.exchanges._base import CcxtDriver, from_millis
+from keyturn.exchanges._client import Endpoint
+from keyturn.exchanges._errors import Refusal
+from keyturn.exchanges.okx.errors import ABSENT, TABLE
+from keyturn.ports.exchange import Caller, KeyHandle
+
+# Rates a second and user stand on the pages of the endpoints, read 2026-11-21.
+CREATE = Endpoint("create a key", "users/subaccount/apikey", "POST", changes=True, per_second=1)
+EDIT = Endpoint("edit the key", "users/subaccount/modify-apikey", "POST", changes=True, per_second=1)
+REVOKE = Endpoint("revoke the key", "users/subaccount/delete-apikey", "POST", changes=True, per_second=1)
+LIST = Endpoint("list the keys", "users/subaccount/apikey", per_second=10)
+INTROSPECT = Endpoint("tell what the key may do", "account/config")
+BALANCE = Endpoint("read the balance", "account/balance")
+TIME = Endpoint("tell the time", "public/time", private=False)
+
+_MEANINGS: Mapping[str, Permission] = {
+    "read_only": Permission.READ,
+    "trade": Permission.TRADE,
+    "withdraw": Permission.WITHDRAW,
+}
+# "8 to 32 characters with at least 1 number, 1 uppercase letter, 1 lowercase letter and 1 special character."
+# 24 of these are 145 bits. The special ones mean nothing to a shell, a URL, JSON or YAML.
+_PASSPHRASE_LENGTH = 24
+_SPECIAL = "-_.+"
+_KINDS = (string.digits, string.ascii_uppercase, string.ascii_lowercase, _SPECIAL)
+
+
+class Driver(CcxtDriver):
+    """OKX's sub-account keys."""
+
+    errors = TABLE
+    absent_codes = frozenset({ABSENT})
+
+    async def introspect(self, caller: Caller) -> KeyFacts:
+        """Ask what the calling key is (`account/config`)."""
+        body = await self._call(INTROSPECT, caller=caller)
+        try:
+            return _facts(body["data"][0], caller.material.key_ref)
+        except (LookupError, TypeError, ValueError, AttributeError):
+            pass
+        raise self._garbled(INTROSPECT)
+
+    async def private_read(self, caller: Caller) -> None:
+        """Read one coin of the trading account."""
+        await self._call(BALANCE, {"ccy": "USDT"}, caller)
+
+    async def list_keys(self, manager: Caller, subaccount: str | None) -> Sequence[KeyFacts]:
+        """List the keys of a sub-account; OKX gives all of them at once."""
+        params = {"subAcct": self._subaccount(LIST.action, subaccount)}
+        body = await self._call(LIST, params, manager)
+        try:
+            return [_facts(row, str(row["apiKey"])) for row in body["data"]]
+        except (LookupError, TypeError, ValueError, AttributeError):
+            pass
+        raise self._garbled(LIST)
+
+    async def create_key(self, manager: Caller, spec: KeySpec) -> MintedKey:
+        """Create a key with rights, addresses, label and a drawn passphrase in one call."""
+        self._check(CREATE.action, spec)
+        passphrase = new_passphrase()
+        params = {
+            "subAcct": self._subaccount(CREATE.action, spec.subaccount),
+            "passphrase": passphrase,
+            **self._rules(spec),
+        }
+        body = await self._call(CREATE, params, manager)
+        try:
+            row = body["data"][0]
+            material = SecretMaterial(str(row["apiKey"]), str(row["secretKey"]), passphrase)
+            return MintedKey(material, material.key_ref)
+        except (LookupError, TypeError):
+            pass
+        raise self._garbled(CREATE)
+
+    async def edit_key(self, manager: Caller, key: KeyHandle, spec: KeySpec) -> None:
+        """Give a key the label, rights and addresses of `spec` ("reset"; the secret stays)."""
+        self._check(EDIT.action, spec)
+        params = {
+            "subAcct": self._subaccount(EDIT.action, key.subaccount),
+            "apiKey": key.key_ref,
+            **self._rules(spec),
+        }
+        await self._call(EDIT, params, manager)
+
+    async def revoke_key(self, manager: Caller, key: KeyHandle) -> Revocation:
+        """Delete a key."""
+        self._subaccount(REVOKE.action, key.subaccount)
+        return await super().revoke_key(manager, key)
+
+    async def server_time(self) -> datetime:
+        """Ask OKX's clock."""
+        body = await self._call(TIME)
+        try:
+            return from_millis(body["data"][0]["ts"])
+        except (LookupError, TypeError, ValueError):
+            pass
+        raise self._garbled(TIME)
+
+    async def _revoke(self, manager: Caller, key: KeyHandle) -> None:
+        await self._call(REVOKE, {"subAcct": key.subaccount, "apiKey": key.key_ref}, manager)
+
+    def _refusal(self, body: Mapping[str, Any], headers: Mapping[str, str]) -> Refusal | None:
+        code = str(body["code"])
+        if code == "0":
+            return None
+        # 1 and 2: all or some of a batch failed; what failed stands with each entry.
+        if code in {"1", "2"} and body.get("data"):
+            return Refusal(str(body["data"][0]["sCode"]), text=str(body["data"][0].get("sMsg", "")))
+        return Refusal(code, text=str(body.get("msg", "")))
+
+    def _rules(self, spec: KeySpec) -> dict[str, str]:
+        """Say label, rights and addresses; an empty text unbinds, an absent one would change nothing."""
+        return {
+            "label": spec.label,
+            "perm": ",".join(sorted(self.grants_for(spec.permissions))),
+            "ip": ",".join(sorted(spec.ip_allowlist)),
+        }
+
+
+def new_passphrase() -> str:
+    """Draw a passphrase that OKX accepts."""
+    required = [secrets.choice(kind) for kind in _KINDS]
+    rest = [secrets.choice("".join(_KINDS)) for _ in range(_PASSPHRASE_LENGTH - len(required))]
+    drawn = required + rest
+    secrets.SystemRandom().shuffle(drawn)
+    return "".join(drawn)
+
+
+def _facts(row: Mapping[str, Any], key_ref: str) -> KeyFacts:
+    grants = frozenset(word.strip() for word in row["perm"].split(",") if word.strip())
+    uid, main_uid = row.get("uid"), row.get("mainUid")
+    return KeyFacts(
+        key_ref=key_ref,
+        grants=grants,
+        permissions=frozenset(_MEANINGS[word] for word in grants if word in _MEANINGS),
+        ip_allowlist=normal_ips([ip for ip in row["ip"].split(",") if ip.strip()]),
+        label=row.get("label"),
+        account_uid=str(uid) if uid else None,
+        parent_uid=str(main_uid) if main_uid and main_uid != uid else None,
+        created_at=from_millis(row["ts"]) if row.get("ts") else None,
+    )
