@@ -1,0 +1,143 @@
+"""One rotation: open it, step it, read its story."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from keyturn.domain import machine
+from keyturn.domain.evidence import Confirmation
+from keyturn.domain.rotation import EventType, Mode, Rotation, State
+from keyturn.engine.engine import Progress
+from keyturn.engine.plan import PlanLine, plan
+from tasks.boundary import PlainRefusalError, bounded
+from tasks.view import RotationView, view_of
+from tasks.world import engine
+
+# What a step is about to do in each state: the first word of a task run's name.
+DOING = {
+    State.PLANNED: "mint",
+    State.MINTING: "recover",
+    State.STAGED: "verify",
+    State.VERIFIED: "promote",
+    State.PROMOTED: "notify",
+    State.CUTTING_OVER: "confirm",
+    State.GRACE: "end grace of",
+    State.REVOKING: "revoke old key of",
+    State.ABORTING: "abort",
+    State.ROLLING_BACK: "roll back",
+    State.PARKED: "look again at",
+}
+# How many of a credential's rotations are searched for one of this flow run: a run that is started anew
+# days later still finds its own among them.
+_OWN_LOOK_BACK = 20
+
+
+@dataclass(frozen=True)
+class StoryLine:
+    """One event of a rotation, and the state that it led to."""
+
+    at: datetime
+    event: EventType
+    state: State
+    actor: str
+    note: str
+
+
+@dataclass(frozen=True)
+class Story:
+    """A rotation from its beginning to now."""
+
+    mode: Mode
+    reason: str
+    actor: str
+    events: tuple[StoryLine, ...]
+    confirmations: tuple[Confirmation, ...]
+
+
+def _progress_view(progress: Progress) -> RotationView:
+    rest = progress.rest
+    return view_of(
+        progress.rotation,
+        rests=rest is not None,
+        wake_at=progress.wake_at,
+        waiting_for=rest.waiting_for if rest else "",
+    )
+
+
+@task(task_run_name="open {credential}", persist_result=False, cache_policy=NO_CACHE, log_prints=False)
+@bounded
+async def open_rotation(credential: str, mode: Mode, reason: str, actor: str) -> RotationView:
+    """Begin a rotation, or find the one that this actor has begun already.
+
+    A flow run that is started again from the top has the same actor, and goes on with what it began.
+
+    Raises:
+        PlainRefusalError: the credential is unknown, or another is rotating it.
+    """
+    if own := await _own_rotation(credential, actor):
+        return view_of(own, rests=not own.is_open)
+    opened = await engine().open(credential, mode=mode, reason=reason)
+    return view_of(opened, rests=False)
+
+
+async def _own_rotation(credential: str, actor: str) -> Rotation | None:
+    """Give the rotation that this actor opened; one that was aborted does not count."""
+    for rotation in await engine().world.journal.rotations(credential, limit=_OWN_LOOK_BACK):
+        if rotation.actor == actor and rotation.state is not State.ABORTED:
+            return rotation
+    return None
+
+
+@task(task_run_name="{doing} {credential}", persist_result=False, cache_policy=NO_CACHE, log_prints=False)
+@bounded
+async def step_rotation(rotation_id: str, credential: str, doing: str) -> RotationView:
+    """Do what the rotation's state asks for, once.
+
+    Args:
+        rotation_id: the rotation.
+        credential: its credential, for the name of the task run.
+        doing: what the step is about, for the same; see `DOING`.
+    """
+    return _progress_view(await engine().step(rotation_id))
+
+
+@task(task_run_name="advance {credential}", persist_result=False, cache_policy=NO_CACHE, log_prints=False)
+@bounded
+async def advance_rotation(rotation_id: str, credential: str) -> RotationView:
+    """Move a rotation on until it is closed, must wait, or needs a person."""
+    return _progress_view(await engine().advance(rotation_id))
+
+
+@task(task_run_name="plan {credential}", persist_result=False, cache_policy=NO_CACHE, log_prints=False)
+@bounded
+async def plan_rotation(credential: str, mode: Mode) -> PlanLine:
+    """Say what a rotation would do; nothing is changed.
+
+    Raises:
+        PlainRefusalError: there is no such credential.
+    """
+    (line,) = await plan(engine().world, credential, incident=mode is Mode.INCIDENT)
+    return line
+
+
+@bounded
+async def read_story(rotation_id: str) -> Story:
+    """Give what happened to a rotation, from the journal. Not a task: it only reads."""
+    journal = engine().world.journal
+    lines: list[StoryLine] = []
+    opened: Rotation | None = None
+    rotation: Rotation | None = None
+    for journaled in await journal.events(rotation_id):
+        event = journaled.event
+        rotation = Rotation(**event.data) if rotation is None else machine.apply(rotation, event)
+        opened = opened or rotation
+        note = str(event.data.get("note", ""))
+        lines.append(StoryLine(event.at, event.type, rotation.state, event.actor, note))
+    if opened is None:
+        raise PlainRefusalError(f"There is no rotation {rotation_id}.")
+    confirmations = tuple(await journal.confirmations(rotation_id))
+    return Story(opened.mode, opened.reason, opened.actor, tuple(lines), confirmations)

@@ -1,0 +1,47 @@
+"""The world of a flow run: opened once, found by its tasks, never an argument of theirs.
+
+A task's arguments are Prefect's to look at; connections and inventories are not for that. A context
+variable also keeps two runs in one process apart, each with its own actor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
+
+from keyturn import settings, wiring
+from keyturn.engine.engine import Engine
+from keyturn.exchanges import catalog
+from keyturn.settings import LoadedInventory
+
+_engine: ContextVar[Engine] = ContextVar("keyturn_engine")
+
+
+def inventory() -> LoadedInventory:
+    """Read the inventory that `KEYTURN_INVENTORY` names, as it is now.
+
+    Raises:
+        InventoryError: it cannot be used.
+    """
+    return settings.load_inventory(manifests=catalog.manifests())
+
+
+@asynccontextmanager
+async def opened(actor: str) -> AsyncIterator[Engine]:
+    """Open the world of the inventory that `KEYTURN_INVENTORY` names, for the tasks called inside.
+
+    Args:
+        actor: who acts, for the journal.
+
+    Raises:
+        KeyturnError: the inventory or the journal cannot be used.
+    """
+    async with wiring.open_world(inventory(), actor=actor) as world:
+        _engine.set(Engine(world))
+        yield engine()
+
+
+def engine() -> Engine:
+    """Give the engine of the flow run that this is called in."""
+    return _engine.get()
