@@ -24,8 +24,15 @@ _FAULTS = (
 )
 # ccxt gives one class for a refused address and for a missing right; the venue's words tell them apart.
 _ABOUT_ADDRESS = re.compile(r"\bip\b|ip_|whitelist|allow ?list", re.IGNORECASE)
-#: Faults that say nothing about the key: worth another try.
-PASSING = frozenset({ExchangeFault.RATE_LIMITED, ExchangeFault.VENUE_DOWN, ExchangeFault.CLOCK_SKEW})
+#: Faults that are worth another try: they say nothing about the key, or that the venue may not know it yet.
+PASSING = frozenset(
+    {
+        ExchangeFault.RATE_LIMITED,
+        ExchangeFault.VENUE_DOWN,
+        ExchangeFault.CLOCK_SKEW,
+        ExchangeFault.INVALID_KEY,
+    }
+)
 
 
 def fault_of(error: BaseException) -> ExchangeFault:

@@ -16,9 +16,10 @@ from keyturn.client.trial import PASSING, try_key
 from keyturn.domain.errors import ExchangeFault, KeyturnError
 from keyturn.domain.slots import Slot
 
-# A probe that met a fault which says nothing about the key is made again this often.
-_PROBE_TRIES = 3
-_PROBE_PAUSE = 1.0
+# A probe that met a passing fault is made again this often: ten seconds, which a new key needs at most to
+# be known everywhere at the venues that say so.
+_PROBE_TRIES = 6
+_PROBE_PAUSE = 2.0
 # A key that does not work for an idle bot is tried again at this pace.
 _VERIFY_PAUSE = 10.0
 

@@ -1,0 +1,142 @@
+"""For services that take keyturn's notices by HTTP: check the notice, sign the acknowledgement.
+
+The scheme, for other languages: both directions carry the header
+
+    Keyturn-Signature: t=<seconds since the epoch>,v1=<hex HMAC-SHA256>
+
+over the bytes `<t>.<body>`, with the shared key. A message whose `t` is more than five minutes off is
+refused; within them a repeated notice is harmless, for it says the same. A receiver in full:
+
+    async def hook(request):                                    # aiohttp; any framework does
+        body = await request.read()
+        notice = webhook.verify(body, request.headers.get(webhook.HEADER), KEY)
+        if not my_bot.signed_call_worked_with(notice.fingerprint):
+            return web.Response(status=202)                     # not yet; keyturn asks again
+        body, headers = webhook.sign_ack(notice, KEY)
+        return web.Response(body=body, headers=headers)
+
+`notice.query` is true when keyturn only asks how far the service is. Refuse a
+`BadSignatureError` with status 401.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import time
+from typing import ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from keyturn.client.mailbox import Fingerprint, NoticeMessage
+from keyturn.domain.errors import KeyturnError
+from keyturn.domain.evidence import Notice
+
+HEADER = "Keyturn-Signature"
+#: Seconds that the clocks of the two machines may differ, and a message may be under way.
+TOLERANCE = 300
+_HEADER = re.compile(r"t=(\d{1,12}),v1=([0-9a-f]{64})")
+
+
+class BadSignatureError(KeyturnError):
+    """A message is not signed with the shared key, or too old, or not of the agreed form."""
+
+
+class WebhookNotice(NoticeMessage):
+    """A notice as it is posted. A key's fingerprint, never a key."""
+
+    prefix: ClassVar[str] = "webhook"
+
+    notice_id: str = Field(max_length=120)
+    #: True: nothing new, keyturn asks whether the service has moved.
+    query: bool = False
+
+    @classmethod
+    def about(cls, notice: Notice, *, query: bool) -> WebhookNotice:
+        """Write down a notice for the wire."""
+        plain = NoticeMessage.of(notice).model_dump()
+        return cls(**plain, notice_id=notice.notice_id, query=query)
+
+
+class Acknowledgement(BaseModel):
+    """The answer of a service that moved: a signed call with this key worked."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
+
+    notice_id: str = Field(max_length=120)
+    fingerprint: Fingerprint
+    signed_call: Literal[True]
+    #: Anything that helps a person; no secret.
+    detail: str = Field("", max_length=200)
+
+
+def sign(body: bytes, key: str, *, now: float | None = None) -> str:
+    """Give the header's value for a body.
+
+    Args:
+        body: exactly the bytes that are sent.
+        key: the shared key.
+        now: seconds since the epoch; None for the clock.
+    """
+    moment = int(time.time() if now is None else now)
+    return f"t={moment},v1={_digest(moment, body, key)}"
+
+
+def check_signature(body: bytes, header: str | None, key: str, *, now: float | None = None) -> None:
+    """Hold a message against its signature, in constant time.
+
+    Raises:
+        BadSignatureError: it does not fit; the text says which part, and quotes nothing.
+    """
+    match = _HEADER.fullmatch(header or "")
+    if match is None:
+        raise BadSignatureError(f"The message has no {HEADER} header of the form t=...,v1=....")
+    if not hmac.compare_digest(match[2], _digest(int(match[1]), body, key)):
+        raise BadSignatureError("The message is not signed with the shared key.")
+    if abs((time.time() if now is None else now) - int(match[1])) > TOLERANCE:
+        raise BadSignatureError(f"The message was signed more than {TOLERANCE} s ago, or in the future.")
+
+
+def verify(body: bytes, header: str | None, key: str, *, now: float | None = None) -> WebhookNotice:
+    """Check and read a notice.
+
+    Args:
+        body: the request's bytes, before any parsing.
+        header: the value of `Keyturn-Signature`, None if the request has none.
+        key: the shared key.
+        now: seconds since the epoch; None for the clock.
+
+    Raises:
+        BadSignatureError: answer 401 and do nothing.
+    """
+    check_signature(body, header, key, now=now)
+    try:
+        return WebhookNotice.model_validate_json(body)
+    except ValidationError:
+        raise BadSignatureError(
+            "The message is signed, and no notice that this version understands.",
+            todo="Upgrade keyturn on the older of the two sides.",
+        ) from None
+
+
+def sign_ack(notice: WebhookNotice, key: str, *, detail: str = "") -> tuple[bytes, dict[str, str]]:
+    """Write the acknowledgement. Call it only after a signed call with the new key came back well.
+
+    Args:
+        notice: what `verify` gave.
+        key: the shared key.
+        detail: for people, up to 200 characters.
+
+    Returns:
+        Body and headers of the answer, whose status is 200.
+    """
+    ack = Acknowledgement(
+        notice_id=notice.notice_id, fingerprint=notice.fingerprint, signed_call=True, detail=detail
+    )
+    body = ack.model_dump_json().encode()
+    return body, {"Content-Type": "application/json", HEADER: sign(body, key)}
+
+
+def _digest(moment: int, body: bytes, key: str) -> str:
+    return hmac.new(key.encode(), f"{moment}.".encode() + body, hashlib.sha256).hexdigest()

@@ -1,0 +1,115 @@
+"""A bot that runs `keyturn.client`, reached through its mailbox."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from keyturn.client.mailbox import AckMessage, Mailbox, Message, NoticeMessage, ProbeMessage
+from keyturn.domain.errors import ConsumerError, ConsumerFault
+from keyturn.domain.evidence import Confirmation, Evidence, Notice, ProbeReport, ProbeRequest
+from keyturn.ports.store import Finding
+
+T = TypeVar("T")
+
+_STREAMS = {
+    "none": "",
+    "logged_in": "; its private stream logged in again",
+    "not_reopened": "; its private stream was not opened again",
+}
+
+
+class MailboxConsumer:
+    """Writes notices and probe requests, reads acknowledgements and reports.
+
+    Args:
+        name: of the consumer.
+        credential: that it uses.
+        mailbox: the folder that holds one folder a consumer.
+    """
+
+    can_probe = True
+
+    def __init__(self, name: str, credential: str, mailbox: Path) -> None:
+        self._name = name
+        self._credential = credential
+        self._box = Mailbox(mailbox / name)
+
+    async def notify(self, notice: Notice) -> None:
+        """Leave the notice in the mailbox; see the port."""
+        await self._put(NoticeMessage.of(notice))
+
+    async def confirmations(self, notice: Notice) -> Sequence[Confirmation]:
+        """Read the acknowledgement of this very notice; see the port."""
+        ack = await self._do(lambda: self._box.ack(notice.notice_id))
+        if ack is None or not self._answers(ack, notice):
+            return []
+        detail = f"{ack.call} worked{_STREAMS[ack.private_stream]}"
+        return [
+            Confirmation(self._name, ack.rotation_id, ack.fingerprint, Evidence.ACK, ack.at, detail=detail)
+        ]
+
+    async def request_probe(self, request: ProbeRequest) -> None:
+        """Leave the request in the mailbox; see the port."""
+        await self._put(ProbeMessage.of(request))
+
+    async def probe_report(self, request: ProbeRequest) -> ProbeReport | None:
+        """Read the report on this very key; see the port.
+
+        The facts are left to the manager's list: the bot proves that the key works where it stands.
+        """
+        report = await self._do(lambda: self._box.report(request.rotation_id, request.attempt))
+        if (
+            report is None
+            or (report.credential, report.consumer) != (self._credential, self._name)
+            or (report.fingerprint, report.attempt) != (request.fingerprint, request.attempt)
+        ):
+            return None
+        return ProbeReport(self._name, report.fingerprint, report.at, None, fault=report.fault or "")
+
+    async def check(self) -> Sequence[Finding]:
+        """Look whether the mailbox can be written."""
+        return [await asyncio.to_thread(self._finding)]
+
+    async def close(self) -> None:
+        """Do nothing: no file stays open."""
+
+    def _answers(self, ack: AckMessage, notice: Notice) -> bool:
+        given = (ack.credential, ack.consumer, ack.rotation_id, ack.kind, ack.fingerprint)
+        asked = (self._credential, self._name, notice.rotation_id, notice.kind, notice.fingerprint)
+        return given == asked
+
+    async def _put(self, message: Message) -> None:
+        def write() -> None:
+            self._box.forget_others(message.credential, message.rotation_id)
+            self._box.put(message)
+
+        await self._do(write)
+
+    async def _do(self, work: Callable[[], T]) -> T:
+        try:
+            return await asyncio.to_thread(work)
+        except OSError as error:
+            raise ConsumerError(
+                ConsumerFault.UNREACHABLE,
+                f"The mailbox of {self._name} ({self._box.folder}) cannot be used: {error.strerror}.",
+                now="The bot was not told.",
+                todo="Let the user that runs keyturn own the folder, and see that the disk has room.",
+            ) from None
+
+    def _finding(self) -> Finding:
+        folder = self._box.folder
+        nearest = next(path for path in (folder, *folder.parents) if path.exists())
+        ok = nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)
+        shared = folder.is_dir() and bool(folder.stat().st_mode & 0o022)
+        subject = f"consumer {self._name}: mailbox {folder}"
+        if ok and shared:
+            return Finding(
+                subject, ok=False, detail="other users can write to it", todo=f"chmod 700 {folder}"
+            )
+        if ok:
+            return Finding(subject, ok=True, detail="can be written")
+        return Finding(subject, ok=False, detail="cannot be written", todo=f"Make {nearest} writable.")

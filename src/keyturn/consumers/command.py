@@ -1,0 +1,137 @@
+"""Runs a consumer's command: no shell, no secret in it or around it, no output kept."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from keyturn.domain.errors import ConsumerError, ConsumerFault
+
+# What a command may need from where keyturn runs. keyturn's own environment can hold the store's key.
+_PASSED_ON = frozenset(
+    {
+        "PATH",
+        "HOME",
+        "USER",
+        "LOGNAME",
+        "LANG",
+        "LC_ALL",
+        "TZ",
+        "TMPDIR",
+        "XDG_RUNTIME_DIR",
+        "DBUS_SESSION_BUS_ADDRESS",
+    }
+)
+# A fingerprint has eight characters; whoever prints a page prints something else.
+_MAX_OUTPUT = 4096
+
+
+async def run(argv: Sequence[str], *, cwd: Path, facts: Mapping[str, str], timeout: float) -> str:  # noqa: ASYNC109
+    """Run a command to its end.
+
+    Args:
+        argv: program and arguments.
+        cwd: the folder it starts in.
+        facts: environment variables that it gets besides the few that are passed on; nothing secret.
+        timeout: seconds; then it is killed, with all that it started.
+
+    Returns:
+        The beginning of what it printed.
+
+    Raises:
+        ConsumerError: `MISCONFIGURED` when it cannot be started, `OUTCOME_UNKNOWN` when it took too long,
+            `REFUSED` when it ended with another status than 0.
+    """
+    environment = {k: v for k, v in os.environ.items() if k in _PASSED_ON} | dict(facts)
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *argv,
+            cwd=cwd,
+            env=environment,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise ConsumerError(
+            ConsumerFault.MISCONFIGURED,
+            f"The command {argv[0]} cannot be started: {error.strerror}.",
+            now="The file is written; the consumer was not told.",
+            todo="Give the program's full path, and make it executable for keyturn's user.",
+        ) from None
+    try:
+        async with asyncio.timeout(timeout):
+            printed = await _read(process.stdout)
+            status = await process.wait()
+    except TimeoutError:
+        raise ConsumerError(
+            ConsumerFault.OUTCOME_UNKNOWN,
+            f"The command {argv[0]} did not end within {timeout:g} s and was killed.",
+            now="The file is written; the command will be run again.",
+            todo="Let it return at once, or raise `timeout`.",
+        ) from None
+    finally:
+        # The whole group, also after a cancellation: nothing may go on behind our back.
+        if process.returncode is None:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            await process.wait()
+    if status != 0:
+        raise ConsumerError(
+            ConsumerFault.REFUSED,
+            f"The command {argv[0]} ended with status {status}.",
+            now="The file is written; the command will be run again.",
+            todo="Run it by hand to see why; keyturn keeps no output.",
+        )
+    return printed.decode(errors="replace")
+
+
+async def _read(stream: asyncio.StreamReader | None) -> bytes:
+    kept = b""
+    while stream is not None and (chunk := await stream.read(_MAX_OUTPUT)):
+        # Read to the end and keep the beginning, so that a talkative command does not block.
+        kept = (kept + chunk)[:_MAX_OUTPUT]
+    return kept
+
+
+def send_signal(name: str, pid_file: Path) -> None:
+    """Signal the process that a pid file names.
+
+    Raises:
+        ConsumerError: `MISCONFIGURED` for an unusable file or signal, `UNREACHABLE` when the process is gone.
+    """
+    number = getattr(signal, name if name.startswith("SIG") else f"SIG{name}", None)
+    if not isinstance(number, signal.Signals):
+        raise ConsumerError(ConsumerFault.MISCONFIGURED, f"There is no signal {name} on this system.")
+    try:
+        pid = int(pid_file.read_text(encoding="ascii").strip())
+        # 0, 1 and negative numbers mean groups, init and everybody.
+        if pid <= 1:
+            raise ValueError
+    except FileNotFoundError:
+        raise ConsumerError(
+            ConsumerFault.UNREACHABLE,
+            f"The pid file {pid_file} does not exist.",
+            now="The file is written; the process was not told.",
+            todo="Start the consumer.",
+        ) from None
+    except (OSError, ValueError):
+        raise ConsumerError(ConsumerFault.MISCONFIGURED, f"{pid_file} holds no process id.") from None
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        raise ConsumerError(
+            ConsumerFault.UNREACHABLE,
+            f"The process that {pid_file} names is not running.",
+            now="The file is written; no process was told.",
+            todo="Start the consumer.",
+        ) from None
+    except PermissionError:
+        raise ConsumerError(
+            ConsumerFault.MISCONFIGURED, f"keyturn's user may not signal the process that {pid_file} names."
+        ) from None

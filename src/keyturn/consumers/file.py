@@ -1,0 +1,205 @@
+"""A file that holds the current key, and whoever must be told that it changed."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
+
+from keyturn.client.files import write_atomic
+from keyturn.consumers.catalog import ReadCurrent
+from keyturn.consumers.command import run, send_signal
+from keyturn.consumers.render import render
+from keyturn.domain.errors import ConsumerError, ConsumerFault, StoreError
+from keyturn.domain.evidence import Confirmation, Evidence, Notice, ProbeReport, ProbeRequest
+from keyturn.domain.inventory import FileConsumer
+from keyturn.ports.store import Finding
+
+T = TypeVar("T")
+
+# Disk troubles that may pass without anybody changing a setting.
+_PASSING = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.EAGAIN})
+
+
+class _Done(BaseModel):
+    """What stands beside the file once a notice is carried out: written, run, signalled."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
+
+    notice_id: str
+    fingerprint: str
+    at: AwareDatetime
+
+
+class RenderedFile:
+    """Renders the key into a file, then runs a command or sends a signal.
+
+    A notice that was carried out is not carried out again unless the file has changed since; one whose
+    command failed is.
+
+    Args:
+        name: of the consumer.
+        entry: what the inventory says of it.
+        base: the folder of the inventory.
+        read_current: opens the credential's current slot.
+    """
+
+    can_probe = False
+
+    def __init__(self, name: str, entry: FileConsumer, *, base: Path, read_current: ReadCurrent) -> None:
+        self._name = name
+        self._entry = entry
+        self._base = base
+        self._read_current = read_current
+        self._one_at_a_time = asyncio.Lock()
+
+    async def notify(self, notice: Notice) -> None:
+        """Write the file and tell the process; see the port."""
+        async with self._one_at_a_time:
+            content = await self._content(notice)
+            if await self._do(lambda: self._carried_out(notice, content)):
+                return
+            await self._do(lambda: self._write(content))
+            facts = {
+                "KEYTURN_CREDENTIAL": notice.credential,
+                "KEYTURN_FINGERPRINT": notice.fingerprint,
+                "KEYTURN_NOTICE": notice.notice_id,
+            }
+            if self._entry.run:
+                await self._run(self._entry.run, facts)
+            if self._entry.signal and self._entry.pid_file:
+                await asyncio.to_thread(send_signal, self._entry.signal, self._base / self._entry.pid_file)
+            mark = _Done(notice_id=notice.notice_id, fingerprint=notice.fingerprint, at=datetime.now(UTC))
+            await self._do(lambda: write_atomic(self._marker(), mark.model_dump_json().encode()))
+
+    async def confirmations(self, notice: Notice) -> Sequence[Confirmation]:
+        """Tell that the notice was carried out, or what `confirm` proves; see the port."""
+        done = await self._do(self._done)
+        if done is None or (done.notice_id, done.fingerprint) != (notice.notice_id, notice.fingerprint):
+            return []
+        if not self._entry.confirm:
+            detail = "the file is written" + (" and its command ended well" if self._entry.run else "")
+            return [self._proof(notice, Evidence.TIMED, done.at, detail)]
+        printed = await self._run(self._entry.confirm, {"KEYTURN_CREDENTIAL": notice.credential})
+        if printed.strip() != notice.fingerprint:
+            return []
+        return [
+            self._proof(
+                notice, Evidence.ACK, datetime.now(UTC), "its confirm command printed the fingerprint"
+            )
+        ]
+
+    async def request_probe(self, request: ProbeRequest) -> None:
+        """Refuse: a file cannot make a call; see the port."""
+        raise ConsumerError(
+            ConsumerFault.REFUSED,
+            f"{self._name} is a file; it cannot try {request.credential}'s pending key.",
+        )
+
+    async def probe_report(self, request: ProbeRequest) -> ProbeReport | None:
+        """Give None; see the port."""
+        return None
+
+    async def check(self) -> Sequence[Finding]:
+        """Look whether the file can be written and the commands are there; nothing is run."""
+        return await asyncio.to_thread(self._findings)
+
+    async def close(self) -> None:
+        """Do nothing: no file stays open."""
+
+    async def _content(self, notice: Notice) -> bytes:
+        try:
+            stored = await self._read_current()
+        except StoreError as error:
+            raise ConsumerError(
+                ConsumerFault.UNREACHABLE,
+                f"The key for {self._name} could not be read: {error.what}",
+                now="The file was not touched.",
+                todo=error.todo,
+            ) from None
+        meta = stored.info.meta if stored else None
+        if stored is None or meta is None or meta.fingerprint != notice.fingerprint:
+            raise ConsumerError(
+                ConsumerFault.REFUSED,
+                f"The store's current key is not the one that {self._name} was to be given.",
+                now="The file was not touched.",
+                todo=f"See where the rotation stands: keyturn status {notice.credential}",
+            )
+        return render(stored, self._entry.fields, self._entry.format)
+
+    def _target(self) -> Path:
+        # Through a link to what it names: the link itself belongs to whoever made it.
+        return (self._base / self._entry.path).resolve()
+
+    def _marker(self) -> Path:
+        target = self._target()
+        return target.with_name(f".{target.name}.keyturn-{self._name}.json")
+
+    def _carried_out(self, notice: Notice, content: bytes) -> bool:
+        done = self._done()
+        try:
+            return (
+                done is not None
+                and done.notice_id == notice.notice_id
+                and self._target().read_bytes() == content
+            )
+        except FileNotFoundError:
+            return False
+
+    def _done(self) -> _Done | None:
+        try:
+            return _Done.model_validate_json(self._marker().read_bytes())
+        except (FileNotFoundError, ValidationError):
+            return None
+
+    def _write(self, content: bytes) -> None:
+        target = self._target()
+        owner = None
+        if target.exists():
+            before = target.stat()
+            if (before.st_uid, before.st_gid) != (os.geteuid(), os.getegid()):
+                owner = (before.st_uid, before.st_gid)
+        write_atomic(target, content, int(self._entry.mode, 8), owner)
+
+    async def _do(self, work: Callable[[], T]) -> T:
+        try:
+            return await asyncio.to_thread(work)
+        except OSError as error:
+            raise ConsumerError(
+                ConsumerFault.UNREACHABLE if error.errno in _PASSING else ConsumerFault.MISCONFIGURED,
+                f"The file of {self._name} ({self._target()}) cannot be used: {error.strerror}.",
+                now="The file is the old one or the new one, whole; nobody was told.",
+                todo="Make its folder, let keyturn's user write there, and see that the disk has room.",
+            ) from None
+
+    async def _run(self, argv: Sequence[str], facts: dict[str, str]) -> str:
+        return await run(argv, cwd=self._base, facts=facts, timeout=self._entry.timeout.total_seconds())
+
+    def _proof(self, notice: Notice, grade: Evidence, at: datetime, detail: str) -> Confirmation:
+        return Confirmation(self._name, notice.rotation_id, notice.fingerprint, grade, at, detail=detail)
+
+    def _findings(self) -> list[Finding]:
+        target = self._target()
+        subject = f"consumer {self._name}: {target}"
+        ok = target.parent.is_dir() and os.access(target.parent, os.W_OK | os.X_OK) and not target.is_dir()
+        found = [Finding(subject, ok=ok, detail="can be written" if ok else "cannot be written")]
+        if not ok:
+            found = [
+                Finding(subject, ok=False, detail="cannot be written", todo=f"Make {target.parent} writable.")
+            ]
+        for argv in filter(None, (self._entry.run, self._entry.confirm)):
+            program = argv[0] if "/" not in argv[0] else str(self._base / argv[0])
+            there = shutil.which(program) is not None
+            detail = "can be run" if there else "is not there, or not executable"
+            todo = "" if there else "Give the program's full path."
+            found.append(
+                Finding(f"consumer {self._name}: command {argv[0]}", ok=there, detail=detail, todo=todo)
+            )
+        return found
