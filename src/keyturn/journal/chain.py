@@ -16,7 +16,7 @@ from typing import Any
 
 from keyturn.domain.errors import JournalError, JournalFault
 from keyturn.journal.codec import canonical
-from keyturn.journal.rows import Draft, Row, Write
+from keyturn.journal.rows import Draft, Row, Write, attached
 
 _HASHED = ("number", "rotation_id", "credential", "seq", "type", "at", "actor", "data", "attached")
 
@@ -50,7 +50,7 @@ def _chained(head: Head, draft: Draft) -> Row:
         "at": draft.at,
         "actor": draft.actor,
         "data": draft.data,
-        "attached": draft.attached,
+        "attached": attached(draft),
         "prev_hash": head.hash,
     }
     row["hash"] = link(head.hash, row)
@@ -89,19 +89,22 @@ class Batch:
                 return refusal
         first = self.head.number + 1
         for draft in write.drafts:
-            row = _chained(self.head, draft)
-            self.events.append(row)
-            self.head = Head(row["number"], row["hash"])
+            self._append(draft)
         if rotation is not None:
             self._place(rotation, first, new=write.expect_seq is None)
-        for key in write.keys:
-            # The number of a key that exists already stays: the database keeps the first.
-            number = self.keys.get(key["key_id"], {"number": self.head.number})["number"]
-            self.keys[key["key_id"]] = {**key, "number": number}
-        self.confirmations += [
-            {**row, "number": self.head.number, "position": i} for i, row in enumerate(write.confirmations)
-        ]
         return None
+
+    def _append(self, draft: Draft) -> None:
+        row = _chained(self.head, draft)
+        self.events.append(row)
+        number = row["number"]
+        self.head = Head(number, row["hash"])
+        for key in draft.keys:
+            # Of a key that exists already the database keeps the number, as is done here.
+            first = self.keys.get(key["key_id"], {"number": number})["number"]
+            self.keys[key["key_id"]] = {**key, "number": first}
+        for position, confirmation in enumerate(draft.confirmations):
+            self.confirmations.append({**confirmation, "number": number, "position": position})
 
     def _refuse_open(self, rotation: Row) -> JournalError | None:
         if rotation["credential"] in self.busy:

@@ -27,7 +27,7 @@ class Failure:
     todo: str = ""
     #: The connection is gone and nothing was written: a fresh connection may succeed.
     lost: bool = False
-    #: A single row may be to blame: the others can be written without it.
+    #: One write may be to blame: the others can go without it.
     row: bool = False
 
     def error(self) -> JournalError:
@@ -56,7 +56,7 @@ def failure(problem: BaseException, place: str, *, committing: bool = False) -> 
 def _refused_row(place: str, code: str) -> Failure:
     return Failure(
         JournalFault.UNAVAILABLE,
-        f"The journal at {place} cannot hold this row ({code}).",
+        f"The journal at {place} did not take what it was given ({code}).",
         todo="This is a defect of keyturn or of the data that it was given: report it with the code.",
         row=True,
     )

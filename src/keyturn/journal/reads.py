@@ -142,7 +142,7 @@ def verify(connection: Connection) -> ChainReport:
 
 def _pages(connection: Connection, table: Table, by: Any) -> Iterator[Any]:
     query = select(table).order_by(by)
-    result = connection.execution_options(yield_per=_PAGE).execute(query)
+    result = connection.execute(query, execution_options={"yield_per": _PAGE})
     yield from result.mappings()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from keyturn.domain.errors import ProgrammingError
@@ -30,8 +30,8 @@ class Draft:
     at: str
     actor: str
     data: str
-    #: The keys and confirmations that are written with it, as JSON, so that the chain vouches for them.
-    attached: str = ""
+    keys: tuple[Row, ...] = ()
+    confirmations: tuple[Row, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +43,6 @@ class Write:
     rotation: Row | None = None
     #: None: the rotation is new.
     expect_seq: int | None = None
-    keys: tuple[Row, ...] = ()
-    confirmations: tuple[Row, ...] = ()
 
 
 def opening(rotation: Rotation, opened: Event) -> Write:
@@ -69,29 +67,29 @@ def change(step: Change) -> Write:
         raise ProgrammingError(
             f"{len(step.events)} events do not lead from {step.expect_seq} to {rotation.seq}"
         )
-    keys = tuple(map(key_row, step.keys))
-    confirmations = tuple(map(confirmation_row, step.confirmations))
-    last = len(step.events)
-    drafts = tuple(
-        _draft(rotation, step.expect_seq + i, event, attachment(keys, confirmations) if i == last else "")
-        for i, event in enumerate(step.events, start=1)
+    *earlier, last = (
+        _draft(rotation, seq, event) for seq, event in enumerate(step.events, step.expect_seq + 1)
     )
-    return Write(drafts, rotation_row(rotation), step.expect_seq, keys, confirmations)
-
-
-def recording(records: Sequence[KeyRecord]) -> Write:
-    """Prepare keys that are written outside a rotation, as one unit."""
-    keys = tuple(map(key_row, records))
-    drafts = tuple(
-        Draft(
-            None, key["credential"], None, KEY_RECORDED, key["recorded_at"], "", "{}", attachment((key,), ())
+    if step.keys or step.confirmations:
+        last = replace(
+            last,
+            keys=tuple(map(key_row, step.keys)),
+            confirmations=tuple(map(confirmation_row, step.confirmations)),
         )
-        for key in keys
+    return Write((*earlier, last), rotation_row(rotation), step.expect_seq)
+
+
+def recording(keys: Sequence[KeyRecord]) -> Write:
+    """Prepare keys that are written outside a rotation, as one unit."""
+    return Write(
+        tuple(
+            Draft(None, row["credential"], None, KEY_RECORDED, row["recorded_at"], "", "{}", keys=(row,))
+            for row in map(key_row, keys)
+        )
     )
-    return Write(drafts, keys=keys)
 
 
-def _draft(rotation: Rotation, seq: int, event: Event, attached: str = "") -> Draft:
+def _draft(rotation: Rotation, seq: int, event: Event) -> Draft:
     return Draft(
         rotation.id,
         rotation.credential,
@@ -100,16 +98,21 @@ def _draft(rotation: Rotation, seq: int, event: Event, attached: str = "") -> Dr
         time_text(event.at),
         event.actor,
         data_text(event),
-        attached,
     )
 
 
-def attachment(keys: tuple[Row, ...], confirmations: tuple[Row, ...]) -> str:
-    """Give the text that stands in the chain for keys and confirmations; empty when there are none."""
-    if not keys and not confirmations:
+def attached(draft: Draft) -> str:
+    """Give the text that stands in the chain for what is written with an event; empty when nothing is.
+
+    It holds the whole records, so that the chain vouches for the tables of keys and confirmations too.
+    """
+    if not draft.keys and not draft.confirmations:
         return ""
     return canonical(
-        {"keys": [k["record"] for k in keys], "confirmations": [c["record"] for c in confirmations]}
+        {
+            "keys": [row["record"] for row in draft.keys],
+            "confirmations": [row["record"] for row in draft.confirmations],
+        }
     )
 
 
