@@ -117,7 +117,7 @@ async def notify(work: Work, kind: NoticeKind = NoticeKind.PROMOTED) -> Rest | N
             f"Both keys live. Mend them, then: keyturn resume {r.credential};"
             f" or go back: keyturn rollback {r.credential}",
         )
-    return await work.defer(backoff(r.id, r.failures), text)
+    return await work.defer(backoff(r), text)
 
 
 async def confirm(work: Work, kind: NoticeKind = NoticeKind.PROMOTED) -> Rest | None:

@@ -118,5 +118,5 @@ async def _still_alive(work: Work) -> Rest:
             "The exchange took the revoke and still honours the old key.",
             f"Delete the key in the exchange's console, then: keyturn resume {r.credential}",
         )
-    pause = min(_DEATH_POLL_SECONDS, backoff(r.id, r.failures))
+    pause = min(_DEATH_POLL_SECONDS, backoff(r))
     return await work.defer(pause, "The exchange still honours the old key.")

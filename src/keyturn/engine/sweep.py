@@ -102,7 +102,8 @@ async def _after_abort(world: World, credential: str) -> datetime:
         aborted.append(rotation)
     if not aborted:
         return world.clock.now()
-    return aborted[0].updated_at + min(_ABORT_CAP, _ABORT_FLOOR * 2 ** (len(aborted) - 1))
+    wait: timedelta = min(_ABORT_CAP, _ABORT_FLOOR * (1 << (len(aborted) - 1)))
+    return aborted[0].updated_at + wait
 
 
 async def do(

@@ -7,8 +7,6 @@ this credential. Neither loses anything: the rotation stays in its state.
 
 from __future__ import annotations
 
-import zlib
-
 from keyturn.domain.errors import (
     ConsumerError,
     ConsumerFault,
@@ -19,13 +17,9 @@ from keyturn.domain.errors import (
     StoreError,
     StoreFault,
 )
-from keyturn.domain.rotation import Park
+from keyturn.domain.rotation import Park, Rotation
+from keyturn.domain.schedule import retry_delay
 from keyturn.engine.work import Rest, Work
-
-# The first wait: long enough for a dropped connection, short enough that nobody notices.
-_FLOOR_SECONDS = 2.0
-# The longest wait: a venue's maintenance ends within hours, and a quarter of an hour more is no loss.
-_CAP_SECONDS = 900.0
 
 _PARKED_EXCHANGE = {
     ExchangeFault.INVALID_KEY: Park.MANAGER_KEY,
@@ -43,21 +37,16 @@ _PARKED_STORE = {
 }
 
 
-def backoff(rotation_id: str, failures: int) -> float:
-    """Give the seconds to wait after so many failures in a row.
-
-    Doubles from 2 s to 15 min; up to a quarter is taken off by the rotation's id, so that a fleet
-    that failed together does not come back together.
-    """
-    full = min(_CAP_SECONDS, _FLOOR_SECONDS * 2 ** min(failures, 20))
-    return float(full * (1 - (zlib.crc32(rotation_id.encode()) % 1000) / 4000))
+def backoff(rotation: Rotation) -> float:
+    """Give the seconds to wait after one failure more of this rotation."""
+    return retry_delay(rotation.failures + 1, rotation_id=rotation.id).total_seconds()
 
 
 async def handle(work: Work, error: KeyturnError) -> Rest:
     """Journal what is in the way and say when to come back."""
     if (park := _park_for(error)) is not None:
         return await work.park(park, error.what, error.todo or "Mend it, then: keyturn resume")
-    wait = backoff(work.rotation.id, work.rotation.failures)
+    wait = backoff(work.rotation)
     if isinstance(error, ExchangeError) and error.retry_after:
         wait = max(wait, error.retry_after)
     return await work.defer(wait, f"{error.what} {error.todo}".strip())
