@@ -45,7 +45,7 @@ def _key(store: AgeFilesStore) -> Finding:
 
 def _root(root: Path) -> Finding:
     existing = root
-    while not existing.exists():
+    while not os.path.exists(existing):  # noqa: PTH110  (False, not an error, where a parent is closed)
         existing = existing.parent
     if not existing.is_dir():
         return Finding(

@@ -47,7 +47,7 @@ class Sealer:
         except IdentityError:
             self._identities = []
         if not self._identities:
-            raise BadIdentityError("no age identity (a line AGE-SECRET-KEY-1...)")
+            raise BadIdentityError("no age identity of the kind X25519")
         public = [identity.to_public() for identity in self._identities]
         self._recipient = public[0]
         #: The public key that new versions are encrypted for.
