@@ -75,7 +75,9 @@ TRANSITIONS: Mapping[EventType, Rule] = {
     ),
     _E.CONSUMER_CONFIRMED: _rule(_S.CUTTING_OVER, _S.ROLLING_BACK, progress=False),
     _E.CUTOVER_CONFIRMED: Rule(
-        frozenset({_S.CUTTING_OVER, _S.ROLLING_BACK}), None, frozenset({"confirmed_at", "grace_until"})
+        frozenset({_S.CUTTING_OVER, _S.ROLLING_BACK}),
+        None,
+        frozenset({"confirmed_at", "grace_until", "wake_at"}),
     ),
     _E.REVOKE_INTENDED: _rule(_S.GRACE, to=_S.REVOKING, sets="revoke_at"),
     _E.OLD_KEY_DEAD: _rule(_S.REVOKING, sets="dead_at death_proof"),
