@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import hashlib
+import hmac
 import json
 import time
+from urllib.parse import urlencode
 
 import pytest
 
@@ -311,6 +314,53 @@ async def test_only_the_documented_methods_demand_a_second_factor(deribit, metho
         params = {}
     result = (await deribit.manager.get(method, **params)).body["result"]
     assert ("security_key_authorization_required" in result) is demanded
+
+
+def signed(key: IssuedKey, stamp_ms: int) -> dict[str, str]:
+    text = f"{stamp_ms}\nabcd\n"
+    return {
+        "grant_type": "client_signature",
+        "client_id": key.key_ref,
+        "timestamp": str(stamp_ms),
+        "nonce": "abcd",
+        "signature": hmac.new(key.secret.encode(), text.encode(), hashlib.sha256).hexdigest(),
+    }
+
+
+async def ask_for_token(world, params: dict[str, str], **changes):
+    caller = world.calls(world.master, **changes)
+    return await caller.send("GET", f"/api/v2/public/auth?{urlencode(params)}", "", {})
+
+
+async def test_a_token_tells_the_scope_of_its_key(deribit):
+    key = deribit.sim.add_key("main", ["account:read", "trade:read_write"])
+    by_secret = {
+        "grant_type": "client_credentials",
+        "client_id": key.key_ref,
+        "client_secret": key.secret,
+    }
+    for params in (by_secret, signed(key, deribit.manager.now())):
+        answer = await ask_for_token(deribit, params)
+        scope = answer.body["result"]["scope"].split()
+        assert set(scope) == {"account:read", "trade:read_write", "connection", "mainaccount"}
+    assert deribit.sim.calls_by(key.key_ref).ok == 2
+
+
+async def test_a_token_is_refused_to_wrong_credentials_old_requests_and_other_addresses(deribit):
+    key = deribit.sim.add_key("main", ["account:read"], ips=["203.0.113.7"])
+    now = deribit.manager.now()
+    here = {"forwarded_for": "203.0.113.7"}
+    assert (await ask_for_token(deribit, signed(key, now), **here)).code == 0
+    assert (await ask_for_token(deribit, signed(key, now))).code == 13009
+    assert (await ask_for_token(deribit, signed(key, now - 61_000), **here)).code == 13009
+    wrong = IssuedKey(key.key_ref, "not-a-real-secret-1")
+    assert (await ask_for_token(deribit, signed(wrong, now), **here)).code == 13004
+    nobody = IssuedKey("nobody12", "not-a-real-secret-1")
+    assert (await ask_for_token(deribit, signed(nobody, now), **here)).code == 13004
+    by_secret = {"grant_type": "client_credentials", "client_id": key.key_ref, "client_secret": "x"}
+    assert (await ask_for_token(deribit, by_secret, **here)).code == 13004
+    assert (await ask_for_token(deribit, {**signed(key, now), "timestamp": "x"}, **here)).code == -32602
+    assert (await ask_for_token(deribit, {"client_id": key.key_ref}, **here)).code == -32602
 
 
 def test_codes_are_those_of_rfc_6238():

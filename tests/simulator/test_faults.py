@@ -27,29 +27,29 @@ async def listed(world) -> list[str]:
 
 
 async def test_latency_delays_the_calls_that_it_matches(bybit):
-    bybit.sim.faults.add(Fault(kind="latency", match="query-api", seconds=0.15))
+    bybit.sim.faults.add(Fault(kind="latency", match="query-api", seconds=0.6))
     started = time.monotonic()
     assert (await bybit.manager.get(SUBS, subMemberId=2002)).code == 0
-    assert time.monotonic() - started < 0.1
+    assert time.monotonic() - started < 0.5
     started = time.monotonic()
     assert (await bybit.manager.get(QUERY)).code == 0
-    assert time.monotonic() - started >= 0.15
+    assert time.monotonic() - started >= 0.6
     started = time.monotonic()
     assert (await bybit.manager.get(QUERY)).code == 0
-    assert time.monotonic() - started < 0.1
+    assert time.monotonic() - started < 0.5
 
 
 async def test_delays_run_side_by_side(bybit):
     bybit.sim.faults.add(Fault(kind="latency", seconds=0.2, times=None))
     started = time.monotonic()
     await asyncio.gather(*(bybit.manager.get(QUERY) for _ in range(20)))
-    assert time.monotonic() - started < 1.0
+    assert time.monotonic() - started < 2.0
 
 
 async def test_latency_after_the_effect_delays_only_the_answer(bybit):
-    bybit.sim.faults.add(Fault(kind="latency", match="create", seconds=0.3, after_effect=True))
+    bybit.sim.faults.add(Fault(kind="latency", match="create", seconds=0.8, after_effect=True))
     call = asyncio.create_task(bybit.manager.post(CREATE, **BODY))
-    await asyncio.sleep(0.15)
+    await asyncio.sleep(0.4)
     assert len(bybit.sim.truth()["bot"]) == 1
     assert not call.done()
     assert (await call).code == 0
@@ -120,7 +120,7 @@ async def test_a_deletion_cut_after_the_effect_has_deleted(bybit):
 async def test_a_hanging_call_ends_in_the_callers_time_out(bybit, after_effect):
     bybit.sim.faults.add(Fault(kind="hang", match=CREATE, after_effect=after_effect))
     with pytest.raises(TimeoutError):
-        await asyncio.wait_for(bybit.manager.post(CREATE, **BODY), 0.2)
+        await asyncio.wait_for(bybit.manager.post(CREATE, **BODY), 0.5)
     assert len(bybit.sim.truth()["bot"]) == int(after_effect)
 
 
@@ -136,55 +136,55 @@ async def test_a_hanging_call_does_not_keep_the_server_from_stopping(bybit):
 
 
 async def test_a_new_key_is_unknown_until_it_has_spread(bybit):
-    bybit.sim.faults.add(Fault(kind="slow_propagation", match=CREATE, seconds=0.3))
+    bybit.sim.faults.add(Fault(kind="slow_propagation", match=CREATE, seconds=0.8))
     minted = await mint(bybit)
     assert await listed(bybit) == [minted.key_ref]
     assert (await bybit.calls(minted).get(QUERY)).code == 10003
     assert not bybit.sim.is_live(minted.key_ref)
-    await asyncio.sleep(0.35)
+    await asyncio.sleep(0.85)
     assert (await bybit.calls(minted).get(QUERY)).code == 0
 
 
 async def test_a_deleted_key_works_until_the_deletion_has_spread(bybit):
     minted = await mint(bybit)
-    bybit.sim.faults.add(Fault(kind="slow_propagation", match=DELETE, seconds=0.3))
+    bybit.sim.faults.add(Fault(kind="slow_propagation", match=DELETE, seconds=0.8))
     await bybit.manager.post(DELETE, apikey=minted.key_ref)
     assert await listed(bybit) == []
     assert (await bybit.calls(minted).get(QUERY)).code == 0
     assert bybit.sim.is_live(minted.key_ref)
-    await asyncio.sleep(0.35)
+    await asyncio.sleep(0.85)
     assert (await bybit.calls(minted).get(QUERY)).code == 10003
     assert not bybit.sim.is_live(minted.key_ref)
 
 
 async def test_an_edit_is_enforced_only_when_it_has_spread(bybit):
     minted = await mint(bybit)
-    bybit.sim.faults.add(Fault(kind="slow_propagation", match=UPDATE, seconds=0.3))
+    bybit.sim.faults.add(Fault(kind="slow_propagation", match=UPDATE, seconds=0.8))
     await bybit.manager.post(UPDATE, apikey=minted.key_ref, ips="203.0.113.7")
     assert bybit.sim.truth()["bot"][0].ips == ("203.0.113.7",)
     assert (await bybit.calls(minted).get(QUERY)).body["result"]["ips"] == ["*"]
-    await asyncio.sleep(0.35)
+    await asyncio.sleep(0.85)
     assert (await bybit.calls(minted).get(QUERY)).code == 10010
 
 
 async def test_a_reset_secret_works_only_when_it_has_spread(deribit):
     key = deribit.sim.add_key("main", ["account:read"])
-    deribit.sim.faults.add(Fault(kind="slow_propagation", match="reset_api_key", seconds=0.3))
+    deribit.sim.faults.add(Fault(kind="slow_propagation", match="reset_api_key", seconds=0.8))
     answer = await deribit.manager.get("reset_api_key", id=2)
     fresh = IssuedKey(key.key_ref, answer.body["result"]["client_secret"])
     assert (await deribit.calls(key).get("list_api_keys")).code == 0
     assert (await deribit.calls(fresh).get("list_api_keys")).code == 13009
-    await asyncio.sleep(0.35)
+    await asyncio.sleep(0.85)
     assert (await deribit.calls(key).get("list_api_keys")).code == 13009
     assert (await deribit.calls(fresh).get("list_api_keys")).code == 0
 
 
 async def test_a_stale_listing_answers_as_of_some_seconds_ago(bybit):
     old = await mint(bybit)
-    await asyncio.sleep(0.25)
+    await asyncio.sleep(0.9)
     new = await mint(bybit)
     await bybit.manager.post(DELETE, apikey=old.key_ref)
-    bybit.sim.faults.add(Fault(kind="stale_list", match=SUBS, seconds=0.2))
+    bybit.sim.faults.add(Fault(kind="stale_list", match=SUBS, seconds=0.8))
     assert await listed(bybit) == [old.key_ref]
     assert await listed(bybit) == [new.key_ref]
 
@@ -293,7 +293,7 @@ async def test_documented_rates_are_enforced_on_demand(bybit):
 async def test_an_exchange_that_was_down_comes_back_at_its_place_with_its_keys(bybit):
     minted = await mint(bybit)
     await bybit.sim.stop()
-    with pytest.raises(aiohttp.ClientConnectorError):
+    with pytest.raises(aiohttp.ClientError):
         await bybit.calls(minted).get(QUERY)
     await bybit.sim.start()
     assert (await bybit.calls(minted).get(QUERY)).code == 0
