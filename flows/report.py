@@ -53,10 +53,14 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     return [f"| {' | '.join(line)} |" for line in lines] + [""]
 
 
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
 def story_markdown(view: RotationView, story: Story) -> str:
     """Tell a rotation: the keys, every state with its time, the proofs, and what is still to come."""
     facts = [
-        ("state", f"{view.state}"),
+        ("state", _words(view.state)),
         ("rotation", view.rotation_id),
         ("old key", view.old_fingerprint or "none"),
         ("new key", view.new_fingerprint or "not yet"),
@@ -64,9 +68,7 @@ def story_markdown(view: RotationView, story: Story) -> str:
         ("by", story.actor),
     ]
     lines = [f"# {view.credential}", "", *_table(("what", "value"), facts)]
-    events = [
-        (moment(e.at), f"{e.state}", f"{e.event}".replace("_", " "), e.note, e.actor) for e in story.events
-    ]
+    events = [(moment(e.at), _words(e.state), _words(e.event), e.note, e.actor) for e in story.events]
     lines += ["## What happened", "", *_table(("time", "state", "event", "note", "by"), events)]
     proofs = [(c.consumer, c.evidence, c.fingerprint, moment(c.at), c.detail) for c in story.confirmations]
     if proofs:

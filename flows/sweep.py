@@ -26,6 +26,7 @@ from tasks.world import opened
 _PATIENCE_SECONDS = 30.0
 # A sweep tells the story of this many rotations that came to an end; the table has all of them.
 _STORIES = 50
+_EVERYTHING = SweepRequest()
 
 
 @flow(
@@ -35,7 +36,7 @@ _STORIES = 50
     persist_result=False,
     log_prints=False,
 )
-async def sweep(request: SweepRequest | None = None) -> Ending:
+async def sweep(request: SweepRequest = _EVERYTHING) -> Ending:
     """Sweep.
 
     The run ends Failed, as `Trouble`, when an item failed or a rotation needs a person since this sweep.
@@ -44,7 +45,7 @@ async def sweep(request: SweepRequest | None = None) -> Ending:
         request: How much to take on.
     """
     try:
-        return await _sweep(filled(SweepRequest, request or {}))
+        return await _sweep(filled(SweepRequest, request))
     except Exception as error:  # noqa: BLE001 - the boundary: a flow's exception is pickled to disk
         return told(plain(error))
 
