@@ -59,9 +59,10 @@ def listed(names: Iterable[object]) -> str:
 def choose_from(known: Iterable[str], wanted: object = "") -> str:
     """Say what to write instead of a name that is not known: the nearest, or all there are."""
     names = sorted(known)
-    nearest = difflib.get_close_matches(str(wanted).lower(), names, n=1, cutoff=0.6)
+    by_lower = {name.lower(): name for name in names}
+    nearest = difflib.get_close_matches(str(wanted).lower(), by_lower, n=1, cutoff=0.6)
     if nearest:
-        return f"write {nearest[0]}"
+        return f"write {by_lower[nearest[0]]}"
     if not names:
         return "there is none yet: add it first"
     more = f" and {len(names) - 12} more" if len(names) > 12 else ""

@@ -152,9 +152,6 @@ def _zone_hint(name: str) -> str | None:
         if not known:
             return "install the system's tzdata, or write UTC"
         nearest = choose_from(known, name)
-        by_case = {zone.lower(): zone for zone in known}
-        if name.lower() in by_case:
-            return f"write {by_case[name.lower()]}"
         return nearest if " of: " not in nearest else "write an IANA name, such as Europe/Zurich or UTC"
     return None
 

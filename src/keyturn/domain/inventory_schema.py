@@ -45,6 +45,10 @@ class _Generator(GenerateJsonSchema):
 def schema() -> dict[str, Any]:
     """Give the JSON Schema of `keyturn.yaml`."""
     generated = Inventory.model_json_schema(schema_generator=_Generator)
+    for section in generated["properties"].values():
+        if "patternProperties" in section:
+            # An entry whose name does not match would otherwise pass unseen.
+            section["additionalProperties"] = False
     return {"$schema": _DIALECT, **generated, "title": "keyturn inventory"}
 
 
@@ -92,7 +96,9 @@ def _step(here: dict[str, Any], part: str | int) -> dict[str, Any]:
     if isinstance(part, int):
         found = here.get("items", {})
     else:
-        found = here.get("properties", {}).get(part) or here.get("additionalProperties")
+        # The names of a section's entries have one pattern.
+        entries = next(iter(here.get("patternProperties", {}).values()), here.get("additionalProperties"))
+        found = here.get("properties", {}).get(part, entries)
     return found if isinstance(found, dict) else {}
 
 

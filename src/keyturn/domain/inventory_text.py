@@ -133,7 +133,9 @@ def _translate(error: ErrorDetails, document: Document) -> Finding | None:
             path, "is missing" if isinstance(value, dict) else _is(value), _example(path, document)
         )
     if kind == "union_tag_invalid":
-        return Finding((*path, "kind"), "no such kind", hint_at((*path, "kind"), document.data))
+        path = (*path, "kind")
+        kinds = schema_at(path, document.data).get("enum", ())
+        return Finding(path, "no such kind", choose_from(kinds, document.value(path)))
     if error["loc"][-1] == "[key]":
         return Finding(path, "not a name that keyturn takes", hint_at(("defaults", "store"), None))
     if kind == "value_error":
@@ -153,7 +155,7 @@ def _path(loc: tuple[str | int, ...], document: Document) -> Path:
 
 def _union(section: str | int) -> Any:
     """Give the schema of a section's entries, before a kind is chosen."""
-    return schema_at((section,), {}).get("additionalProperties", {})
+    return next(iter(schema_at((section,), {}).get("patternProperties", {}).values()), {})
 
 
 def _example(path: Path, document: Document) -> str:
@@ -199,7 +201,9 @@ def _wrong_value(kind: str, path: Path, value: Any, document: Document) -> tuple
         return "too long", f"write {here.get('maxLength')} characters at most"
     if kind == "too_short":
         return "an empty list", f"write one entry or more: {hint_at((*path, 0), document.data)}"
-    if kind in {"literal_error", "enum", "string_pattern_mismatch"}:
+    if "enum" in here:
+        return "not a value that keyturn takes", choose_from(here["enum"], value)
+    if kind in {"literal_error", "string_pattern_mismatch"}:
         return "not a value that keyturn takes", hint
     return _is(value), hint
 
