@@ -1,0 +1,27 @@
+"""One rotation, end to end, over the fakes: what is true at each turn of the road."""
+
+from keyturn.domain.rotation import Mode, State
+from keyturn.engine.engine import Engine
+from keyturn.testing.fake_world import NAME, FakeWorld
+
+
+async def rotate(fake: FakeWorld, mode: Mode = Mode.MANUAL):
+    engine = Engine(fake.world(traced=True))
+    opened = await engine.open(NAME, mode=mode, reason="a test")
+    return await fake.run(engine, opened.id)
+
+
+async def test_a_key_is_replaced_its_bot_moved_and_the_old_one_revoked():
+    fake = FakeWorld()
+    await fake.prepare()
+    done = await rotate(fake)
+    assert done.state is State.COMPLETED
+    assert done.old_ref == fake.old.key_ref not in fake.exchange.truth()
+    await fake.judge_rest()
+
+
+async def test_a_credential_without_a_key_gets_its_first_one():
+    fake = FakeWorld()
+    await fake.prepare(old_key=False)
+    assert (await rotate(fake)).state is State.COMPLETED
+    await fake.judge_rest()
