@@ -1,0 +1,75 @@
+"""`python -m flows.serve`: put the deployments on the server and run what it asks for, on this machine."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import sys
+from collections.abc import Sequence
+
+from prefect.client.orchestration import get_client
+from prefect.logging import get_logger
+from prefect.runner import Runner
+
+from flows.deploy import HEARTBEAT_SECONDS, SWEEP, SWEEP_CRON, served, settle_server
+from keyturn import settings
+from keyturn.domain.errors import KeyturnError
+from tasks.world import inventory
+
+# A run is a process of about 90 MB, and Prefect's SQLite server slows down at about ten at once.
+_RUNS_AT_ONCE = 4
+# How soon a run that was started in the UI begins; Prefect's default of ten seconds feels like a fault.
+_POLL_SECONDS = 2.0
+
+
+async def serve(*, cron: str, limit: int) -> None:
+    """Deploy, reconcile, sweep once, then serve until a signal ends it.
+
+    SIGTERM cancels the runs that are under way; their rotations stay in the journal, for the next sweep.
+    """
+    # Not paused on shutdown: schedules that a restart leaves paused would stop the sweep for good.
+    runner = Runner(
+        name="keyturn",
+        limit=limit,
+        query_seconds=_POLL_SECONDS,
+        heartbeat_seconds=HEARTBEAT_SECONDS,
+        pause_on_shutdown=False,
+    )
+    deployments = {each.name: await runner.aadd_deployment(each) for each in served(cron)}
+    log = get_logger("keyturn")
+    for gone in await settle_server():
+        log.info("Removed from the server: %s", gone)
+    async with get_client() as client:
+        await client.create_flow_run_from_deployment(deployments[SWEEP])
+    log.info("Serving %s", ", ".join(deployments))
+    await runner.start()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Read the arguments, serve, and return the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m flows.serve", description="Serve keyturn's flows on this machine."
+    )
+    parser.add_argument("--inventory", help="the inventory; default: as the command line finds it")
+    parser.add_argument("--sweep-cron", default=SWEEP_CRON, help="when to sweep (default: %(default)s)")
+    parser.add_argument(
+        "--limit", type=int, default=_RUNS_AT_ONCE, help="runs at once (default: %(default)s)"
+    )
+    given = parser.parse_args(arguments)
+    # The processes of the runs inherit it.
+    os.environ[settings.INVENTORY_VARIABLE] = str(settings.find_inventory(given.inventory))
+    try:
+        inventory()
+    except KeyturnError as error:
+        sys.stderr.write(f"Error: {error.diagnostics()}\n")
+        return error.exit_code
+    # Its line for every request would fill the log of a server that is polled every two seconds.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    asyncio.run(serve(cron=given.sweep_cron, limit=given.limit))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
