@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import os
-import sys
 import traceback
 from collections.abc import Callable
 from typing import Any, get_type_hints
@@ -49,7 +48,13 @@ def _run(command: Callable[..., ExitCode | None], arguments: dict[str, Any]) -> 
         out.document(error_document(error))
     except KeyboardInterrupt:
         code = ExitCode.INTERRUPTED
-        complain("Interrupted. What had begun stays in the journal, and the next `keyturn sweep` goes on with it.")
+        complain(
+            "Interrupted. What had begun stays in the journal, and the next `keyturn sweep` goes on with it."
+        )
+    except ModuleNotFoundError as error:
+        code = ExitCode.UNEXPECTED
+        complain(f"Error: {error.name} is not installed.\nDo: pip install 'keyturn[orchestrator]'")
+        out.document({"error": {"exit_code": 1, "kind": "not_installed", "what": error.name}})
     except Exception as error:  # noqa: BLE001 - the last line of defence before the terminal
         code = ExitCode.UNEXPECTED
         complain(_unexpected(error))
@@ -96,8 +101,3 @@ def _unexpected(error: Exception) -> str:
             cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
     lines.append("Now: what had begun stays in the journal; `keyturn status` shows it.")
     return "\n".join(lines)
-
-
-def on_a_terminal() -> bool:
-    """Whether a person can be asked: they type, and they see the question."""
-    return sys.stdin.isatty() and sys.stderr.isatty()

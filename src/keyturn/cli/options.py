@@ -22,4 +22,6 @@ Reason = Annotated[str, typer.Option("--reason", "-r", help="Why; it goes into t
 NoWait = Annotated[
     bool, typer.Option("--no-wait", help="Do what can be done at once, and leave the rest to the sweep.")
 ]
-Credential = Annotated[str, typer.Argument(metavar="NAME", help="A credential of the inventory.", show_default=False)]
+Credential = Annotated[
+    str, typer.Argument(metavar="NAME", help="A credential of the inventory.", show_default=False)
+]

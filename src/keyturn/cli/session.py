@@ -40,9 +40,10 @@ def load(path: Path | None, *, warn: bool = False) -> LoadedInventory:
     Raises:
         InventoryError: it cannot be used.
     """
-    from keyturn import settings
+    from keyturn.exchanges.catalog import manifests
+    from keyturn.settings import load_inventory
 
-    loaded = settings.load(path)
+    loaded = load_inventory(path, manifests=manifests())
     if warn:
         for warning in loaded.warnings:
             complain(f"Warning: {warning}")
@@ -50,8 +51,15 @@ def load(path: Path | None, *, warn: bool = False) -> LoadedInventory:
 
 
 def run(work: Coroutine[object, object, T]) -> T:
-    """Run a command's coroutine to its end."""
-    return asyncio.run(work)
+    """Run a command's coroutine to its end.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C, also where the coroutine itself watches for it.
+    """
+    try:
+        return asyncio.run(work)
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
 
 
 @asynccontextmanager

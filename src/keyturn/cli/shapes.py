@@ -73,7 +73,12 @@ def parked(r: Rotation) -> dict[str, Any] | None:
 
 def due(d: Due) -> dict[str, Any]:
     """Describe when a credential is due."""
-    return {"at": when(d.at), "why": d.why}
+    return {
+        "at": when(d.at),
+        "why": d.why,
+        "deadline": when(d.deadline),
+        "outside_window": d.outside_window,
+    }
 
 
 def event(e: JournaledEvent) -> dict[str, Any]:

@@ -24,8 +24,10 @@ def verify_journal(out: Out, inventory: InventoryPath = None) -> ExitCode:
         return ExitCode.OK
     for each in report.breaks:
         out.line(f"Broken: {each}", "red")
-    out.line(f"{len(report.breaks)} of {report.events} events or records do not hold: the journal was changed by hand.")
-    out.line("Do: stop rotating, keep this file, and compare it with a backup.")
+    out.line(
+        f"{len(report.breaks)} breaks in {report.events} events: the journal was changed by other hands."
+    )
+    out.line("Do: stop rotating, keep this journal as it is, and compare it with a backup.")
     return ExitCode.JOURNAL
 
 

@@ -1,0 +1,71 @@
+"""The commands: where each is, and how the application is put together.
+
+Only the module of the command that is called is imported, and each imports what it needs when it runs:
+`keyturn status` is typed often and must not wait for Prefect or ccxt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Annotated
+
+import typer
+
+from keyturn.cli.guard import guarded
+
+_SET_UP, _LOOK, _ACT = "Set up", "Look", "Act"
+#: Command -> where its function is, and under which heading help shows it.
+COMMANDS: dict[str, tuple[str, str]] = {
+    "init": ("init:init", _SET_UP),
+    "check": ("check:check", _SET_UP),
+    "put": ("put:put", _SET_UP),
+    "adopt": ("adopt:adopt", _SET_UP),
+    "doctor": ("doctor:doctor", _SET_UP),
+    "up": ("serve:serve", _SET_UP),
+    "schema": ("schema:schema", _SET_UP),
+    "status": ("status:status", _LOOK),
+    "plan": ("plan:plan", _LOOK),
+    "history": ("history:history", _LOOK),
+    "verify-journal": ("verify_journal:verify_journal", _LOOK),
+    "rotate": ("rotate:rotate", _ACT),
+    "sweep": ("sweep:sweep", _ACT),
+    "resume": ("steer:resume", _ACT),
+    "abort": ("steer:abort", _ACT),
+    "rollback": ("steer:rollback", _ACT),
+}
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        from keyturn import __version__
+
+        typer.echo(f"keyturn {__version__}")
+        raise typer.Exit
+
+
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Say the version."),
+    ] = False,
+) -> None:
+    """Rotate the API keys of crypto exchanges: mint, store, cut over, prove, revoke."""
+
+
+def build(names: Sequence[str]) -> typer.Typer:
+    """Make the application with these commands."""
+    app = typer.Typer(
+        add_completion=False,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+        epilog="Exit codes and the shapes of --json: docs/cli.md.",
+    )
+    app.callback()(_root)
+    for name in names:
+        place, heading = COMMANDS[name]
+        module, _, function = place.partition(":")
+        command = getattr(import_module(f"keyturn.cli.{module}"), function)
+        app.command(name, rich_help_panel=heading)(guarded(command))
+    return app

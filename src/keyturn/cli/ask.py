@@ -1,0 +1,64 @@
+"""What a command asks of a person: a yes, a reason."""
+
+from __future__ import annotations
+
+import sys
+
+from keyturn.domain.errors import KeyturnError, RefusedError
+
+_LONGEST_REASON = 500
+
+
+class UsageError(KeyturnError):
+    """The arguments do not make sense together."""
+
+    exit_code = 2
+
+
+def on_a_terminal() -> bool:
+    """Whether a person can be asked: they type, and they see the question."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Ask before something that is hard to take back; without a terminal the command itself is the yes.
+
+    Raises:
+        RefusedError: the answer was not yes.
+    """
+    if yes or not on_a_terminal():
+        return
+    sys.stderr.write(f"{question} [y/N] ")
+    sys.stderr.flush()
+    if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
+        raise RefusedError("Not confirmed.", now="Nothing was changed.")
+
+
+def reason(given: str | None) -> str:
+    """Bring a reason into the form in which the journal keeps it: one line of printable text.
+
+    Raises:
+        UsageError: there is none, it is too long, or it looks like a secret.
+    """
+    from keyturn.domain.inventory_secrets import looks_secret
+
+    text = " ".join((given or "").split())
+    if not text or not text.isprintable():
+        raise UsageError(
+            "A reason is needed." if not text else "The reason has characters that do not print.",
+            now="Nothing was changed.",
+            todo='Say why: --reason "quarterly rotation". It goes into the journal.',
+        )
+    if len(text) > _LONGEST_REASON:
+        raise UsageError(
+            f"The reason is longer than {_LONGEST_REASON} characters.",
+            now="Nothing was changed.",
+            todo="Say it in a sentence, and where the rest can be read.",
+        )
+    if looks_secret(text):
+        raise UsageError(
+            "The reason holds something that looks like a secret.",
+            now="Nothing was changed; the reason was not recorded.",
+            todo="Say why in words: the journal keeps it for ever.",
+        )
+    return text

@@ -1,0 +1,87 @@
+"""`keyturn rotate`."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from keyturn.cli import ask, follow, plan, session
+from keyturn.cli.codes import ExitCode
+from keyturn.cli.options import Credential, InventoryPath, NoWait, Yes
+from keyturn.cli.output import Out
+from keyturn.domain.errors import RefusedError
+from keyturn.domain.rotation import Mode, Rotation, State
+
+if TYPE_CHECKING:
+    from keyturn.engine.engine import Engine
+    from keyturn.engine.plan import PlanLine
+    from keyturn.settings import LoadedInventory
+
+
+def rotate(
+    out: Out,
+    name: Credential,
+    reason: Annotated[
+        str | None,
+        typer.Option("--reason", "-r", help="Why; it goes into the journal. No secrets.", show_default=False),
+    ] = None,
+    now: Annotated[
+        bool, typer.Option("--now", help="After an incident: no grace, no window; the proofs stay.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and end.")] = False,
+    no_wait: NoWait = False,
+    yes: Yes = False,
+    inventory: InventoryPath = None,
+) -> ExitCode | None:
+    """Replace a credential's key: mint, store, cut over, prove, revoke. Shows the steps as they happen."""
+    loaded = session.load(inventory, warn=True)
+    session.known_credential(loaded, name)
+    if dry_run:
+        _dry_run(out, loaded, name, incident=now)
+        return None
+    why = ask.reason(reason)
+    if now:
+        ask.confirm(
+            f"Rotate {name} without a grace period? The old key dies once every consumer has confirmed.",
+            yes=yes,
+        )
+    mode = Mode.INCIDENT if now else Mode.MANUAL
+
+    async def begin(engine: Engine) -> Rotation:
+        await _refuse_second(engine, name)
+        return await engine.open(name, mode=mode, reason=why)
+
+    return follow.conduct(out, loaded, begin, wait=not no_wait)
+
+
+async def _refuse_second(engine: Engine, name: str) -> None:
+    """Say how the open rotation goes on; the engine refuses too, and cannot know who asks."""
+    held = await engine.world.journal.open_rotation(name)
+    if held is None:
+        return
+    parked = held.state is State.PARKED
+    raise RefusedError(
+        f"{name} has a rotation that is not finished: {held.id}, {held.state}, begun by {held.actor}.",
+        now="Nothing was changed; that rotation stays as it is.",
+        todo=(
+            f"{held.parked_todo} To go on after that: keyturn resume {name}"
+            if parked
+            else f"To go on with it: keyturn sweep. To look at it: keyturn history {name}"
+        ),
+    )
+
+
+def _dry_run(out: Out, loaded: LoadedInventory, name: str, *, incident: bool) -> None:
+    [line] = session.run(_plan(loaded, name, incident=incident))
+    out.document({"dry_run": True, "plan": [plan.document(line)]})
+    plan.tell(out, line, datetime.now(UTC))
+    out.line("This was a dry run: nothing was changed.")
+
+
+async def _plan(loaded: LoadedInventory, name: str, *, incident: bool) -> list[PlanLine]:
+    from keyturn.engine.plan import plan as of_world
+
+    async with session.world(loaded, reading=True) as world:
+        return list(await of_world(world, name, incident=incident))
