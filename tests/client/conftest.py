@@ -101,7 +101,9 @@ class World:
         await self.store.promote(PATH, attempt, expect_current=current.version)
         return print_
 
-    def notice(self, print_: str, rotation: str = "", kind: NoticeKind = NoticeKind.PROMOTED) -> NoticeMessage:
+    def notice(
+        self, print_: str, rotation: str = "", kind: NoticeKind = NoticeKind.PROMOTED
+    ) -> NoticeMessage:
         notice = NoticeMessage(
             credential=CREDENTIAL,
             consumer=CONSUMER,

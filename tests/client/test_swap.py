@@ -76,9 +76,7 @@ async def test_a_bot_loses_no_call_while_its_key_is_swapped_and_the_old_one_dies
     first = await world.put_first()
     bot = Bot(world.exchange(kind))
     attachment = world.attach(bot.exchange)
-    running = asyncio.create_task(
-        asyncio.to_thread(bot.run_sync) if kind == "sync" else bot.run_async()
-    )
+    running = asyncio.create_task(asyncio.to_thread(bot.run_sync) if kind == "sync" else bot.run_async())
     try:
         for _ in range(3):
             new, took = await turn(world, bot, first)
@@ -170,7 +168,7 @@ async def test_a_refused_order_is_sent_once_more_and_placed_once(world):
     world.revoke(old)
     order = {"category": "spot", "symbol": "BTCUSDT", "side": "Buy", "orderType": "Limit"}
     await exchange.private_post_v5_order_create({**order, "qty": "1", "price": "1"})
-    placed = [c for c in world.sim.calls(match="order/create")]
+    placed = world.sim.calls(match="order/create")
     assert [c.key_ref for c in placed] == [world.keys[old].key_ref, world.keys[new].key_ref]
 
 
@@ -210,7 +208,9 @@ async def test_a_store_that_cannot_be_read_leaves_the_bot_on_its_key_and_is_said
 async def test_an_unreadable_store_that_heals_without_another_change_is_read_again(world):
     await world.put_first()
     source = Flaky(keyturn_source(world))
-    with keyturn.client.attach(world.exchange("sync"), CREDENTIAL, source=source, interval=0.02) as attachment:
+    with keyturn.client.attach(
+        world.exchange("sync"), CREDENTIAL, source=source, interval=0.02
+    ) as attachment:
         await asyncio.sleep(0.1)
         source.down = True
         new = await world.rotate()
@@ -256,7 +256,9 @@ async def test_detach_ends_the_thread_and_leaves_the_exchange_as_ccxt_made_it(wo
         assert attachment.watching
     assert not attachment.watching
     assert not [t for t in threading.enumerate() if t.name == f"keyturn-{CREDENTIAL}"]
-    assert {n for n in set(exchange.__dict__) - before if "keyturn" in n or "watch" in n or n == "sign"} == set()
+    assert {
+        n for n in set(exchange.__dict__) - before if "keyturn" in n or "watch" in n or n == "sign"
+    } == set()
     await exchange.private_get_v5_account_wallet_balance()
     attachment.detach()
     world.attach(exchange)
@@ -334,7 +336,8 @@ async def test_a_programmatic_source_needs_no_inventory(world):
 
 def test_a_bot_imports_neither_prefect_nor_sqlalchemy_nor_ccxt(tmp_path):
     code = (
-        "import json, sys, keyturn.client, keyturn.client.settings, keyturn.client.trial, keyturn.client.webhook;"
+        "import json, sys;"
+        "import keyturn.client, keyturn.client.settings, keyturn.client.trial, keyturn.client.webhook;"
         "print(json.dumps(sorted({m.split('.')[0] for m in sys.modules})))"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)

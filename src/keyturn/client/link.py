@@ -87,7 +87,8 @@ class Link:
         self.exchange = exchange
         self.holder = holder
         self.is_async = inspect.iscoroutinefunction(type(exchange).fetch2)
-        self.streams = Streams(exchange) if self.is_async and getattr(exchange, "watch", None) else None
+        has_streams = self.is_async and hasattr(exchange, "watch")
+        self.streams = Streams(exchange, self._freshen, lambda: self._applied) if has_streams else None
         self.callbacks: list[Callable[[str], None]] = []
         self._loop = loop
         self._lock = threading.RLock()
@@ -177,6 +178,13 @@ class Link:
                     self.streams.renew(self.loop)
                 self._tell(loaded.fingerprint)
         return loaded
+
+    async def _freshen(self, version: str, error: Exception) -> bool:
+        """After a login that was refused: tell whether there is another key by now, and set it."""
+        if not is_refused_key(error) or not await asyncio.to_thread(self.holder.superseded, version):
+            return False
+        self._apply_if_hooked()
+        return True
 
     def _tell(self, fingerprint: str) -> None:
         for callback in self.callbacks:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import Any, Literal
 
@@ -48,10 +48,24 @@ class _RenewedError(Exception):
 
 
 class Streams:
-    """The websocket side of one async exchange. Used on its event loop only."""
+    """The websocket side of one async exchange. Used on its event loop only.
 
-    def __init__(self, exchange: Any) -> None:
+    Args:
+        exchange: the ccxt.pro object.
+        freshen: told of the refusal of a `watch_*` call that began with the given version; tells whether
+            another one is set now.
+        version: the version that is set on the exchange.
+    """
+
+    def __init__(
+        self,
+        exchange: Any,
+        freshen: Callable[[str, Exception], Awaitable[bool]],
+        version: Callable[[], str],
+    ) -> None:
         self.exchange = exchange
+        self._freshen = freshen
+        self._version = version
         self.hooked: list[str] = []
         self._generation = 0
         self._watched: set[tuple[str, str]] = set()
@@ -115,12 +129,17 @@ class Streams:
         async def watch(*args: Any, **kwargs: Any) -> Any:
             if _STARTED.get() is not None:
                 return await original(*args, **kwargs)
+            again = True
             while True:
-                token = _STARTED.set(self._generation)
+                token, version = _STARTED.set(self._generation), self._version()
                 try:
                     return await original(*args, **kwargs)
                 except _RenewedError:
                     continue
+                except Exception as error:
+                    if not again or not await self._freshen(version, error):
+                        raise
+                    again = False
                 finally:
                     _STARTED.reset(token)
 

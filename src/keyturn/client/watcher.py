@@ -16,8 +16,8 @@ from keyturn.client.trial import PASSING, try_key
 from keyturn.domain.errors import ExchangeFault, KeyturnError
 from keyturn.domain.slots import Slot
 
-# A probe that met a passing fault is made again this often: ten seconds, which a new key needs at most to
-# be known everywhere at the venues that say so.
+# A probe that met a passing fault is made again: ten seconds in all, five times the slowest propagation that
+# a manifest declares.
 _PROBE_TRIES = 6
 _PROBE_PAUSE = 2.0
 # A key that does not work for an idle bot is tried again at this pace.

@@ -1,0 +1,244 @@
+from __future__ import annotations
+
+import asyncio
+import json
+
+import ccxt
+import pytest
+
+from keyturn.client import watcher as watcher_module
+from keyturn.client.mailbox import AckMessage
+from keyturn.domain.errors import ExchangeFault
+from keyturn.domain.evidence import NoticeKind
+from keyturn.domain.slots import Slot
+from keyturn.simulator import Fault, FaultKind
+
+from .conftest import BALANCE, PATH, until
+
+
+async def quiet(world, seconds=0.8):
+    """Give the watcher time for several looks."""
+    await asyncio.sleep(seconds)
+
+
+async def test_loading_a_key_is_no_acknowledgement_and_a_public_call_is_none_either(world):
+    await world.put_first()
+    exchange = world.exchange("async")
+    attachment = world.attach(exchange)
+    new = await world.rotate()
+    world.notice(new)
+    await until(lambda: attachment.fingerprint == new)
+    await exchange.public_get_v5_market_time()
+    await quiet(world)
+    assert world.box.ack("rotation1-promoted") is None
+    await exchange.private_get_v5_account_wallet_balance()
+    await until(lambda: world.box.ack("rotation1-promoted"), 1)
+
+
+async def test_a_signed_call_that_failed_is_no_acknowledgement(world):
+    await world.put_first()
+    exchange = world.exchange("async")
+    attachment = world.attach(exchange)
+    new = await world.rotate()
+    world.notice(new)
+    await until(lambda: attachment.fingerprint == new)
+    world.revoke(new)
+    with pytest.raises(ccxt.AuthenticationError):
+        await exchange.private_get_v5_account_wallet_balance()
+    await quiet(world)
+    assert world.box.ack("rotation1-promoted") is None
+
+
+async def test_a_call_with_the_old_key_that_ends_after_the_swap_does_not_confirm_the_new_one(world):
+    await world.put_first()
+    exchange = world.exchange("async")
+    attachment = world.attach(exchange)
+    world.sim.faults.add(Fault(kind=FaultKind.LATENCY, match=BALANCE, seconds=1.0, times=1))
+    flying = asyncio.create_task(exchange.private_get_v5_account_wallet_balance())
+    await asyncio.sleep(0.2)
+    new = await world.rotate()
+    world.notice(new)
+    await until(lambda: attachment.fingerprint == new)
+    await flying
+    await quiet(world)
+    assert world.box.ack("rotation1-promoted") is None
+
+
+async def test_a_notice_that_comes_after_the_proof_is_acknowledged_without_another_call(world):
+    await world.put_first()
+    exchange = world.exchange("async")
+    attachment = world.attach(exchange)
+    new = await world.rotate()
+    await until(lambda: attachment.fingerprint == new)
+    await exchange.private_get_v5_account_wallet_balance()
+    calls = world.calls_by(new).signed
+    world.notice(new)
+    await until(lambda: world.box.ack("rotation1-promoted"), 1)
+    assert world.calls_by(new).signed == calls
+
+
+async def test_a_notice_about_a_key_that_is_not_current_is_not_acknowledged(world):
+    old = await world.put_first()
+    exchange = world.exchange("async")
+    attachment = world.attach(exchange)
+    new = await world.rotate()
+    await until(lambda: attachment.fingerprint == new)
+    await exchange.private_get_v5_account_wallet_balance()
+    world.notice(old, "rotation8")
+    await quiet(world)
+    assert world.box.ack("rotation8-promoted") is None
+
+
+async def test_going_back_is_acknowledged_by_a_call_made_after_it(world):
+    old = await world.put_first()
+    exchange = world.exchange("async")
+    attachment = world.attach(exchange)
+    await exchange.private_get_v5_account_wallet_balance()
+    new = await world.rotate()
+    await until(lambda: attachment.fingerprint == new)
+    await exchange.private_get_v5_account_wallet_balance()
+    current = await world.store.peek(PATH, Slot.CURRENT)
+    await world.store.restore_previous(PATH, expect_current=current.version)
+    world.notice(old, kind=NoticeKind.ROLLED_BACK)
+    await until(lambda: attachment.fingerprint == old)
+    await quiet(world)
+    assert world.box.ack("rotation1-rolled_back") is None
+    await exchange.private_get_v5_account_wallet_balance()
+    await until(lambda: world.box.ack("rotation1-rolled_back"))
+
+
+async def test_a_notice_makes_the_bot_look_at_once(world):
+    await world.put_first()
+    exchange = world.exchange("async")
+    attachment = world.attach(exchange)
+    new = await world.rotate()
+    world.notice(new)
+    await until(lambda: exchange.apiKey == world.keys[new].key_ref, 1)
+    assert attachment.fingerprint == new
+
+
+@pytest.mark.parametrize("kind", ["sync", "async", "pro"])
+async def test_an_idle_bot_is_confirmed_by_one_call_that_keyturn_makes(world, kind):
+    await world.put_first()
+    exchange = world.exchange(kind)
+    if kind != "sync":
+        await exchange.public_get_v5_market_time()
+    world.attach(exchange, verify_with="fetch_balance", verify_after=0.3)
+    new = await world.rotate()
+    world.notice(new)
+    await until(lambda: world.box.ack("rotation1-promoted"))
+    ack = world.box.ack("rotation1-promoted")
+    assert ack.fingerprint == new
+    assert ack.call == "fetch_balance (made by keyturn)"
+    assert exchange.apiKey == world.keys[new].key_ref
+
+
+async def test_without_a_notice_no_call_is_made_for_the_bot(world):
+    await world.put_first()
+    world.attach(world.exchange("sync"), verify_with="fetch_balance", verify_after=0.0)
+    new = await world.rotate()
+    await quiet(world)
+    assert world.calls_by(new).signed == 0
+
+
+async def test_the_acknowledgement_carries_no_secret_and_no_key_ref(world):
+    await world.put_first()
+    exchange = world.exchange("async")
+    world.attach(exchange)
+    new = await world.rotate()
+    world.notice(new)
+    await until(lambda: exchange.apiKey == world.keys[new].key_ref)
+    await exchange.private_get_v5_account_wallet_balance()
+    await until(lambda: world.box.ack("rotation1-promoted"))
+    text = (world.box.folder / "ack-rotation1-promoted.json").read_text()
+    assert AckMessage.model_validate_json(text).fingerprint == new
+    assert world.keys[new].secret not in text
+    assert world.keys[new].key_ref not in text
+    assert (world.box.folder.stat().st_mode & 0o777, len(list(world.box.folder.iterdir()))) == (0o700, 2)
+
+
+async def test_garbage_in_the_mailbox_stops_nothing(world):
+    await world.put_first()
+    exchange = world.exchange("async")
+    attachment = world.attach(exchange)
+    world.box.folder.mkdir(parents=True)
+    (world.box.folder / "notice-x.json").write_bytes(b"\xff\xfe{")
+    (world.box.folder / "notice-big.json").write_bytes(b" " * 100_000)
+    (world.box.folder / "notice-dir.json").mkdir()
+    (world.box.folder / "probe-x.json").write_text(json.dumps({"format": 2}))
+    new = await world.rotate()
+    copied = world.notice(new).model_dump_json()
+    (world.box.folder / "notice-other-promoted.json").write_text(copied)
+    await until(lambda: attachment.fingerprint == new)
+    await exchange.private_get_v5_account_wallet_balance()
+    await until(lambda: world.box.ack("rotation1-promoted"))
+    assert world.box.ack("other-promoted") is None
+
+
+async def test_a_mailbox_that_cannot_be_read_does_not_hold_up_the_swap(world, caplog):
+    await world.put_first()
+    exchange = world.exchange("async")
+    attachment = world.attach(exchange)
+    world.box.folder.parent.mkdir(exist_ok=True)
+    world.box.folder.symlink_to(world.box.folder)
+    new = await world.rotate()
+    await until(lambda: attachment.fingerprint == new)
+    assert "Reading the mailbox" in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+async def test_a_pending_key_is_tried_from_where_the_bot_stands(world, kind):
+    old = await world.put_first()
+    exchange = world.exchange(kind)
+    if kind == "async":
+        await exchange.public_get_v5_market_time()
+    attachment = world.attach(exchange)
+    pending, attempt, info = await world.stage()
+    world.ask_probe(pending, attempt, info)
+    await until(lambda: world.box.report(attempt.rotation_id, attempt.number))
+    report = world.box.report(attempt.rotation_id, attempt.number)
+    assert (report.fingerprint, report.fault) == (pending, None)
+    assert world.calls_by(pending).ok > 0
+    assert (attachment.fingerprint, exchange.apiKey) == (old, world.keys[old].key_ref)
+
+
+async def test_a_pending_key_bound_elsewhere_is_reported_as_wrong_address(world):
+    await world.put_first()
+    world.attach(world.exchange("sync"))
+    pending, attempt, info = await world.stage(ips=("203.0.113.7",))
+    world.ask_probe(pending, attempt, info)
+    await until(lambda: world.box.report(attempt.rotation_id, attempt.number))
+    assert world.box.report(attempt.rotation_id, attempt.number).fault is ExchangeFault.WRONG_IP
+
+
+async def test_a_probe_that_the_network_spoiled_is_made_again(world, monkeypatch):
+    monkeypatch.setattr(watcher_module, "_PROBE_PAUSE", 0.05)
+    await world.put_first()
+    world.attach(world.exchange("sync"))
+    pending, attempt, info = await world.stage()
+    key_ref = world.keys[pending].key_ref
+    world.sim.faults.add(Fault(kind=FaultKind.CUT_BEFORE, key_ref=key_ref, times=2))
+    world.ask_probe(pending, attempt, info)
+    await until(lambda: world.box.report(attempt.rotation_id, attempt.number))
+    assert world.box.report(attempt.rotation_id, attempt.number).fault is None
+
+
+async def test_a_dead_pending_key_is_reported_after_its_tries(world, monkeypatch):
+    monkeypatch.setattr(watcher_module, "_PROBE_PAUSE", 0.05)
+    await world.put_first()
+    world.attach(world.exchange("sync"))
+    pending, attempt, info = await world.stage()
+    world.revoke(pending)
+    world.ask_probe(pending, attempt, info)
+    await until(lambda: world.box.report(attempt.rotation_id, attempt.number))
+    assert world.box.report(attempt.rotation_id, attempt.number).fault is ExchangeFault.INVALID_KEY
+
+
+async def test_only_the_very_key_that_was_asked_about_is_tried(world):
+    await world.put_first()
+    world.attach(world.exchange("sync"))
+    pending, attempt, info = await world.stage()
+    world.ask_probe("otherkey", attempt, info)
+    await quiet(world)
+    assert world.calls_by(pending).signed == 0
+    assert world.box.report(attempt.rotation_id, attempt.number) is None
