@@ -7,11 +7,16 @@ from typing import Any
 
 import pytest
 import yaml
+from hypothesis import settings
 
 from keyturn.domain.errors import InventoryError
 from keyturn.domain.inventory_text import Loaded, parse_inventory
 from keyturn.domain.keys import Permission
 from keyturn.domain.manifest import Capabilities, Document, DriverManifest, IpRules, LabelRules
+
+# A machine that is busy with other things is no defect of what is tested.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 ALL_YES = Capabilities(create="yes", list="yes", introspect="yes", edit="yes", revoke="yes", disable="no")
 DOCUMENT = Document(title="Keys", url="https://docs.example/keys", read=date(2026, 11, 21))

@@ -87,10 +87,8 @@ def test_an_alias_bomb_is_refused_before_it_is_expanded(try_text: Try) -> None:
 
 
 def test_an_alias_for_a_shared_list_is_welcome(try_text: Try) -> None:
-    shares = "  b: {account: main, permissions: [read], ip_allowlist: *ips, store: vault, path: b, consumers: []}\n"
-    text = GOOD.replace("[203.0.113.7]", "&ips [203.0.113.7]").replace(
-        "consumers:\n", shares + "consumers:\n"
-    )
+    b = "  b: {account: main, permissions: [read], ip_allowlist: *ips, store: vault, path: b}\n"
+    text = GOOD.replace("[203.0.113.7]", "&ips [203.0.113.7]").replace("consumers:\n", f"{b}consumers:\n")
     loaded = try_text(text).loaded
     assert loaded is not None
     assert loaded.inventory.credentials["b"].ip_allowlist == {"203.0.113.7"}

@@ -46,11 +46,9 @@ def parse_duration(value: object) -> object:
     Raises:
         ValueError: the text is not a duration, or one of more than ten years.
     """
-    if not isinstance(value, str):
-        if isinstance(value, timedelta):
-            return value
-        raise ValueError("write a duration with its unit, such as 60d, 24h, 30m or 45s")
-    if not _DURATION.match(value):
+    if isinstance(value, timedelta):
+        return value
+    if not isinstance(value, str) or not _DURATION.fullmatch(value):
         raise ValueError("write a duration with its unit, such as 60d, 24h, 30m or 45s")
     seconds = sum(float(n) * _UNITS[u] for n, u in _PART.findall(value))
     if seconds > _LONGEST.total_seconds():
