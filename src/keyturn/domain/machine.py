@@ -94,7 +94,7 @@ TRANSITIONS: Mapping[EventType, Rule] = {
         to=_S.ROLLING_BACK,
         sets="abort_reason promoted_at",
     ),
-    _E.RESTORED: _rule(_S.ROLLING_BACK, sets="restored_at old_version new_version"),
+    _E.RESTORED: _rule(_S.ROLLING_BACK, sets="restored_at old_version new_version noticed_at"),
     _E.PARKED: Rule(
         _WORKING,
         _S.PARKED,

@@ -62,7 +62,7 @@ async def roll_back(work: Work) -> Rest | None:
     r = work.rotation
     if r.restored_at is None:
         return await _restore(work)
-    if r.noticed_at is None or r.noticed_at < r.restored_at:
+    if r.noticed_at is None:
         return await cutover.notify(work, NoticeKind.ROLLED_BACK)
     return await cutover.confirm(work, NoticeKind.ROLLED_BACK)
 
@@ -102,6 +102,12 @@ async def _restore(work: Work) -> Rest | None:
 
 
 async def _restored(work: Work, current: str, previous: str | None) -> None:
-    await work.commit(
-        work.event(EventType.RESTORED, restored_at=work.now(), old_version=current, new_version=previous)
+    # The notices of the promotion no longer count: consumers must be told to go back.
+    restored = work.event(
+        EventType.RESTORED,
+        restored_at=work.now(),
+        old_version=current,
+        new_version=previous,
+        noticed_at=None,
     )
+    await work.commit(restored)

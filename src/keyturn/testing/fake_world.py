@@ -118,6 +118,7 @@ class FakeWorld:
     ips: tuple[str, ...] = ()
     evidence: str = "ack"
     grace: str = "1h"
+    confirm_within: str = "2h"
     consumers: tuple[str, ...] = ("bot",)
     #: Where the exchange sees keyturn, and the bot, coming from.
     address: str = "127.0.0.1"
@@ -161,7 +162,9 @@ class FakeWorld:
             "accounts": {"main": {"exchange": "memory", "manager": {"store": "s", "path": _MANAGER_PATH}}},
             "credentials": {NAME: credential},
             "consumers": {c: {"kind": "client", "evidence": self.evidence} for c in self.consumers},
-            "policies": {"p": {"rotate_every": "60d", "grace": self.grace, "confirm_within": "2h"}},
+            "policies": {
+                "p": {"rotate_every": "60d", "grace": self.grace, "confirm_within": self.confirm_within}
+            },
             "defaults": {"store": "s", "policy": "p"},
         }
 
@@ -208,10 +211,11 @@ class FakeWorld:
             self.clock.travel_to(progress.rest.until)
         raise AssertionError(f"the rotation does not come to rest: {await engine.get(rotation_id)}")
 
-    async def sweep_until_rest(self, *, most: int = 400) -> None:
+    async def sweep_until_rest(self, *, traced: bool = False, most: int = 400) -> None:
         """Let sweeps of new processes run, and time pass, until there is nothing left to do."""
         for _ in range(most):
-            engine = Engine(self.world(actor="sweep"))
+            self.state = "sweep"
+            engine = Engine(self.world(actor="sweep", traced=traced))
             await sweep.sweep(engine)
             if not await self._unrest():
                 return
@@ -226,7 +230,7 @@ class FakeWorld:
     # -- judging ---------------------------------------------------------------------------
 
     def _current(self) -> Stored | None:
-        shelf = self.store._shelves.get(PATH)  # noqa: SLF001 - the judge looks behind the port
+        shelf = self.store._shelves.get(PATH)
         info = shelf.ledger.info(Slot.CURRENT) if shelf else None
         return Stored(info, shelf.contents[info.version]) if shelf and info else None
 

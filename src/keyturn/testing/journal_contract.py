@@ -13,8 +13,8 @@ Subclass it and give the fixtures:
         def tampering(self, journal): ...   # a `Tampering`: what an intruder can do to the rows
 """
 
-# A test's name says what a docstring would, and asserting is its trade.
-# ruff: noqa: D102, S101
+# A test's name says what a docstring would.
+# ruff: noqa: D102
 
 from __future__ import annotations
 

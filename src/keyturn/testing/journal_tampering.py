@@ -1,7 +1,7 @@
 """The part of the journal's contract that says: whatever an intruder changes in the rows, it shows."""
 
-# A test's name says what a docstring would, and asserting is its trade.
-# ruff: noqa: D102, S101
+# A test's name says what a docstring would.
+# ruff: noqa: D102
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ Subclass it and give the fixture `store`; nothing beyond the port is assumed of 
 Versions are opaque here: a store may show a key under another version after its promotion.
 """
 # Test methods say by their name what they prove, and assert; the secrets are made up.
-# ruff: noqa: D102, S101, S106
+# ruff: noqa: D102, S106
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The part of the store contract about moving versions: promote, roll back, discard, put."""
 # Test methods say by their name what they prove, and assert; the secrets are made up.
-# ruff: noqa: D102, S101
+# ruff: noqa: D102
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
 """What the store contract is written with: fake keys, and short words for what a store shows."""
-# ruff: noqa: S101  (a helper of tests asserts)
 
 from __future__ import annotations
 

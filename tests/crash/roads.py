@@ -1,0 +1,125 @@
+"""The roads that the crash suite goes down: each is a story of one rotation in the world in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from keyturn.domain.errors import ExchangeFault, RefusedError
+from keyturn.domain.rotation import Mode, State
+from keyturn.engine.engine import Engine
+from keyturn.testing.fake_world import NAME, FakeWorld
+from keyturn.testing.memory_exchange import NEUTRAL
+
+AFTER_CREATION = NEUTRAL.model_copy(update={"ip": NEUTRAL.ip.model_copy(update={"set_at": "after"})})
+BOT_ADDRESS, BOT_PROXY = "203.0.113.7", "http://bot.invalid"
+
+Story = Callable[[FakeWorld, Engine], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class Road:
+    """A story, and the world that it happens in."""
+
+    story: Story
+    world: dict[str, Any] = field(default_factory=dict)
+    old_key: bool = True
+
+    async def prepared(self) -> FakeWorld:
+        fake = FakeWorld(grace="10s", **self.world)
+        await fake.prepare(old_key=self.old_key)
+        return fake
+
+
+async def forward(fake: FakeWorld, engine: Engine) -> None:
+    opened = await engine.open(NAME, mode=Mode.MANUAL, reason="crash suite")
+    await fake.run(engine, opened.id)
+
+
+async def _until(fake: FakeWorld, engine: Engine, state: State) -> str:
+    opened = await engine.open(NAME, mode=Mode.MANUAL, reason="crash suite")
+    for _ in range(60):
+        rotation = await engine.get(opened.id)
+        fake.state = rotation.state
+        if rotation.state is state or not rotation.is_open:
+            break
+        progress = await engine.step(opened.id)
+        if progress.rest and progress.rest.until:
+            fake.clock.travel_to(progress.rest.until)
+    return opened.id
+
+
+def aborted_at(state: State) -> Story:
+    async def story(fake: FakeWorld, engine: Engine) -> None:
+        rotation_id = await _until(fake, engine, state)
+        await engine.abort(NAME, "a test wants it")
+        await fake.run(engine, rotation_id)
+
+    return story
+
+
+def rolled_back_at(state: State) -> Story:
+    async def story(fake: FakeWorld, engine: Engine) -> None:
+        rotation_id = await _until(fake, engine, state)
+        try:
+            await engine.rollback(NAME, "a test wants it")
+        except RefusedError:
+            # A mishap on the way made the rotation end before this state.
+            assert not (await engine.get(rotation_id)).is_open
+        await fake.run(engine, rotation_id)
+
+    return story
+
+
+async def mint_unknown(fake: FakeWorld, engine: Engine) -> None:
+    fake.exchange.fail("create_key", ExchangeFault.OUTCOME_UNKNOWN, effect=True)
+    await forward(fake, engine)
+
+
+async def stale_list(fake: FakeWorld, engine: Engine) -> None:
+    fake.exchange.fail("create_key", ExchangeFault.OUTCOME_UNKNOWN, effect=True)
+    opened = await engine.open(NAME, mode=Mode.MANUAL, reason="crash suite")
+    fake.exchange.serve_stale_list(changes=1, times=3)
+    await fake.run(engine, opened.id)
+    await fake.sweep_until_rest(traced=True)
+
+
+async def late_confirmation(fake: FakeWorld, engine: Engine) -> None:
+    fake.bot.confirms = False
+    opened = await engine.open(NAME, mode=Mode.MANUAL, reason="crash suite")
+    for _ in range(400):
+        fake.state = (await engine.get(opened.id)).state
+        progress = await engine.step(opened.id)
+        if progress.rotation.state is State.PARKED:
+            break
+        if progress.rest and progress.rest.until:
+            fake.clock.travel_to(progress.rest.until)
+    fake.bot.confirms = True
+    await fake.run(engine, opened.id)
+
+
+async def woken_late(fake: FakeWorld, engine: Engine) -> None:
+    rotation_id = await _until(fake, engine, State.VERIFIED)
+    fake.clock.advance(3600)
+    await fake.run(engine, rotation_id)
+
+
+ROADS: dict[str, Road] = {
+    "forward": Road(forward),
+    "the first key": Road(forward, old_key=False),
+    "addresses set after creation": Road(forward, {"manifest": AFTER_CREATION, "ips": ("127.0.0.1",)}),
+    "bound to the bot's address": Road(
+        forward,
+        {"ips": (BOT_ADDRESS,), "egress": {BOT_PROXY: BOT_ADDRESS}, "bot_proxy": BOT_PROXY},
+    ),
+    "aborted while staged": Road(aborted_at(State.STAGED)),
+    "aborted when verified": Road(aborted_at(State.VERIFIED)),
+    "rolled back when promoted": Road(rolled_back_at(State.PROMOTED)),
+    "rolled back in grace": Road(rolled_back_at(State.GRACE)),
+    "outcome of the mint unknown": Road(mint_unknown),
+    "the list is stale": Road(stale_list),
+    "the confirmation comes late": Road(late_confirmation, {"confirm_within": "5s"}),
+    "verified long ago": Road(woken_late),
+    "slow propagation": Road(forward, {"propagation_seconds": 5.0}),
+}
