@@ -6,6 +6,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -174,17 +175,33 @@ async def test_check_writes_nothing(store: AgeFilesStore, root: Path, tmp_path: 
     assert tree(root) == before
 
 
-async def test_the_signature_changes_with_every_change_of_the_slots(
-    store: AgeFilesStore, monkeypatch
+async def test_the_signature_grows_with_every_change_of_the_slots_whatever_the_clock_says(
+    store: AgeFilesStore, folder: Path
 ) -> None:
-    # A clock that stands still or runs backwards must not hide a change.
-    monkeypatch.setattr(disk.time, "time_ns", lambda: 1_000_000_000)
-    seen, current = [store.signature(PATH)], None
-    for number in range(20):
+    assert store.signature(PATH) is None
+    current = (await put_key(store, PATH, "first")).version
+    tomorrow = time.time_ns() + 86_400 * 10**9
+    os.utime(folder / "slots.json", ns=(tomorrow, tomorrow))
+    seen = [store.signature(PATH)]
+    for number in range(10):
         current = (await put_key(store, PATH, str(number), current)).version
         seen.append(store.signature(PATH))
         assert store.signature(PATH) == seen[-1]
-    assert len({s and s[0] for s in seen}) == len(seen)
+    stamps = [signature[0] for signature in seen if signature]
+    assert stamps == sorted(set(stamps))
+    assert len(stamps) == 11
+
+
+async def test_a_verb_that_changes_nothing_leaves_no_folder_behind(store: AgeFilesStore, root: Path) -> None:
+    await store.discard(PATH, Slot.PENDING, version="v000001")
+    for call in (
+        store.promote(PATH, ATTEMPT, expect_current=None),
+        store.restore_previous(PATH, expect_current="v000001"),
+        put_key(store, PATH, "a", "v000001"),
+    ):
+        with pytest.raises(StoreError):
+            await call
+    assert not root.exists()
 
 
 async def test_a_reader_that_meets_a_moving_slot_reads_the_newer_one(

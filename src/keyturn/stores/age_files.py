@@ -270,7 +270,12 @@ class AgeFilesStore:
         sealed = content(sealer) if content and sealer else None
         writer: disk.Writer | None = None
         try:
-            disk.make_folder(folder)
+            if not folder.is_dir():
+                # What changes nothing here, or is refused, leaves no empty folder behind.
+                after, answer = verb(empty := Ledger())
+                if after is empty:
+                    return answer
+                disk.make_folder(folder)
             with disk.writing(folder) as writer:
                 return self._apply(path, folder, writer, verb, sealer, sealed, destroying)
         except OSError as error:
