@@ -68,8 +68,9 @@ def test_an_adopted_key_counts_from_its_adoption() -> None:
     assert "made or adopted" in found.why
 
 
-def test_a_rotation_counts_more_than_an_adoption_before_it() -> None:
+def test_the_later_of_rotation_and_adoption_counts() -> None:
     assert due(policy(30), BORN, adopted=BORN - 400 * DAY).at == BORN + 30 * DAY
+    assert due(policy(30), BORN, adopted=BORN + DAY).at == BORN + 31 * DAY
 
 
 @pytest.mark.parametrize(

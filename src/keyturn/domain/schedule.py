@@ -67,16 +67,18 @@ def next_due(
 
     Args:
         policy: the credential's policy.
-        last_rotated_at: when keyturn made the current key; None if it did not.
+        last_rotated_at: when keyturn last made a key; None if it did not. Of this and `adopted_at`
+            the later counts.
         adopted_at: for a key that a person made: when it was made if the venue tells, else when
             keyturn first saw it.
         expires_at: when the venue itself ends the key; None if it does not.
         now: the current time.
     """
-    since = last_rotated_at or adopted_at
-    if since is None:
+    known = [at for at in (last_rotated_at, adopted_at) if at is not None]
+    if not known:
         return Due(now, "there is no key yet", now)
-    counted = "the last rotation" if last_rotated_at else "the key was made or adopted"
+    since = max(known)
+    counted = "the last rotation" if since == last_rotated_at else "the key was made or adopted"
     deadline, why = _deadline(policy, since, counted, expires_at)
     if policy.window is None:
         return Due(deadline, why, deadline)
