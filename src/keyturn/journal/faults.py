@@ -6,7 +6,6 @@ import sqlite3
 from dataclasses import dataclass
 
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from keyturn.domain.errors import JournalError, JournalFault
 
@@ -48,8 +47,6 @@ def failure(problem: BaseException, place: str, *, committing: bool = False) -> 
         return _sqlite(origin, place, committing=committing)
     if isinstance(problem, DBAPIError):
         return _postgresql(problem, place, committing=committing)
-    if isinstance(problem, PoolTimeoutError):
-        return Failure(JournalFault.UNAVAILABLE, f"The journal at {place} is overloaded with reads.")
     return _refused_row(place, type(problem).__name__)
 
 

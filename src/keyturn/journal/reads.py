@@ -6,7 +6,18 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Select, Table, and_, func, or_, select
+from sqlalchemy import (
+    Connection,
+    CursorResult,
+    Select,
+    Table,
+    and_,
+    bindparam,
+    func,
+    literal_column,
+    or_,
+    select,
+)
 
 from keyturn.domain.evidence import Confirmation
 from keyturn.domain.rotation import Fate, KeyRecord, Origin, Rotation, State
@@ -23,6 +34,22 @@ UNSETTLED = (Fate.INTENDED, Fate.LIVE, Fate.REVOKING)
 
 _SNAPSHOT = {"sqlite": "BEGIN", "postgresql": "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"}
 
+# Asked at every step of every rotation, hence built once.
+_ROTATION = select(rotations.c.record).where(rotations.c.id == bindparam("id"))
+_OPEN_ROTATION = select(rotations.c.record).where(
+    rotations.c.credential == bindparam("credential"), rotations.c.is_open == literal_column("1")
+)
+_KEYS = (
+    select(keys.c.record)
+    .where(keys.c.credential == bindparam("credential"))
+    .order_by(keys.c.recorded_at, keys.c.number)
+)
+_PROOFS = (
+    select(confirmations.c.record)
+    .where(confirmations.c.rotation_id == bindparam("id"))
+    .order_by(confirmations.c.number, confirmations.c.position)
+)
+
 
 def salt(connection: Connection) -> bytes:
     """Give the installation's salt."""
@@ -35,13 +62,12 @@ def salt(connection: Connection) -> bytes:
 
 def rotation(connection: Connection, rotation_id: str) -> Rotation | None:
     """Give a rotation by id."""
-    return _one(connection, select(rotations.c.record).where(rotations.c.id == rotation_id))
+    return _one(connection.execute(_ROTATION, {"id": rotation_id}))
 
 
 def open_rotation(connection: Connection, credential: str) -> Rotation | None:
     """Give the open rotation of a credential."""
-    wanted = and_(rotations.c.credential == credential, rotations.c.is_open == 1)
-    return _one(connection, select(rotations.c.record).where(wanted))
+    return _one(connection.execute(_OPEN_ROTATION, {"credential": credential}))
 
 
 def due(connection: Connection, now: datetime, limit: int | None) -> Sequence[Rotation]:
@@ -49,7 +75,7 @@ def due(connection: Connection, now: datetime, limit: int | None) -> Sequence[Ro
     wake_at = rotations.c.wake_at
     query = (
         select(rotations.c.record)
-        .where(rotations.c.is_open == 1, or_(wake_at.is_(None), wake_at <= time_text(now)))
+        .where(rotations.c.is_open == literal_column("1"), or_(wake_at.is_(None), wake_at <= time_text(now)))
         .order_by(func.coalesce(wake_at, rotations.c.updated_at), rotations.c.number)
     )
     return _rotations(connection, query.limit(limit))
@@ -85,7 +111,7 @@ def journaled(row: Any) -> JournaledEvent:
 
 def keys_of(connection: Connection, credential: str) -> Sequence[KeyRecord]:
     """Give every key of a credential, oldest first."""
-    return _keys(connection, select(keys.c.record).where(keys.c.credential == credential))
+    return [read_record(KeyRecord, row[0]) for row in connection.execute(_KEYS, {"credential": credential})]
 
 
 def key(connection: Connection, exchange: str, account: str, key_ref: str) -> KeyRecord | None:
@@ -115,9 +141,7 @@ def unsettled(connection: Connection) -> Sequence[KeyRecord]:
 
 def proofs(connection: Connection, rotation_id: str) -> Sequence[Confirmation]:
     """Give the confirmations for a rotation, oldest first."""
-    query = select(confirmations.c.record).where(confirmations.c.rotation_id == rotation_id)
-    query = query.order_by(confirmations.c.number, confirmations.c.position)
-    return [read_record(Confirmation, row[0]) for row in connection.execute(query)]
+    return [read_record(Confirmation, row[0]) for row in connection.execute(_PROOFS, {"id": rotation_id})]
 
 
 def verify(connection: Connection) -> ChainReport:
@@ -146,8 +170,8 @@ def _pages(connection: Connection, table: Table, by: Any) -> Iterator[Any]:
     yield from result.mappings()
 
 
-def _one(connection: Connection, query: Select[str]) -> Rotation | None:
-    text = connection.execute(query).scalar()
+def _one(found: CursorResult[str]) -> Rotation | None:
+    text = found.scalar()
     return None if text is None else read_record(Rotation, text)
 
 

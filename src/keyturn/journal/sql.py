@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Concatenate, ParamSpec, Self, TypeVar
+from typing import Self
 
-from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
-from keyturn.domain.errors import JournalError
 from keyturn.domain.evidence import Confirmation
 from keyturn.domain.rotation import Event, KeyRecord, Rotation, State
 from keyturn.journal import reads, rows
 from keyturn.journal.database import (
-    READERS,
     Database,
     create_file,
     locate,
@@ -25,13 +21,11 @@ from keyturn.journal.database import (
     writing_engine,
 )
 from keyturn.journal.faults import failure
+from keyturn.journal.reader import Reader
 from keyturn.journal.schema import REVISION
 from keyturn.journal.upgrade import revision, upgrade
 from keyturn.journal.writer import Writer
 from keyturn.ports.journal import ChainReport, Change, JournaledEvent
-
-P = ParamSpec("P")
-R = TypeVar("R")
 
 
 class SqlJournal:
@@ -39,9 +33,9 @@ class SqlJournal:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._reader = reading_engine(database)
-        self._threads = ThreadPoolExecutor(READERS, thread_name_prefix="keyturn-journal-read")
+        self._read_engine = reading_engine(database)
         self._write_engine = writing_engine(database)
+        self._reader = Reader(self._read_engine, database.place)
         self._writer = Writer(self._write_engine, database.place)
         self._salt: bytes | None = None
 
@@ -62,26 +56,29 @@ class SqlJournal:
             raise missing(database)
         journal = cls(database)
         try:
-            await journal._in_thread(journal._prepare, create)
+            await asyncio.to_thread(journal._prepare, create)
         except BaseException:
             await journal.close()
             raise
         return journal
 
     def _prepare(self, create: bool) -> None:
-        if create and self._database.path:
-            create_file(self._database.path)
-        with self._reader.connect() as connection:
-            if revision(connection) == REVISION:
-                return
-        if not create:
-            raise missing(self._database)
-        upgrade(self._write_engine, self._database)
+        try:
+            if create and self._database.path:
+                create_file(self._database.path)
+            with self._read_engine.connect() as connection:
+                found = revision(connection)
+            if found is None and not create:
+                raise missing(self._database)
+            if found != REVISION:
+                upgrade(self._write_engine, self._database)
+        except (SQLAlchemyError, OSError) as problem:
+            raise failure(problem, self._database.place).error() from None
 
     async def salt(self) -> bytes:
         """Give the installation's salt for fingerprints, made once."""
         if self._salt is None:
-            self._salt = await self._read(reads.salt)
+            self._salt = await self._reader.read(reads.salt)
         return self._salt
 
     async def open(self, rotation: Rotation, opened: Event) -> None:
@@ -99,85 +96,57 @@ class SqlJournal:
 
     async def get(self, rotation_id: str) -> Rotation | None:
         """Give a rotation by id."""
-        return await self._read(reads.rotation, rotation_id)
+        return await self._reader.read(reads.rotation, rotation_id)
 
     async def open_rotation(self, credential: str) -> Rotation | None:
         """Give the open rotation of a credential."""
-        return await self._read(reads.open_rotation, credential)
+        return await self._reader.read(reads.open_rotation, credential)
 
     async def due(self, now: datetime, *, limit: int | None = None) -> Sequence[Rotation]:
         """Give the open rotations whose wake-up time has come, the longest waiting first."""
-        return await self._read(reads.due, now, limit)
+        return await self._reader.read(reads.due, now, limit)
 
     async def latest(self) -> Sequence[Rotation]:
         """Give the newest rotation of every credential that has one."""
-        return await self._read(reads.newest)
+        return await self._reader.read(reads.newest)
 
     async def rotations(self, credential: str, *, limit: int | None = None) -> Sequence[Rotation]:
         """Give the rotations of a credential, newest first."""
-        return await self._read(reads.history, credential, limit)
+        return await self._reader.read(reads.history, credential, limit)
 
     async def last_completed(self) -> Sequence[Rotation]:
         """Give the newest completed rotation of every credential that has one."""
-        return await self._read(reads.newest, State.COMPLETED)
+        return await self._reader.read(reads.newest, State.COMPLETED)
 
     async def events(self, rotation_id: str) -> Sequence[JournaledEvent]:
         """Give the story of a rotation, oldest first."""
-        return await self._read(reads.story, rotation_id)
+        return await self._reader.read(reads.story, rotation_id)
 
     async def keys(self, credential: str) -> Sequence[KeyRecord]:
         """Give every key that the journal knows of a credential, oldest first."""
-        return await self._read(reads.keys_of, credential)
+        return await self._reader.read(reads.keys_of, credential)
 
     async def key(self, exchange: str, account: str, key_ref: str) -> KeyRecord | None:
         """Give the record of a key by its ref; None means that it is not ours."""
-        return await self._read(reads.key, exchange, account, key_ref)
+        return await self._reader.read(reads.key, exchange, account, key_ref)
 
     async def adopted(self) -> Sequence[KeyRecord]:
         """Give every adopted key, of all credentials."""
-        return await self._read(reads.adopted)
+        return await self._reader.read(reads.adopted)
 
     async def unsettled(self) -> Sequence[KeyRecord]:
         """Give the keys that may live and whose rotation has left them behind."""
-        return await self._read(reads.unsettled)
+        return await self._reader.read(reads.unsettled)
 
     async def confirmations(self, rotation_id: str) -> Sequence[Confirmation]:
         """Give the proofs that consumers produced for a rotation."""
-        return await self._read(reads.proofs, rotation_id)
+        return await self._reader.read(reads.proofs, rotation_id)
 
     async def verify(self) -> ChainReport:
         """Check the hash chain, and that what it tells is what the tables show."""
-        return await self._read(reads.verify)
+        return await self._reader.read(reads.verify)
 
     async def close(self) -> None:
         """Finish what is queued and release connections."""
         await asyncio.to_thread(self._writer.close)
-        self._threads.shutdown()
-        self._reader.dispose()
-
-    async def _read(
-        self, ask: Callable[Concatenate[Connection, P], R], /, *args: P.args, **kwargs: P.kwargs
-    ) -> R:
-        def asked() -> R:
-            try:
-                with self._reader.connect() as connection:
-                    return ask(connection, *args, **kwargs)
-            except SQLAlchemyError as problem:
-                if not getattr(problem, "connection_invalidated", False):
-                    raise
-            # A pooled connection had died meanwhile; a fresh one answers, or there is no server.
-            with self._reader.connect() as connection:
-                return ask(connection, *args, **kwargs)
-
-        return await self._in_thread(asked)
-
-    async def _in_thread(self, work: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
-        def worked() -> R:
-            try:
-                return work(*args, **kwargs)
-            except JournalError:
-                raise
-            except (SQLAlchemyError, OSError) as problem:
-                raise failure(problem, self._database.place).error() from None
-
-        return await asyncio.get_running_loop().run_in_executor(self._threads, worked)
+        await asyncio.to_thread(self._reader.close)

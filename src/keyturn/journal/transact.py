@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, literal_column, select, update
 
 from keyturn.domain.errors import JournalError
 from keyturn.journal.chain import Batch, Head
@@ -22,7 +22,8 @@ _REVISION = select(version.c.version_num).scalar_subquery()
 _HEAD = select(meta.c.head_number, meta.c.head_hash, _REVISION).with_for_update(of=meta)
 _SEQS = select(rotations.c.id, rotations.c.seq).where(rotations.c.id.in_(bindparam("ids", expanding=True)))
 _BUSY = select(rotations.c.credential).where(
-    rotations.c.is_open == 1, rotations.c.credential.in_(bindparam("credentials", expanding=True))
+    rotations.c.is_open == literal_column("1"),
+    rotations.c.credential.in_(bindparam("credentials", expanding=True)),
 )
 _INSERT_ROTATIONS = insert(rotations)
 _UPDATE_ROTATIONS = (
