@@ -8,6 +8,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from prefect.client.orchestration import get_client
 from prefect.logging import get_logger
@@ -24,8 +25,13 @@ _RUNS_AT_ONCE = 4
 _POLL_SECONDS = 2.0
 
 
-async def serve(*, cron: str, limit: int) -> None:
+async def serve(*, cron: str, limit: int, ready_file: Path | None = None) -> None:
     """Deploy, reconcile, sweep once, then serve until a signal ends it.
+
+    Args:
+        cron: when to sweep.
+        limit: how many runs at once; a throttle, never a lock.
+        ready_file: made when everything is on the server.
 
     SIGTERM cancels the runs that are under way; their rotations stay in the journal, for the next sweep.
     """
@@ -44,6 +50,8 @@ async def serve(*, cron: str, limit: int) -> None:
     async with get_client() as client:
         await client.create_flow_run_from_deployment(deployments[SWEEP])
     log.info("Serving %s", ", ".join(deployments))
+    if ready_file is not None:
+        await asyncio.to_thread(ready_file.touch)
     await runner.start()
 
 
@@ -57,6 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--limit", type=int, default=_RUNS_AT_ONCE, help="runs at once (default: %(default)s)"
     )
+    parser.add_argument("--ready-file", type=Path, help="made when everything is on the server")
     given = parser.parse_args(arguments)
     # The processes of the runs inherit it.
     os.environ[settings.INVENTORY_VARIABLE] = str(settings.find_inventory(given.inventory))
@@ -67,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return error.exit_code
     # Its line for every request would fill the log of a server that is polled every two seconds.
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    asyncio.run(serve(cron=given.sweep_cron, limit=given.limit))
+    asyncio.run(serve(cron=given.sweep_cron, limit=given.limit, ready_file=given.ready_file))
     return 0
 
 
