@@ -28,8 +28,8 @@ def plan(
     loaded = session.load(inventory, warn=True)
     if name is not None:
         session.known_credential(loaded, name)
-    now = datetime.now(UTC)
     lines = session.run(_plan(loaded, name))
+    now = datetime.now(UTC)
     out.document({"now": moment(now), "plan": [document(line) for line in lines]})
     for line in lines:
         tell(out, line, now)

@@ -95,6 +95,17 @@ async def world(loaded: LoadedInventory, *, reading: bool = False) -> AsyncItera
         yield opened
 
 
+def offline_world(loaded: LoadedInventory, journal: Journal) -> World:
+    """Give a world over what a journal told already; nothing is opened."""
+    from keyturn.engine.world import World
+    from keyturn.exchanges.catalog import manifests
+    from keyturn.ports.clock import SystemClock
+    from keyturn.wiring import InventoryAdapters
+
+    adapters = InventoryAdapters(loaded)
+    return World(loaded.inventory, manifests(), adapters, journal, SystemClock(), actor())
+
+
 def known_credential(loaded: LoadedInventory, name: str) -> None:
     """Check a name that a person typed.
 

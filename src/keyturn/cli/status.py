@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -15,6 +15,7 @@ from keyturn.cli.output import Out, clock, moment, span
 
 if TYPE_CHECKING:
     from keyturn.engine.status import CredentialStatus
+    from keyturn.ports.journal import Journal
     from keyturn.settings import LoadedInventory
 
 _IDLE, _PARKED = "idle", "parked"
@@ -114,8 +115,9 @@ def status(
     loaded = session.load(inventory)
     for name in names or ():
         session.known_credential(loaded, name)
-    now = datetime.now(UTC)
-    lines = [Line(each, now) for each in session.run(_read(loaded))]
+    statuses = session.run(_read(loaded))
+    now = datetime.now(UTC)  # after the reading: what was due then is due now
+    lines = [Line(each, now) for each in statuses]
     if names:
         lines = [line for line in lines if line.status.credential in names]
     shown = [line for line in lines if line.troubled] if problems else lines
@@ -148,7 +150,10 @@ def _tell(out: Out, now: datetime, lines: Sequence[Line], shown: Sequence[Line])
 
 
 async def _read(loaded: LoadedInventory) -> Sequence[CredentialStatus]:
+    from keyturn.cli.glance import glance
     from keyturn.engine.status import status as of_world
 
+    if (seen := glance(loaded)) is not None:
+        return await of_world(session.offline_world(loaded, cast("Journal", seen)))
     async with session.world(loaded, reading=True) as world:
         return await of_world(world)

@@ -24,9 +24,7 @@ def verify_journal(out: Out, inventory: InventoryPath = None) -> ExitCode:
         return ExitCode.OK
     for each in report.breaks:
         out.line(f"Broken: {each}", "red")
-    out.line(
-        f"{len(report.breaks)} breaks in {report.events} events: the journal was changed by other hands."
-    )
+    out.line(f"{len(report.breaks)} breaks in {report.events} events: other hands changed the journal.")
     out.line("Do: stop rotating, keep this journal as it is, and compare it with a backup.")
     return ExitCode.JOURNAL
 
