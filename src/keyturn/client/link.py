@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from keyturn.client.holder import Holder, Loaded, log
+from keyturn.client.refusal import is_refused_key
 from keyturn.client.streams import Streams
 from keyturn.domain.errors import RefusedError
 
@@ -35,14 +36,6 @@ class _Call:
 
 
 _CALL: ContextVar[_Call | None] = ContextVar("keyturn_call", default=None)
-
-
-def is_refused_key(error: BaseException) -> bool:
-    """Tell whether the venue refused who was calling, and so did nothing (ccxt's AuthenticationError).
-
-    By name: the exchange object may come from a ccxt that this process did not import as `ccxt`.
-    """
-    return any(kind.__name__ == "AuthenticationError" for kind in type(error).__mro__)
 
 
 def _carries(request: object, api_key: str) -> bool:

@@ -4,26 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import re
 import threading
 from concurrent.futures import Future
 from typing import Any
 
-from keyturn.client.link import FIELDS, Link, is_refused_key
+from keyturn.client.link import FIELDS, Link
+from keyturn.client.refusal import fault_of
 from keyturn.domain.errors import ExchangeFault
 from keyturn.domain.material import SecretMaterial
 
-# Checked in this order; names of ccxt's error classes (4.5.90, read 2026-11-21).
-_FAULTS = (
-    ("PermissionDenied", ExchangeFault.MISSING_PERMISSION),
-    ("AuthenticationError", ExchangeFault.INVALID_KEY),
-    ("RateLimitExceeded", ExchangeFault.RATE_LIMITED),
-    ("InvalidNonce", ExchangeFault.CLOCK_SKEW),
-    ("NetworkError", ExchangeFault.VENUE_DOWN),
-    ("NotSupported", ExchangeFault.NOT_SUPPORTED),
-)
-# ccxt gives one class for a refused address and for a missing right; the venue's words tell them apart.
-_ABOUT_ADDRESS = re.compile(r"\bip\b|ip_|whitelist|allow ?list", re.IGNORECASE)
 #: Faults that are worth another try: they say nothing about the key, or that the venue may not know it yet.
 PASSING = frozenset(
     {
@@ -33,15 +22,6 @@ PASSING = frozenset(
         ExchangeFault.INVALID_KEY,
     }
 )
-
-
-def fault_of(error: BaseException) -> ExchangeFault:
-    """Translate a ccxt error; its text, which may quote the request, goes no further."""
-    names = {kind.__name__ for kind in type(error).__mro__}
-    fault = next((fault for name, fault in _FAULTS if name in names), ExchangeFault.REJECTED)
-    if is_refused_key(error) and _ABOUT_ADDRESS.search(str(error)):
-        return ExchangeFault.WRONG_IP
-    return fault
 
 
 def twin_of(link: Link, material: SecretMaterial) -> Any:
@@ -62,8 +42,8 @@ def twin_of(link: Link, material: SecretMaterial) -> Any:
     if not link.is_async:
         twin.session = copy.copy(exchange.session)
         twin.session.cookies = copy.copy(exchange.session.cookies)
+    values = material.reveal()
     for ours, theirs in FIELDS.items():
-        values = material.reveal()
         if ours in values:
             setattr(twin, theirs, values[ours])
     return twin

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -28,6 +29,7 @@ _PASSED_ON = frozenset(
 )
 # A fingerprint has eight characters; whoever prints a page prints something else.
 _MAX_OUTPUT = 4096
+_PID = re.compile(r"[0-9]{1,9}")
 
 
 async def run(argv: Sequence[str], *, cwd: Path, facts: Mapping[str, str], timeout: float) -> str:  # noqa: ASYNC109
@@ -109,10 +111,7 @@ def send_signal(name: str, pid_file: Path) -> None:
     if not isinstance(number, signal.Signals):
         raise ConsumerError(ConsumerFault.MISCONFIGURED, f"There is no signal {name} on this system.")
     try:
-        pid = int(pid_file.read_text(encoding="ascii").strip())
-        # 0, 1 and negative numbers mean groups, init and everybody.
-        if pid <= 1:
-            raise ValueError
+        text = pid_file.read_text(encoding="ascii", errors="replace").strip()
     except FileNotFoundError:
         raise ConsumerError(
             ConsumerFault.UNREACHABLE,
@@ -120,10 +119,15 @@ def send_signal(name: str, pid_file: Path) -> None:
             now="The file is written; the process was not told.",
             todo="Start the consumer.",
         ) from None
-    except (OSError, ValueError):
-        raise ConsumerError(ConsumerFault.MISCONFIGURED, f"{pid_file} holds no process id.") from None
+    except OSError as error:
+        raise ConsumerError(
+            ConsumerFault.MISCONFIGURED, f"The pid file {pid_file} cannot be read: {error.strerror}."
+        ) from None
+    # 0, 1 and negative numbers mean groups, init and everybody.
+    if not _PID.fullmatch(text) or int(text) <= 1:
+        raise ConsumerError(ConsumerFault.MISCONFIGURED, f"{pid_file} holds no process id.")
     try:
-        os.kill(pid, number)
+        os.kill(int(text), number)
     except ProcessLookupError:
         raise ConsumerError(
             ConsumerFault.UNREACHABLE,

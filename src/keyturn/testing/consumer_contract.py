@@ -1,0 +1,143 @@
+"""The contract of the consumer port, as a pytest suite that every consumer runs, the fake too.
+
+Subclass it and give the fixture `subject`; nothing beyond the port is assumed of the consumer:
+
+    class TestMyConsumer(ConsumerContract):
+        @pytest.fixture
+        async def subject(self): yield ConsumerSubject(consumer, "name", move, evidence=Evidence.ACK)
+"""
+# Test methods say by their name what they prove, and assert.
+# ruff: noqa: D102
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from keyturn.domain.errors import ConsumerError, ConsumerFault
+from keyturn.domain.evidence import Evidence, Notice, NoticeKind, ProbeRequest
+from keyturn.ports.consumer import Consumer
+
+CREDENTIAL = "contract"
+FINGERPRINT, OTHER = "fpnew001", "fpold002"
+
+
+@dataclass(frozen=True, slots=True)
+class ConsumerSubject:
+    """A consumer under test, and the hand that plays the bot behind it."""
+
+    consumer: Consumer
+    name: str
+    #: Makes the bot behind it move to the key of this notice, which the store holds by then.
+    move: Callable[[Notice], Awaitable[None]]
+    evidence: Evidence = Evidence.ACK
+    #: Makes the bot report on a probe; None where `can_probe` is false.
+    report: Callable[[ProbeRequest], Awaitable[None]] | None = None
+
+    def notice(self, **changes: object) -> Notice:
+        """Make a notice to this consumer; the keyword arguments change its fields."""
+        plain = Notice(
+            credential=CREDENTIAL,
+            consumer=self.name,
+            rotation_id="r0000000001",
+            kind=NoticeKind.PROMOTED,
+            fingerprint=FINGERPRINT,
+            version="1",
+            confirm_by=datetime.now(UTC) + timedelta(hours=1),
+        )
+        return replace(plain, **changes)  # type: ignore[arg-type]
+
+    def probe(self) -> ProbeRequest:
+        """Make a probe request to this consumer."""
+        return ProbeRequest(CREDENTIAL, self.name, "r0000000001", 1, FINGERPRINT, "1")
+
+
+class ConsumerContract:
+    """What every consumer does. Give the fixture `subject`."""
+
+    __test__ = False
+
+    def __init_subclass__(cls) -> None:
+        """Let pytest collect the subclasses only."""
+        cls.__test__ = True
+
+    async def test_nothing_is_confirmed_before_the_consumer_moved(self, subject: ConsumerSubject) -> None:
+        assert list(await subject.consumer.confirmations(subject.notice())) == []
+        await subject.consumer.notify(subject.notice())
+        if subject.evidence is Evidence.ACK:
+            assert list(await subject.consumer.confirmations(subject.notice())) == []
+
+    async def test_a_consumer_that_moved_confirms_with_name_rotation_fingerprint_and_grade(
+        self, subject: ConsumerSubject
+    ) -> None:
+        notice, before = subject.notice(), datetime.now(UTC)
+        await subject.consumer.notify(notice)
+        await subject.move(notice)
+        (proof,) = await subject.consumer.confirmations(notice)
+        assert (proof.consumer, proof.rotation_id, proof.fingerprint, proof.evidence) == (
+            subject.name,
+            notice.rotation_id,
+            notice.fingerprint,
+            subject.evidence,
+        )
+        assert before - timedelta(seconds=1) <= proof.at <= datetime.now(UTC) + timedelta(seconds=1)
+
+    async def test_asking_again_gives_the_same_answer(self, subject: ConsumerSubject) -> None:
+        notice = subject.notice()
+        await subject.consumer.notify(notice)
+        await subject.move(notice)
+        first, second = [await subject.consumer.confirmations(notice) for _ in range(2)]
+        assert [(p.fingerprint, p.evidence) for p in first] == [(p.fingerprint, p.evidence) for p in second]
+
+    async def test_a_notice_that_comes_again_takes_nothing_back(self, subject: ConsumerSubject) -> None:
+        notice = subject.notice()
+        await subject.consumer.notify(notice)
+        await subject.move(notice)
+        await asyncio.gather(*(subject.consumer.notify(notice) for _ in range(3)))
+        assert len(await subject.consumer.confirmations(notice)) == 1
+
+    @pytest.mark.parametrize(
+        "other",
+        [{"rotation_id": "r0000000002"}, {"kind": NoticeKind.ROLLED_BACK}, {"fingerprint": OTHER}],
+        ids=["another rotation", "a roll-back", "another key"],
+    )
+    async def test_a_proof_is_for_its_own_notice_only(
+        self, subject: ConsumerSubject, other: dict[str, object]
+    ) -> None:
+        notice = subject.notice()
+        await subject.consumer.notify(notice)
+        await subject.move(notice)
+        assert list(await subject.consumer.confirmations(replace(notice, **other))) == []  # type: ignore[arg-type]
+
+    async def test_a_probe_is_reported_or_refused(self, subject: ConsumerSubject) -> None:
+        request = subject.probe()
+        if not subject.consumer.can_probe:
+            with pytest.raises(ConsumerError) as caught:
+                await subject.consumer.request_probe(request)
+            assert caught.value.fault is ConsumerFault.REFUSED
+            assert await subject.consumer.probe_report(request) is None
+            return
+        assert await subject.consumer.probe_report(request) is None
+        await subject.consumer.request_probe(request)
+        await subject.consumer.request_probe(request)
+        assert subject.report is not None
+        await subject.report(request)
+        report = await subject.consumer.probe_report(request)
+        assert report is not None
+        assert (report.consumer, report.fingerprint, report.fault) == (subject.name, FINGERPRINT, "")
+        for other in (replace(request, attempt=2), replace(request, fingerprint=OTHER)):
+            assert await subject.consumer.probe_report(other) is None
+
+    async def test_checking_finds_it_well_and_tells_it_nothing(self, subject: ConsumerSubject) -> None:
+        findings = await subject.consumer.check()
+        assert findings
+        assert all(finding.ok for finding in findings), findings
+        assert list(await subject.consumer.confirmations(subject.notice())) == []
+
+    async def test_closing_twice_is_harmless(self, subject: ConsumerSubject) -> None:
+        await subject.consumer.close()
+        await subject.consumer.close()

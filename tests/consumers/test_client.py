@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from keyturn.client.mailbox import AckMessage, Mailbox
+from keyturn.consumers.client import MailboxConsumer
+from keyturn.domain.errors import ConsumerError, ConsumerFault
+from keyturn.domain.evidence import Notice, NoticeKind, ProbeRequest
+
+NOTICE = Notice(
+    "mm-bybit", "bot", "r1", NoticeKind.PROMOTED, "fp1", "7", datetime.now(UTC) + timedelta(hours=1)
+)
+ACK = AckMessage(
+    credential="mm-bybit", consumer="bot", rotation_id="r1", fingerprint="fp1", kind=NoticeKind.PROMOTED,
+    at=datetime.now(UTC), call="GET balance", private_stream="logged_in",
+)  # fmt: skip
+
+
+@pytest.fixture
+def box(tmp_path):
+    return Mailbox(tmp_path / "mail" / "bot")
+
+
+@pytest.fixture
+def bot(tmp_path):
+    return MailboxConsumer("bot", "mm-bybit", tmp_path / "mail")
+
+
+async def test_an_acknowledgement_says_which_call_worked_and_that_the_stream_moved(bot, box):
+    await bot.notify(NOTICE)
+    box.put(ACK)
+    (proof,) = await bot.confirmations(NOTICE)
+    assert proof.detail == "GET balance worked; its private stream logged in again"
+    assert box.folder.stat().st_mode & 0o777 == 0o700
+    assert {p.stat().st_mode & 0o777 for p in box.folder.iterdir()} == {0o600}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"credential": "other"}, {"consumer": "other"}, {"fingerprint": "fp0"}, {"rotation_id": "r2"},
+        {"kind": "rolled_back"}, {"format": 2}, {"extra": 1}, {"at": "yesterday"},
+        {"at": "2026-01-01T00:00:00"}, {"fingerprint": 1}, {"call": None},
+    ],
+)  # fmt: skip
+async def test_an_acknowledgement_that_is_not_exactly_for_the_notice_does_not_count(bot, box, changes):
+    await bot.notify(NOTICE)
+    text = json.dumps({**json.loads(ACK.model_dump_json()), **changes})
+    (box.folder / "ack-r1-promoted.json").write_text(text)
+    assert await bot.confirmations(NOTICE) == []
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[]", b"null", b" " * 100_000])
+async def test_garbage_is_no_acknowledgement(bot, box, content):
+    await bot.notify(NOTICE)
+    (box.folder / "ack-r1-promoted.json").write_bytes(content)
+    assert await bot.confirmations(NOTICE) == []
+
+
+async def test_a_new_rotation_clears_what_the_one_before_left_and_nothing_else(bot, box):
+    await bot.notify(NOTICE)
+    box.put(ACK)
+    await bot.request_probe(ProbeRequest("mm-bybit", "bot", "r1", 1, "fp1", "6"))
+    other = MailboxConsumer("bot", "other", box.folder.parent)
+    await other.notify(replace(NOTICE, credential="other", rotation_id="r5"))
+    (box.folder / "notes.txt").touch()
+    await bot.notify(replace(NOTICE, rotation_id="r2"))
+    assert sorted(p.name for p in box.folder.iterdir()) == [
+        "notes.txt",
+        "notice-r2-promoted.json",
+        "notice-r5-promoted.json",
+    ]
+
+
+async def test_a_mailbox_that_cannot_be_written_is_unreachable(tmp_path):
+    (tmp_path / "mail").write_text("a file")
+    bot = MailboxConsumer("bot", "mm-bybit", tmp_path / "mail")
+    with pytest.raises(ConsumerError) as caught:
+        await bot.notify(NOTICE)
+    assert caught.value.fault is ConsumerFault.UNREACHABLE
+    (finding,) = await bot.check()
+    assert not finding.ok
+
+
+async def test_a_mailbox_that_others_can_write_to_is_found(bot, box):
+    await bot.notify(NOTICE)
+    box.folder.chmod(0o777)
+    (finding,) = await bot.check()
+    assert (finding.ok, finding.todo) == (False, f"chmod 700 {box.folder}")

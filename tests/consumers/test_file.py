@@ -1,0 +1,295 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from keyturn.consumers.file import RenderedFile
+from keyturn.consumers.render import render
+from keyturn.domain.errors import ConsumerError, ConsumerFault, StoreError, StoreFault
+from keyturn.domain.evidence import Evidence, Notice, NoticeKind
+from keyturn.domain.inventory import FileConsumer
+from keyturn.domain.material import SecretMaterial
+from keyturn.domain.slots import KeyMeta, Slot, SlotInfo, Stored
+
+SECRET = "not-a-real-secret-1"
+
+
+def stored(secret=SECRET, print_="fp1", **more):
+    meta = KeyMeta("bybit", "main", "key-1", print_, None, datetime.now(UTC))
+    return Stored(SlotInfo(Slot.CURRENT, "1", None, meta), SecretMaterial("key-1", secret, **more))
+
+
+def notice(print_="fp1", rotation="r1"):
+    return Notice(
+        "mm", "bot", rotation, NoticeKind.PROMOTED, print_, "1", datetime.now(UTC) + timedelta(hours=1)
+    )
+
+
+class World:
+    def __init__(self, base):
+        self.base, self.current = base, stored()
+
+    async def read(self):
+        if isinstance(self.current, Exception):
+            raise self.current
+        return self.current
+
+    def consumer(self, **entry):
+        entry = {"kind": "file", "path": "key.json", **entry}
+        return RenderedFile("bot", FileConsumer.model_validate(entry), base=self.base, read_current=self.read)
+
+    def json(self):
+        return json.loads((self.base / "key.json").read_text())
+
+    def lines(self, name):
+        path = self.base / name
+        return path.read_text().splitlines() if path.exists() else []
+
+
+@pytest.fixture
+def world(tmp_path):
+    return World(tmp_path)
+
+
+def script(world, name, text):
+    path = world.base / name
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    return f"./{name}"
+
+
+async def error_of(call):
+    with pytest.raises(ConsumerError) as caught:
+        await call
+    assert "not-a-real" not in caught.value.diagnostics()
+    return caught.value
+
+
+async def test_the_key_is_rendered_and_the_proof_is_time_alone(world):
+    bot = world.consumer(fields={"api_key": "apiKey", "secret": "secret", "fingerprint": "kt"})
+    await bot.notify(notice())
+    assert world.json() == {"apiKey": "key-1", "secret": SECRET, "kt": "fp1"}
+    assert stat.S_IMODE((world.base / "key.json").stat().st_mode) == 0o600
+    (proof,) = await bot.confirmations(notice())
+    assert proof.evidence is Evidence.TIMED
+
+
+async def test_mode_owner_and_links_are_kept(world):
+    (world.base / "real").mkdir()
+    target = world.base / "real" / "key.json"
+    target.write_text("old")
+    if os.geteuid() == 0:
+        os.chown(target, 65534, 65534)
+    (world.base / "key.json").symlink_to(target)
+    await world.consumer(mode="0640").notify(notice())
+    assert (world.base / "key.json").is_symlink()
+    after = target.stat()
+    assert stat.S_IMODE(after.st_mode) == 0o640
+    assert after.st_uid == (65534 if os.geteuid() == 0 else os.geteuid())
+    assert json.loads(target.read_text())["secret"] == SECRET
+
+
+async def test_a_reader_never_sees_half_a_file(world):
+    world.current = stored("not-a-real-secret-" + "x" * 200_000)
+    bot = world.consumer()
+    await bot.notify(notice())
+    reads, stop = [], asyncio.Event()
+
+    def read():
+        while not stop.is_set():
+            reads.append(len(world.json()["secret"]))
+
+    reader = asyncio.create_task(asyncio.to_thread(read))
+    for number in range(20):
+        world.current = stored(f"not-a-real-secret-{number:03}" + "y" * 200_000)
+        await bot.notify(notice(rotation=f"r{number + 2}"))
+    stop.set()
+    await reader
+    assert len(reads) > 5
+    assert sorted(p.name for p in world.base.iterdir()) == [".key.json.keyturn-bot.json", "key.json"]
+
+
+async def test_another_current_key_than_the_notice_names_is_not_written(world):
+    world.current = stored(print_="fp0")
+    error = await error_of(world.consumer().notify(notice()))
+    assert error.fault is ConsumerFault.REFUSED
+    world.current = None
+    assert (await error_of(world.consumer().notify(notice()))).fault is ConsumerFault.REFUSED
+    world.current = StoreError(StoreFault.UNAVAILABLE, "The store is away.")
+    assert (await error_of(world.consumer().notify(notice()))).fault is ConsumerFault.UNREACHABLE
+    assert not (world.base / "key.json").exists()
+
+
+async def test_the_command_runs_once_a_notice_and_sees_no_secret(world, monkeypatch):
+    monkeypatch.setenv("KEYTURN_AGE_KEY", "not-a-real-age-key")
+    run = script(world, "restart", 'echo "$@" >>args; env >>environment; echo not-a-real-output')
+    bot = world.consumer(run=[run, "bot.service", "$HOME;ls"])
+    await asyncio.gather(*(bot.notify(notice()) for _ in range(4)))
+    assert world.lines("args") == ["bot.service $HOME;ls"]
+    environment = (world.base / "environment").read_text()
+    assert "not-a-real" not in environment
+    assert "KEYTURN_FINGERPRINT=fp1" in environment
+    await bot.notify(notice(rotation="r2"))
+    assert len(world.lines("args")) == 2
+    # A worker that starts anew knows it from the disk.
+    await world.consumer(run=[run]).notify(notice(rotation="r2"))
+    assert len(world.lines("args")) == 2
+
+
+async def test_a_command_that_failed_is_run_again_and_nothing_is_confirmed_meanwhile(world):
+    run = script(world, "restart", "echo ran >>runs; test -e ok")
+    bot = world.consumer(run=[run])
+    error = await error_of(bot.notify(notice()))
+    assert error.fault is ConsumerFault.REFUSED
+    assert "status 1" in error.what
+    assert await bot.confirmations(notice()) == []
+    (world.base / "ok").touch()
+    await bot.notify(notice())
+    assert len(world.lines("runs")) == 2
+    assert len(await bot.confirmations(notice())) == 1
+
+
+async def test_a_file_that_somebody_changed_is_written_again(world):
+    bot = world.consumer()
+    await bot.notify(notice())
+    (world.base / "key.json").write_text("{}")
+    await bot.notify(notice())
+    assert world.json()["secret"] == SECRET
+
+
+async def test_a_command_that_hangs_is_killed_with_its_children(world):
+    run = script(world, "restart", "sleep 30 & echo $! >child; wait")
+    error = await error_of(world.consumer(run=[run], timeout="0.5s").notify(notice()))
+    assert error.fault is ConsumerFault.OUTCOME_UNKNOWN
+    child = int(world.lines("child")[0])
+    for _ in range(100):
+        state = subprocess.run(["ps", "-o", "stat=", "-p", str(child)], capture_output=True, text=True).stdout
+        if not state.strip() or state.startswith("Z"):
+            break
+        await asyncio.sleep(0.02)
+    assert not state.strip() or state.startswith("Z")
+
+
+async def test_a_talkative_command_does_not_block(world):
+    run = script(world, "restart", "head -c 3000000 /dev/zero")
+    await world.consumer(run=[run], timeout="20s").notify(notice())
+
+
+async def test_a_command_that_is_not_there_is_a_matter_of_settings(world):
+    bot = world.consumer(run=["/nowhere/restart"])
+    assert (await error_of(bot.notify(notice()))).fault is ConsumerFault.MISCONFIGURED
+    assert [finding.ok for finding in await bot.check()] == [True, False]
+
+
+async def test_the_process_of_the_pid_file_is_signalled(world):
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c",
+        "import signal,time; signal.signal(signal.SIGHUP, lambda *a: print('hup', flush=True));"
+        "print('up', flush=True); time.sleep(0.1); [time.sleep(0.1) for _ in range(50)]",
+        stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        assert await process.stdout.readline() == b"up\n"
+        (world.base / "bot.pid").write_text(f"{process.pid}\n")
+        for name in ("SIGHUP", "HUP"):
+            await world.consumer(signal=name, pid_file="bot.pid").notify(notice(rotation=f"r{name}"))
+            assert await asyncio.wait_for(process.stdout.readline(), 5) == b"hup\n"
+    finally:
+        process.kill()
+        await process.wait()
+    error = await error_of(world.consumer(signal="HUP", pid_file="bot.pid").notify(notice(rotation="r9")))
+    assert error.fault is ConsumerFault.UNREACHABLE
+
+
+@pytest.mark.parametrize("text", ["", "0", "1", "-1", "self", "12 13"])
+async def test_a_pid_file_never_means_a_group_or_init(world, text, monkeypatch):
+    sent = []
+    monkeypatch.setattr(os, "kill", lambda *a: sent.append(a))
+    (world.base / "bot.pid").write_text(text)
+    bot = world.consumer(signal=signal.SIGTERM.name, pid_file="bot.pid")
+    assert (await error_of(bot.notify(notice()))).fault is ConsumerFault.MISCONFIGURED
+    assert sent == []
+
+
+async def test_a_confirm_command_is_an_acknowledgement_only_with_the_right_fingerprint(world):
+    bot = world.consumer(confirm=[script(world, "which", "cat running")])
+    (world.base / "running").write_text("fp0")
+    await bot.notify(notice())
+    assert await bot.confirmations(notice()) == []
+    (world.base / "running").write_text("fp1\n")
+    (proof,) = await bot.confirmations(notice())
+    assert proof.evidence is Evidence.ACK
+    (world.base / "running").unlink()
+    assert (await error_of(bot.confirmations(notice()))).fault is ConsumerFault.REFUSED
+
+
+async def test_a_folder_that_is_missing_or_in_the_way_is_a_clear_error(world):
+    bot = world.consumer(path="nowhere/key.json")
+    assert (await error_of(bot.notify(notice()))).fault is ConsumerFault.MISCONFIGURED
+    assert not (await bot.check())[0].ok
+    (world.base / "key.json").mkdir()
+    assert (await error_of(world.consumer().notify(notice()))).fault is ConsumerFault.MISCONFIGURED
+
+
+async def test_a_field_that_the_key_lacks_is_named(world):
+    error = await error_of(world.consumer(fields={"api_key": "k", "pin": "p"}).notify(notice()))
+    assert error.fault is ConsumerFault.MISCONFIGURED
+    assert "pin" in error.what
+
+
+NASTY = [
+    "plain+/=ABC", "two words", "a#b", "#lead", "it's", "a=b=c", "$HOME", "$(id)", "`id`", "a;b&c|d", "~",
+    "*", 'say "hi"', "!!", "-----BEGIN KEY-----\nbm90LXJlYWw=\n-----END KEY-----\n", "", " lead", "trail ",
+    "ümläut ✓", "%41", "{a,b}", "it's (not) #real",
+]  # fmt: skip
+REFUSED = [
+    "back\\slash",
+    "a\rb",
+    "tab\tb",
+    "nul\0",
+    "${HOME}",
+    'it\'s "both"',
+    "it's $HOME",
+    "\x1b[0m",
+    "a\u2028b",
+]
+
+
+@pytest.mark.parametrize("value", NASTY)
+def test_an_env_file_reads_back_the_same_in_sh_and_dotenv(value, tmp_path):
+    path = tmp_path / "key.env"
+    path.write_bytes(render(stored(value), {"secret": "THE_SECRET", "api_key": "API_KEY"}, "env"))
+    shell = subprocess.run(
+        ["sh", "-c", '. "$1"; printf %s "$THE_SECRET"', "sh", str(path)],
+        capture_output=True, check=True, timeout=10, env={"PATH": os.environ["PATH"], "HOME": "/wrong"},
+    )  # fmt: skip
+    assert shell.stdout.decode() == value
+    dotenv = pytest.importorskip("dotenv", reason="pip install python-dotenv")
+    assert dotenv.dotenv_values(path) == {"THE_SECRET": value, "API_KEY": "key-1"}
+
+
+@pytest.mark.parametrize("value", REFUSED)
+def test_what_an_env_file_cannot_carry_is_refused_and_not_quoted(value):
+    with pytest.raises(ConsumerError) as caught:
+        render(stored(value), {"secret": "THE_SECRET"}, "env")
+    assert value not in caught.value.diagnostics()
+    assert caught.value.fault is ConsumerFault.MISCONFIGURED
+
+
+@pytest.mark.parametrize("value", NASTY + REFUSED)
+def test_json_carries_everything(value):
+    assert json.loads(render(stored(value), {"secret": "s"}, "json")) == {"s": value}
+
+
+def test_a_passphrase_is_written_where_there_is_one():
+    fields = {"api_key": "k", "passphrase": "p"}
+    assert json.loads(render(stored(), fields, "json")) == {"k": "key-1"}
+    assert json.loads(render(stored(passphrase="pass-1"), fields, "json")) == {"k": "key-1", "p": "pass-1"}
