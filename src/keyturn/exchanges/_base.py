@@ -147,6 +147,9 @@ class CcxtDriver(ABC):
         Raises:
             ExchangeError: as the port says.
         """
+        if caller is not None and not _is_sendable(caller):
+            words = "the key or its passphrase holds characters that no request can carry."
+            raise self._refused(endpoint.action, ExchangeFault.REJECTED, words, "Store the key again, whole.")
         failure = None
         try:
             answer = await self._client.send(endpoint, params or {}, caller)
@@ -182,7 +185,7 @@ class CcxtDriver(ABC):
         if row is None:
             row = Row(ExchangeFault.OUTCOME_UNKNOWN, "what answered was not its API.")
         raise self._failed(
-            endpoint, row, f"HTTP {answer.status}", _seconds(answer.headers.get("Retry-After"))
+            endpoint, row, f"HTTP {answer.status}", _seconds(answer.headers.get("retry-after"))
         )
 
     async def _skew(self, row: Row, refusal: Refusal) -> Row:
@@ -259,6 +262,13 @@ class CcxtDriver(ABC):
                 "Name the sub-account in the inventory.",
             )
         return subaccount
+
+
+def _is_sendable(caller: Caller) -> bool:
+    """Tell whether the parts of a key that travel in headers can do so."""
+    values = caller.material.reveal()
+    travels = values["api_key"] + values.get("passphrase", "")
+    return bool(values["api_key"] and values["secret"]) and travels.isascii() and travels.isprintable()
 
 
 def _seconds(text: str | None) -> float | None:

@@ -132,7 +132,7 @@ class Driver(CcxtDriver):
         code = str(body["retCode"])
         if code == "0":
             return None
-        reset = headers.get("X-Bapi-Limit-Reset-Timestamp", "")
+        reset = headers.get("x-bapi-limit-reset-timestamp", "")
         return Refusal(
             code,
             text=str(body.get("retMsg", "")),

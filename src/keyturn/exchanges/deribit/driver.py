@@ -157,12 +157,12 @@ class Driver(CcxtDriver):
         the one of the "Authentication" page: time, nonce and data, each on a line.
         """
         stamp, nonce = str(time.time_ns() // 1_000_000), secrets.token_hex(8)
-        signer = self._client.with_key(caller)
+        signer = self._client.borrow(caller)
         try:
             text = signer.encode(f"{stamp}\n{nonce}\n")
             signature = signer.hmac(text, signer.encode(signer.secret), hashlib.sha256)
         finally:
-            self._client.forget(signer)
+            self._client.give_back(signer)
         return {
             "grant_type": "client_signature",
             "client_id": caller.material.key_ref,
