@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Mapping
 from datetime import timedelta
 
-from prefect.automations import Automation, EventTrigger, Posture
+from prefect.automations import AutomationCore, EventTrigger, Posture
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTags
 from prefect.client.schemas.objects import StateType
@@ -43,11 +43,14 @@ _SIGN_OF_LIFE = "prefect.flow-run.*"
 
 
 def served(cron: str = SWEEP_CRON) -> list[RunnerDeployment]:
-    """Build the deployments, with the inventory's names as they are now."""
+    """Build the deployments, with the inventory's names as they are now.
+
+    Their entry points are module paths, with a dot before the function: with a colon Prefect takes them
+    for files at run time and copies the working directory (3.8.8, seen 2026-11-21).
+    """
     rotating = RunnerDeployment.from_flow(
         rotate_credential, ROTATE, tags=[TAG], entrypoint_type=EntrypointType.MODULE_PATH
     )
-    rotating.entrypoint = "flows.rotate:rotate_credential"
     sweeping = RunnerDeployment.from_flow(
         sweep,
         SWEEP,
@@ -55,7 +58,6 @@ def served(cron: str = SWEEP_CRON) -> list[RunnerDeployment]:
         schedules=[Cron(cron, slug=SWEEP_SLUG)],
         entrypoint_type=EntrypointType.MODULE_PATH,
     )
-    sweeping.entrypoint = "flows.sweep:sweep"
     return [rotating, sweeping]
 
 
@@ -77,12 +79,12 @@ async def reconcile(client: PrefectClient) -> list[str]:
     return removed
 
 
-def zombie_watch() -> Automation:
+def zombie_watch() -> AutomationCore:
     """Build the automation that closes the rows of runs whose process died without a word.
 
     It touches Prefect's rows alone. The rotation itself is in the journal and the sweep goes on with it.
     """
-    return Automation(
+    return AutomationCore(
         name=_AUTOMATION,
         description="Marks runs without a sign of life as Crashed; their rotations go on by the sweep.",
         trigger=EventTrigger(

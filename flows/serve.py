@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import logging
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ from tasks.world import inventory
 _RUNS_AT_ONCE = 4
 # How soon a run that was started in the UI begins; Prefect's default of ten seconds feels like a fault.
 _POLL_SECONDS = 2.0
+_START_LOOK_SECONDS = 0.05
 
 
 async def serve(*, cron: str, limit: int, ready_file: Path | None = None) -> None:
@@ -52,7 +54,23 @@ async def serve(*, cron: str, limit: int, ready_file: Path | None = None) -> Non
     log.info("Serving %s", ", ".join(deployments))
     if ready_file is not None:
         await asyncio.to_thread(ready_file.touch)
-    await runner.start()
+    await _until_stopped(runner)
+
+
+async def _until_stopped(runner: Runner) -> None:
+    """Run the runner until SIGTERM.
+
+    Its own handler calls a coroutine function without awaiting it when it runs inside an event loop, and
+    leaves its runs behind (3.8.8, seen 2026-11-21); so ours takes its place once it is installed.
+    """
+    running = asyncio.create_task(runner.start())
+    while not runner.started and not running.done():
+        await asyncio.wait({running}, timeout=_START_LOOK_SECONDS)
+    stopping: set[asyncio.Task[None]] = set()
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, lambda: stopping.add(loop.create_task(runner.astop())))
+    await running
+    await asyncio.gather(*stopping)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -16,9 +16,6 @@ from keyturn.engine import adopt
 from keyturn.exchanges import catalog
 from keyturn.simulator import IssuedKey, SimBybit
 from keyturn.stores.keys import generate_identity
-
-MANAGER_RIGHTS = ["Wallet.SubMemberTransfer", "Wallet.AccountTransfer"]
-BOT_RIGHTS = ["Spot.SpotTrade"]
 
 INVENTORY = """
 version: 1
@@ -56,10 +53,12 @@ class House:
     url: str
     #: Credential -> the uid of its sub-account.
     uids: dict[str, str]
+    manager_rights: ClassVar[list[str]] = ["Wallet.SubMemberTransfer", "Wallet.AccountTransfer"]
+    bot_rights: ClassVar[list[str]] = ["Spot.SpotTrade"]
     grace: str = "0s"
     confirm_within: str = "2h"
-    #: Short, so that a worker that died while it minted counts as dead after three seconds.
-    timeout: str = "1s"
+    #: A worker that died while it minted counts as dead after three of these and two seconds.
+    timeout: str = "3s"
     consumers: str = ""
     sim: SimBybit | None = None
 
@@ -101,6 +100,12 @@ class House:
         return [k.ref for k in self.sim.accounts[name].keys.values() if self.sim.is_live(k.ref)]
 
 
+@pytest.fixture(scope="session")
+def make_house() -> type[House]:
+    """The class itself, for tests that run their exchange as a process."""
+    return House
+
+
 def _material(key: IssuedKey) -> SecretMaterial:
     return SecretMaterial(key.key_ref, key.secret)
 
@@ -111,8 +116,8 @@ async def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
         sim.add_account("master")
         uids = {n: sim.add_account(n, parent="master").uid for n in ("mm-bybit", "arb.bybit")}
         made = House(tmp_path, sim.base_url, uids, sim=sim)
-        manager = _material(sim.add_key("master", MANAGER_RIGHTS))
-        await made.furnish(manager, {n: _material(sim.add_key(n, BOT_RIGHTS)) for n in uids})
+        manager = _material(sim.add_key("master", House.manager_rights))
+        await made.furnish(manager, {n: _material(sim.add_key(n, House.bot_rights)) for n in uids})
         monkeypatch.setenv("KEYTURN_INVENTORY", str(made.file))
         yield made
 

@@ -1,0 +1,113 @@
+"""`python -m flows.once`: run flows now, on a Prefect of their own that ends with them.
+
+For a program that stands above: it sends a line of JSON for each batch of runs, such as
+`{"flow": "rotate", "credentials": ["mm-bybit"], "reason": "...", "requested_by": "..."}` or
+`{"flow": "sweep"}`, and reads a line when Prefect is ready and one for each run that has ended. When stdin
+ends, so does this process, with Prefect's server: nothing outlives the program above.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    from flows.ending import Ending
+
+# Prefect's own 20 seconds are short for a first start on a busy machine.
+_START_SECONDS = "120"
+
+
+def _alone(home: Path) -> None:
+    """Point Prefect at its own folder and server, whatever this user has set up. Before it is imported."""
+    for name in [name for name in os.environ if name.startswith("PREFECT_")]:
+        del os.environ[name]
+    os.environ |= {
+        "DO_NOT_TRACK": "1",
+        "PREFECT_HOME": str(home),
+        "PREFECT_LOGGING_LEVEL": "WARNING",
+        "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "true",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": _START_SECONDS,
+    }
+
+
+class Desk:
+    """Takes orders from stdin and says on stdout what became of them."""
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+
+    def say(self, **message: Any) -> None:
+        """Write a line."""
+        self._out.write(json.dumps(message) + "\n")
+        self._out.flush()
+
+    async def work(self, orders: asyncio.Queue[dict[str, Any] | None]) -> None:
+        """Start Prefect and do what is ordered, until there are no more orders."""
+        from prefect.client.orchestration import get_client
+
+        async with get_client() as client:
+            await client.hello()
+            self.say(event="ready")
+            while (order := await orders.get()) is not None:
+                await self._batch(order)
+
+    async def _batch(self, order: dict[str, Any]) -> None:
+        from flows.sweep import sweep
+
+        if order["flow"] == "sweep":
+            self._tell("sweep", None, await sweep(return_state=True))
+        else:
+            await asyncio.gather(*(self._rotate(name, order) for name in order["credentials"]))
+        self.say(event="done", flow=order["flow"])
+
+    async def _rotate(self, name: str, order: dict[str, Any]) -> None:
+        from flows.forms import RotateRequest
+        from flows.rotate import rotate_credential
+
+        form = RotateRequest(credential=name, reason=order["reason"], requested_by=order["requested_by"])
+        self._tell("rotate", name, await rotate_credential(form, return_state=True))
+
+    def _tell(self, flow: str, credential: str | None, state: Ending) -> None:
+        self.say(event="ended", flow=flow, credential=credential, state=state.name, message=state.message)
+
+
+def _listen(loop: asyncio.AbstractEventLoop, orders: asyncio.Queue[dict[str, Any] | None]) -> None:
+    """Read orders; when there are no more, end what is under way too."""
+    for line in sys.stdin:
+        loop.call_soon_threadsafe(orders.put_nowait, json.loads(line))
+    loop.call_soon_threadsafe(orders.put_nowait, None)
+    # A run that is under way is finished by the next sweep, as after any other death.
+    threading.Timer(5.0, os.killpg, (os.getpgrp(), signal.SIGKILL)).start()
+
+
+async def _run(out: TextIO) -> None:
+    orders: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
+    threading.Thread(target=_listen, args=(asyncio.get_running_loop(), orders), daemon=True).start()
+    await Desk(out).work(orders)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Read the arguments, work, and return the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m flows.once", description="Run keyturn's flows now.")
+    parser.add_argument("--prefect-home", type=Path, required=True, help="Prefect's folder for these runs")
+    given = parser.parse_args(arguments)
+    _alone(given.prefect_home.absolute())
+    # Prefect's server writes to the stdout that it inherits; ours is for the program above.
+    out = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    asyncio.run(_run(out))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
