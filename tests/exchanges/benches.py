@@ -63,9 +63,6 @@ class SimBench:
     def truth(self) -> Mapping[str, str]:
         return {key.key_ref: key.label for key in self.sim.truth()[self.account]}
 
-    def caller(self, key: IssuedKey) -> Caller:
-        return caller_of(key)
-
 
 def caller_of(key: IssuedKey) -> Caller:
     return Caller(SecretMaterial(key.key_ref, key.secret, key.passphrase or None))
@@ -102,7 +99,7 @@ DERIBIT_ROUTES: Routes = {
 
 
 @asynccontextmanager
-async def _serve(sim: SimExchange, **options: object) -> AsyncIterator[tuple[ExchangeDriver, EgressProxy]]:
+async def _serve(sim: SimExchange) -> AsyncIterator[tuple[ExchangeDriver, EgressProxy]]:
     async with sim, EgressProxy(forwarded_for=ELSEWHERE) as proxy:
         driver = catalog.build(sim.venue, url=sim.base_url, rate_limit=False, timeout=5.0)
         try:
