@@ -17,7 +17,9 @@ from sqlalchemy import event
 from keyturn.domain.errors import JournalError, JournalFault
 from keyturn.domain.rotation import EventType, Rotation
 from keyturn.journal import SqlJournal, faults
+from keyturn.journal.schema import metadata
 from keyturn.testing.journal_cases import a_rotation, a_step, opened, step
+from keyturn.testing.journal_tampering import fill
 
 
 @pytest.fixture
@@ -297,3 +299,24 @@ async def test_an_open_journal_of_the_right_version_needs_no_alembic(path: Path)
     )
     said = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, text=True)
     assert said.stdout.strip() == "[]"
+
+
+async def test_a_change_of_any_column_of_any_row_shows(journal: SqlJournal, path: Path) -> None:
+    await fill(journal)
+    with closing(sqlite3.connect(path)) as intruder:
+        for table in metadata.sorted_tables:
+            for rowid, *values in intruder.execute(f"SELECT rowid, * FROM {table.name}").fetchall():
+                for column, value in zip(table.columns.keys(), values, strict=True):
+                    for forged in (None, 7, "x", b"x"):
+                        change = f"UPDATE {table.name} SET {column} = ? WHERE rowid = ?"
+                        try:
+                            intruder.execute(change, (forged, rowid))
+                        except sqlite3.IntegrityError:
+                            continue
+                        intruder.commit()
+                        where = f"{table.name}.{column} of {rowid}: {value!r} -> {forged!r}"
+                        assert (await journal.verify()).breaks or forged == value, where
+                        where_now = rowid if column != "number" or table.name != "events" else forged
+                        intruder.execute(change, (value, where_now))
+                        intruder.commit()
+    assert (await journal.verify()).breaks == ()

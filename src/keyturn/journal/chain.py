@@ -3,8 +3,8 @@
 Every chained row carries the hash of the one before, in one chain over all rotations; the head is
 kept apart, so that a removal of the last rows shows too. The chain begins at the journal's salt.
 It makes careless or partial tampering visible. Somebody who may write to the database and knows this
-code can compute a new chain: against that, keep the head somewhere else (`keyturn verify-journal`
-prints it).
+code can compute a new chain: against that, keep copies of the head (the row in `meta`) where only
+others can write.
 """
 
 from __future__ import annotations

@@ -117,9 +117,11 @@ class Journal(Protocol):
         ...
 
     async def unsettled(self) -> Sequence[KeyRecord]:
-        """Give the keys whose fate is open (intended or revoking) and whose rotation has moved past them.
+        """Give the keys that may live and that their rotation has left behind, oldest first.
 
-        That is: the rotation is closed, or has claimed a later attempt.
+        That is: intended, live or revoking, and the rotation that minted them was aborted, or has claimed a
+        later attempt. The key of a completed rotation is no such key, whatever its fate: while it is being
+        revoked, its successor's rotation looks after it.
         """
         ...
 
