@@ -72,7 +72,7 @@ def story(index: int, begun: datetime, salt: bytes) -> tuple[Rotation, Event, li
 
     kinds = EventType
     events = [
-        event(1, kinds.ATTEMPT_CLAIMED, attempt=1, old_ref=old_ref, old_version="v1", old_fingerprint="0ld00000"),
+        event(1, kinds.ATTEMPT_CLAIMED, attempt=1, old_ref=old_ref, old_version="v1"),
         event(2, kinds.STAGED, new_ref=new_ref, new_fingerprint=print_, new_version="v2"),
         event(3, kinds.VERIFIED, account_uid=str(100000 + index)),
         event(4, kinds.PROMOTED, promoted_at=at[4], new_version="v2", old_version="v1"),

@@ -173,7 +173,8 @@ def _tell(out: Out, progress: Progress, outcome: Outcome) -> None:
             complain(f"Rotation {r.id} of {r.credential} was undone: {r.abort_reason}")
             complain("Now: the old key is current; the new key is revoked.")
         case Outcome.WAITING:
-            out.line(f"{r.credential} is {r.state} and waits for {waits or 'the next sweep'}.{again}")
+            waits = waits or "the next sweep"
+            out.line(f"Rotation {r.id} of {r.credential} is in {r.state}: waiting for {waits}.{again}")
             out.line(goes_on)
         case Outcome.IN_THE_WAY:
             complain(f"Rotation {r.id} of {r.credential} is {r.state}; in the way: {r.problem}")

@@ -23,13 +23,24 @@ _SAYS = {
     State.VERIFIED: "the new key works and may do exactly what is declared",
     State.PROMOTED: "the new key is current",
     State.CUTTING_OVER: "the consumers are told",
-    State.GRACE: "every consumer has proved that it moved; both keys live",
+    State.GRACE: "every proof that is owed is there; both keys live",
     State.REVOKING: "the old key is being revoked",
     State.COMPLETED: "the old key is proved dead",
     State.ABORTING: "going back: the new key is revoked",
     State.ABORTED: "undone: the old key is current, the new one is dead",
     State.ROLLING_BACK: "rolling back: the old key becomes current again",
     State.PARKED: "parked: a person is needed",
+}
+
+# What the next step does, for the moving line: states name what is done.
+_DOING = {
+    State.PLANNED: "asking the exchange for a new key",
+    State.MINTING: "looking for what became of the new key",
+    State.STAGED: "trying the new key",
+    State.VERIFIED: "promoting the new key",
+    State.PROMOTED: "telling the consumers",
+    State.CUTTING_OVER: "collecting the consumers' proofs",
+    State.REVOKING: "revoking the old key and proving that it is dead",
 }
 
 
@@ -106,7 +117,9 @@ class Show:
             return
         from rich.markup import escape
 
-        text = f"{rotation.credential}: " + (f"waiting for {waits}" if waits else says(rotation))
+        text = f"{rotation.credential}: " + (
+            f"waiting for {waits}" if waits else _DOING.get(rotation.state) or says(rotation)
+        )
         if self._names:
             text = f"{len(self._told)} rotations, {text}"
         self._spinner.update(escape(plain(text)))
