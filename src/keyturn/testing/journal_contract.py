@@ -209,6 +209,20 @@ class JournalContract(TamperingContract):
         assert [error.fault for error in refused] == [JournalFault.CONFLICT] * 9
         assert len(await journal.rotations("bybit-main")) == 1
 
+    async def test_two_workers_on_different_rotations_do_not_disturb_each_other(
+        self, journal: Journal, second: Journal
+    ) -> None:
+        async def rotate(worker: Journal, credential: str) -> Rotation:
+            return await completed(worker, await opened(worker, credential))
+
+        pairs = [
+            (worker, f"{name}-{n}") for n in range(20) for worker, name in ((journal, "a"), (second, "b"))
+        ]
+        done = await asyncio.gather(*(rotate(*pair) for pair in pairs))
+        assert sorted(ids(await journal.last_completed())) == sorted(ids(done))
+        report = await second.verify()
+        assert (report.events, report.breaks) == (8 * len(pairs), ())
+
     async def test_a_cancelled_caller_harms_nothing(self, journal: Journal) -> None:
         rotations = [await opened(journal, f"credential-{n}") for n in range(20)]
         tasks = [asyncio.create_task(claimed(journal, rotation)) for rotation in rotations]
