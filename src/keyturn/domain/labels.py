@@ -14,7 +14,7 @@ _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 # meet with a chance of 1 in 4,000; the journal's primary key refuses the one that would.
 # Longer does not fit: Deribit allows 16 characters for `kt_<id>_<nn>`.
 _ID_LENGTH = 10
-_LABEL = re.compile(rf"^kt[-_]([{_ALPHABET}]{{{_ID_LENGTH}}})[-_]([1-9][0-9]?)$")
+_LABEL = re.compile(rf"^kt[-_]([{_ALPHABET}]{{{_ID_LENGTH}}})[-_]([1-9][0-9]?)\Z")
 # A rotation that failed to mint this often needs a person, and two digits are what the label has room for.
 MAX_ATTEMPTS = 99
 

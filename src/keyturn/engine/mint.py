@@ -55,7 +55,7 @@ async def plan(work: Work) -> Rest | None:
         old_version=current.version if current else None,
         account_uid=old.account_uid if old else None,
     )
-    return await _mint_and_stage(work, manager)
+    return await _mint_and_stage(work, manager, [])
 
 
 async def _refuse_unknown(work: Work, current: SlotInfo) -> Rest | None:
@@ -107,7 +107,10 @@ def settle_seconds(work: Work) -> float:
     return _TAKEOVER_CALLS * timeout + propagation + _SETTLE_MARGIN_SECONDS
 
 
-async def _mint_and_stage(work: Work, manager: Caller) -> Rest | None:
+async def _mint_and_stage(
+    work: Work, manager: Caller, stale: list[tuple[KeyFacts, KeyRecord]]
+) -> Rest | None:
+    """Claim, clear away what earlier attempts left, mint, stage: the claim fences off whoever made them."""
     attempt = work.rotation.current_attempt
     try:
         claim = await work.store.claim(work.path, attempt)
@@ -115,6 +118,7 @@ async def _mint_and_stage(work: Work, manager: Caller) -> Rest | None:
         if error.fault is StoreFault.CONFLICT:
             raise SupersededError from None
         raise
+    await _revoke_stale(work, manager, stale)
     try:
         minted = await work.driver.create_key(manager, work.spec(attempt))
     except ExchangeError as error:
@@ -239,12 +243,14 @@ async def recover(work: Work) -> Rest | None:
     await _claim_attempt(
         work, r.attempt + 1, *[record for _, record in stale], note=f"stale keys: {len(stale)}"
     )
-    await work.store.claim(work.path, work.rotation.current_attempt)
+    return await _mint_and_stage(work, manager, stale)
+
+
+async def _revoke_stale(work: Work, manager: Caller, stale: list[tuple[KeyFacts, KeyRecord]]) -> None:
     for facts, record in stale:
         await work.driver.revoke_key(manager, KeyHandle(facts.key_ref, facts.handle, work.entry.subaccount))
         done = work.event(EventType.ORPHAN_REVOKED, f"attempt {record.key_id}")
         await work.commit(done, keys=(replace(record, fate=Fate.REVOKED),))
-    return await _mint_and_stage(work, manager)
 
 
 async def _stale_keys(work: Work, listed: list[KeyFacts]) -> list[tuple[KeyFacts, KeyRecord]]:

@@ -38,7 +38,7 @@ async def settle(world: World, credential: str) -> list[KeyRecord]:
         work = Work(world, rotation)
         if listed is None:
             listed = await work.list_keys(await work.manager())
-        done = await _settle_one(work, record, _find(record, listed))
+        done = await _settle_one(work, record, find(record, listed))
         settled.extend([done] if done else [])
     return settled
 
@@ -50,7 +50,8 @@ def _looked_after(record: KeyRecord, rotation_id: str, attempt: int, old_ref: st
     return record.rotation_id == rotation_id and record.key_id == f"{rotation_id}-{attempt}"
 
 
-def _find(record: KeyRecord, listed: list[KeyFacts]) -> KeyFacts | None:
+def find(record: KeyRecord, listed: list[KeyFacts]) -> KeyFacts | None:
+    """Find a key of the journal in the venue's list, by its ref or by its label."""
     for facts in listed:
         label = parse_label(facts.label or "")
         if facts.key_ref == record.key_ref or (label and str(label) == record.key_id):
@@ -60,19 +61,21 @@ def _find(record: KeyRecord, listed: list[KeyFacts]) -> KeyFacts | None:
 
 async def _settle_one(work: Work, record: KeyRecord, facts: KeyFacts | None) -> KeyRecord | None:
     now = work.now()
-    if facts is None:
+    key_ref = record.key_ref or (facts.key_ref if facts else None)
+    if key_ref is None:
         if record.settle_at and now < record.settle_at:
             return None  # the venue's list may still be stale
-        fate = Fate.NEVER_MADE if record.key_ref is None else Fate.REVOKED
-        gone = replace(record, fate=fate, recorded_at=now)
-        await work.commit(work.event(EventType.ORPHAN_SETTLED, f"{record.key_id}: {fate}"), keys=(gone,))
+        gone = replace(record, fate=Fate.NEVER_MADE, recorded_at=now)
+        await work.commit(work.event(EventType.ORPHAN_SETTLED, f"{record.key_id}: {gone.fate}"), keys=(gone,))
         return gone
-    if await _in_a_slot(work, facts.key_ref):
+    if await _in_a_slot(work, key_ref):
         return None
-    doomed = replace(record, fate=Fate.REVOKING, key_ref=facts.key_ref, handle=facts.handle, recorded_at=now)
+    handle = record.handle or (facts.handle if facts else None)
+    doomed = replace(record, fate=Fate.REVOKING, key_ref=key_ref, handle=handle, recorded_at=now)
     await work.commit(work.event(EventType.ORPHAN_REVOKE_INTENDED, record.key_id), keys=(doomed,))
     manager = await work.manager()
-    await work.driver.revoke_key(manager, KeyHandle(facts.key_ref, facts.handle, work.entry.subaccount))
+    # Listed or not: a list may be stale, and revoking what is gone is harmless.
+    await work.driver.revoke_key(manager, KeyHandle(key_ref, handle, work.entry.subaccount))
     gone = replace(doomed, fate=Fate.REVOKED, recorded_at=work.now())
     await work.commit(work.event(EventType.ORPHAN_REVOKED, record.key_id), keys=(gone,))
     return gone

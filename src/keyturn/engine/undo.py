@@ -6,10 +6,10 @@ from dataclasses import replace
 
 from keyturn.domain.errors import ExchangeError, ExchangeFault
 from keyturn.domain.evidence import NoticeKind
-from keyturn.domain.labels import parse_label
 from keyturn.domain.rotation import EventType, Fate, Park
 from keyturn.domain.slots import Slot
 from keyturn.engine import cutover
+from keyturn.engine.settle import find
 from keyturn.engine.work import Rest, Work
 from keyturn.ports.exchange import Caller, KeyHandle
 
@@ -36,25 +36,24 @@ async def abort(work: Work) -> Rest | None:
 
 
 async def _revoke_minted(work: Work, current_ref: str | None) -> None:
-    """Revoke every key of this rotation that the venue lists, one journal entry each."""
+    """Revoke every key that this rotation made, one journal entry each."""
     r = work.rotation
     if r.attempt == 0:
         return
     records = {k.key_id: k for k in await work.world.journal.keys(r.credential) if k.rotation_id == r.id}
     manager = await work.manager()
-    listed = {k.key_ref: k for k in await work.list_keys(manager)}
-    for facts in listed.values():
-        label = parse_label(facts.label or "")
-        record = records.get(str(label)) if label else None
-        if record is None:
-            record = next((k for k in records.values() if k.key_ref == facts.key_ref), None)
-        if record is None or facts.key_ref == current_ref:
+    listed = await work.list_keys(manager)
+    for record in records.values():
+        facts = find(record, listed)
+        key_ref = record.key_ref or (facts.key_ref if facts else None)
+        if key_ref is None or key_ref == current_ref or record.fate is Fate.REVOKED:
+            # Intended and not listed stays open: `settle` looks again, for a list may be stale.
             continue
-        await work.driver.revoke_key(manager, KeyHandle(facts.key_ref, facts.handle, work.entry.subaccount))
-        gone = replace(record, fate=Fate.REVOKED, key_ref=facts.key_ref, recorded_at=work.now())
+        # A key that is known by its ref is revoked whether it is listed or not, for the same reason.
+        handle = KeyHandle(key_ref, record.handle or (facts.handle if facts else None), work.entry.subaccount)
+        await work.driver.revoke_key(manager, handle)
+        gone = replace(record, fate=Fate.REVOKED, key_ref=key_ref, recorded_at=work.now())
         await work.commit(work.event(EventType.ORPHAN_REVOKED, f"attempt {record.key_id}"), keys=(gone,))
-    # Whatever the journal intended and the venue does not list stays open there until its time has passed:
-    # `settle` looks again, because a list may be stale.
 
 
 async def roll_back(work: Work) -> Rest | None:
