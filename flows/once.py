@@ -15,7 +15,9 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 
 # Prefect's own 20 seconds are short for a first start on a busy machine.
 _START_SECONDS = "120"
+# What Prefect's server gets to end well.
+_GOODBYE_SECONDS = 5.0
 
 
 def _alone(home: Path) -> None:
@@ -86,8 +90,9 @@ def _listen(loop: asyncio.AbstractEventLoop, orders: asyncio.Queue[dict[str, Any
     for line in sys.stdin:
         loop.call_soon_threadsafe(orders.put_nowait, json.loads(line))
     loop.call_soon_threadsafe(orders.put_nowait, None)
+    time.sleep(_GOODBYE_SECONDS)
     # A run that is under way is finished by the next sweep, as after any other death.
-    threading.Timer(5.0, os.killpg, (os.getpgrp(), signal.SIGKILL)).start()
+    os.killpg(0, signal.SIGKILL)
 
 
 async def _run(out: TextIO) -> None:
@@ -101,6 +106,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m flows.once", description="Run keyturn's flows now.")
     parser.add_argument("--prefect-home", type=Path, required=True, help="Prefect's folder for these runs")
     given = parser.parse_args(arguments)
+    # The leader of its group, so that the group can be ended as one; a session's leader is that already.
+    with suppress(PermissionError):
+        os.setpgid(0, 0)
     _alone(given.prefect_home.absolute())
     # Prefect's server writes to the stdout that it inherits; ours is for the program above.
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")

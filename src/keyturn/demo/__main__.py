@@ -1,0 +1,111 @@
+"""`python -m keyturn.demo`: what `make demo` runs. Exit status 0 only if every line of its table holds."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.table import Table
+
+from keyturn.demo.house import House, typed
+from keyturn.demo.show import Show, arrows
+from keyturn.demo.stage import Result, perform
+from keyturn.demo.verdict import Verdict
+from keyturn.domain.errors import KeyturnError
+
+_DOES_NOT_HOLD, _INTERRUPTED = 1, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Read the arguments, play the demo, and return the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m keyturn.demo",
+        description="Turn three keys at simulated exchanges under bots that trade.",
+    )
+    parser.add_argument(
+        "--folder", type=Path, default=Path("demo"), help="what the demo leaves goes here (default: ./demo)"
+    )
+    given = parser.parse_args(arguments)
+    return asyncio.run(_main(House(given.folder)))
+
+
+async def _main(house: House) -> int:
+    show = Show.on_stdout()
+    playing = asyncio.create_task(_play(house, show))
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, _stop, playing)
+    try:
+        result = await playing
+    except KeyturnError as error:
+        show.console.print(f"Error: {error.diagnostics()}", style="red", markup=False, soft_wrap=True)
+        return error.exit_code
+    except asyncio.CancelledError:
+        show.say("interrupted; whatever was begun is in the journal, and the next demo finishes it")
+        return _INTERRUPTED
+    _tell(result, house, show)
+    return 0 if result.holds else _DOES_NOT_HOLD
+
+
+def _stop(playing: asyncio.Task[Result]) -> None:
+    """Cancel once: a second Ctrl-C must not interrupt the cleaning up, which is bounded."""
+    if not playing.cancelling():
+        playing.cancel()
+
+
+async def _play(house: House, show: Show) -> Result:
+    house.settle()
+    with house.locked():
+        return await perform(house, show)
+
+
+def _tell(result: Result, house: House, show: Show) -> None:
+    show.console.print(_table(result.verdicts))
+    broken = [f"{v.part.credential}: {sentence}" for v in result.verdicts for sentence in v.broken]
+    for sentence in broken + result.broken:
+        show.console.print(f"DOES NOT HOLD: {sentence}", style="bold red", markup=False, soft_wrap=True)
+    if result.holds:
+        show.say("every line holds: three keys turned, no call refused, every old key dead")
+        show.console.print(
+            f"The journal is whole ({result.events} events); no secret stands outside the age store.",
+            soft_wrap=True,
+        )
+    file, name = typed(house.inventory_file), result.verdicts[0].part.credential
+    keyturn = typed(Path(sys.executable).parent / "keyturn")
+    show.console.print("\nLook at what is left, and run the demo again to turn the keys again:")
+    for command in ("status", f"history {name}", "verify-journal"):
+        show.console.print(f"  {keyturn} {command} --inventory {file}", soft_wrap=True, markup=False)
+
+
+def _table(verdicts: Sequence[Verdict]) -> Table:
+    table = Table(show_lines=True)
+    for head in (
+        "credential",
+        "old key",
+        "new key",
+        "states",
+        "signed calls by its bot",
+        "refused",
+        "old key now",
+    ):
+        table.add_column(head, overflow="fold")
+    for v in verdicts:
+        r, c = v.rotation, v.counted
+        table.add_row(
+            v.part.credential,
+            (r.old_fingerprint if r else None) or "-",
+            (r.new_fingerprint if r else None) or "-",
+            arrows(v.path) or "-",
+            f"{c.on_old + c.on_new}: {c.on_old} with the old, {c.on_new} with the new",
+            str(c.refused + v.bot.refused),
+            ("dead: " if v.dead else "NOT DEAD: ") + v.death,
+            style="red" if v.broken else "",
+        )
+    return table
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,160 @@
+"""The folder that the demo leaves: an inventory, a journal, an age store. What a person would have, too."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from keyturn.demo.cast import ADDRESS, PARTS, Part
+from keyturn.domain.errors import RefusedError
+from keyturn.domain.inventory_text import parse_inventory
+from keyturn.exchanges import catalog
+from keyturn.settings import DEFAULT_NAME, LoadedInventory
+from keyturn.stores.keys import generate_identity
+
+IDENTITY = "age-identity.txt"
+STORE = "secrets"
+#: What is of this machine alone: logs, Prefect's database, the lock.
+PRIVATE = ".keyturn"
+#: Long enough that both keys are seen alive side by side, short enough for a demo. Real ones say 24h.
+GRACE = "2s"
+#: A bot confirms within a second. This leaves room for a machine that is busy with something else.
+CONFIRM_WITHIN = "45s"
+# Before the exchanges run their addresses are not known; nothing is ever sent here.
+_NOWHERE = "http://127.0.0.1:9"
+_OURS = {DEFAULT_NAME, IDENTITY, STORE, PRIVATE, "mailbox"}
+_JOURNAL = "keyturn-journal.db"
+
+
+class House:
+    """The demo's folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder.absolute()
+        self.inventory_file = self.folder / DEFAULT_NAME
+        self.private = self.folder / PRIVATE
+
+    def settle(self) -> None:
+        """Make what is not there yet.
+
+        Raises:
+            RefusedError: the folder holds something that the demo did not put there.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        strange = [p.name for p in self.folder.iterdir() if not _is_ours(p.name)]
+        if strange:
+            raise RefusedError(
+                f"{self.folder} holds {', '.join(sorted(strange)[:3])}, which no demo has put there.",
+                now="Nothing was changed.",
+                todo="Move the folder away, or say --folder for another one.",
+            )
+        self.private.mkdir(mode=0o700, exist_ok=True)
+        if not (self.folder / IDENTITY).exists():
+            generate_identity(self.folder / IDENTITY)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep a second demo out of the folder for as long as the block lasts.
+
+        Raises:
+            RefusedError: there is one in it.
+        """
+        with (self.private / "lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise RefusedError(
+                    f"Another demo runs in {self.folder}.",
+                    now="This one has not begun.",
+                    todo="Wait for it, or say --folder for another one.",
+                ) from None
+            yield
+
+    def loaded(self, urls: Mapping[str, str] | None = None) -> LoadedInventory:
+        """Give the inventory with these addresses of the exchanges; without them it serves for the store."""
+        text = _render(urls or {})
+        parsed = parse_inventory(text, DEFAULT_NAME, manifests=catalog.manifests())
+        return LoadedInventory(parsed.inventory, parsed.warnings, self.inventory_file)
+
+    def write_inventory(self, urls: Mapping[str, str]) -> None:
+        """Write the inventory, whole or not at all."""
+        fresh = self.private / "keyturn.yaml.new"
+        fresh.write_text(_render(urls), encoding="utf-8")
+        fresh.replace(self.inventory_file)
+
+    def log(self, name: str) -> Path:
+        """Give the file that takes what a child process complains about."""
+        folder = self.private / "logs"
+        folder.mkdir(exist_ok=True)
+        return folder / f"{name}.log"
+
+
+def typed(path: Path) -> str:
+    """Write a path the way that a person would type it here."""
+    near = os.path.relpath(path)
+    return str(path) if near.startswith("..") else near
+
+
+def _is_ours(name: str) -> bool:
+    return name in _OURS or name.startswith((_JOURNAL, "."))
+
+
+def _render(urls: Mapping[str, str]) -> str:
+    return "\n".join(
+        [
+            _HEAD,
+            "accounts:",
+            *(_account(part, urls.get(part.exchange, _NOWHERE)) for part in PARTS),
+            "\ncredentials:",
+            *(_credential(part) for part in PARTS),
+            "\nconsumers:",
+            *(f"  {part.bot}: {{kind: client, evidence: ack}}" for part in PARTS),
+            _FOOT,
+        ]
+    )
+
+
+def _account(part: Part, url: str) -> str:
+    return f"""\
+  {part.account}:
+    exchange: {part.exchange}
+    url: {url}
+    manager: {{store: local, path: {part.manager_path}}}"""
+
+
+def _credential(part: Part) -> str:
+    owner = f"    subaccount: {json.dumps(part.subaccount)}\n" if part.subaccount else ""
+    return f"""\
+  {part.credential}:
+    account: {part.account}
+{owner}    permissions: [{", ".join(part.permissions)}]
+    ip_allowlist: [{ADDRESS}]
+    path: {part.path}
+    consumers: [{part.bot}]"""
+
+
+_HEAD = f"""\
+# Left by `make demo`, and written anew by each: the simulated exchanges take other ports every time, so the
+# `url` lines change. A real inventory has no `url`; see keyturn.example.yaml.
+version: 1
+
+journal:
+  url: sqlite:///{_JOURNAL}
+
+stores:
+  local: {{kind: age_files, path: {STORE}, key: {{file: {IDENTITY}}}}}
+"""
+
+_FOOT = f"""
+policies:
+  demo:
+    rotate_every: 60d
+    grace: {GRACE} # real ones say 24h: nobody watches a demo for a day
+    confirm_within: {CONFIRM_WITHIN} # real ones say 2h
+
+defaults: {{store: local, policy: demo}}
+"""

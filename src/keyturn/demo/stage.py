@@ -1,0 +1,251 @@
+"""The demo from the first process to the last: open the venues, let the bots trade, turn the keys, judge."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+from keyturn.demo.cast import PARTS, Part
+from keyturn.demo.children import Child, DemoError, running, until
+from keyturn.demo.house import IDENTITY, House, typed
+from keyturn.demo.seeds import Keys, books_of, known_keys
+from keyturn.demo.show import Look, Show
+from keyturn.demo.verdict import BotReport, Verdict, all_secrets, files_with_a_secret, judge, path_of
+from keyturn.domain.rotation import Rotation
+from keyturn.engine import adopt
+from keyturn.engine.world import World
+from keyturn.settings import INVENTORY_VARIABLE
+from keyturn.wiring import InventoryAdapters, open_world
+
+# On an idle laptop an exchange is up in one second, Prefect in eight. The bounds are for machines that are
+# busy with something else: an error after them means that something hangs.
+_VENUE_SECONDS = 60.0
+_BOT_SECONDS = 60.0
+_PREFECT_SECONDS = 150.0
+# Grace, confirmations and a parked rotation's patience included.
+_FLOW_SECONDS = 180.0
+#: A bot has this many calls behind it when the keys begin to turn, and as many more when the old key is dead.
+CALLS = 25
+_LOOK_EVERY_SECONDS = 0.25
+_REASON = "make demo turns every key"
+
+
+@dataclass
+class Result:
+    """What the demo found."""
+
+    verdicts: list[Verdict]
+    events: int
+    #: What does not hold of the whole, a sentence each.
+    broken: list[str] = field(default_factory=list)
+
+    @property
+    def holds(self) -> bool:
+        """Whether every line holds."""
+        return not self.broken and not any(verdict.broken for verdict in self.verdicts)
+
+
+def bot_command(part: Part, url: str, inventory: str) -> list[str]:
+    """Give the arguments of Python for a part's bot."""
+    command = ["-m", "keyturn.demo.bot", "--exchange", part.exchange, "--url", url, "--inventory", inventory]
+    return [*command, "--credential", part.credential, "--symbol", part.symbol, "--style", part.style]
+
+
+async def perform(house: House, show: Show) -> Result:
+    """Play the whole demo in the folder; all that it starts has ended when this returns.
+
+    Raises:
+        KeyturnError: it could not be played to the end.
+    """
+    async with AsyncExitStack() as stack:
+        show.say("starting three exchanges and Prefect on this machine")
+        prefect = await stack.enter_async_context(_prefect(house))
+        keys = await _keys(house)
+        urls = await _open_venues(stack, house, keys)
+        house.write_inventory(urls)
+        world = await stack.enter_async_context(open_world(house.loaded(urls), actor="demo"))
+        await _bring_keys(world, keys)
+        bots = {part: await _bot(stack, house, part, urls) for part in PARTS}
+        turning = _Turning(world, show, bots, await _known_rotations(world))
+        show.say("three bots trade through ccxt, some twenty signed calls a second each")
+        await turning.wait_for_calls(CALLS)
+        await _ready(prefect, show)
+        await turning.turn(prefect)
+        await turning.wait_for_calls(CALLS, more=True)
+        result = await _judged(turning, keys, urls)
+        secrets = await all_secrets(world, PARTS, keys.values(), house.folder / IDENTITY)
+    # Now that nobody writes any more.
+    for path in files_with_a_secret(house.folder, secrets, but=house.folder / IDENTITY):
+        result.broken.append(f"{typed(path)} holds a secret in the clear")
+    return result
+
+
+def _prefect(house: House) -> Any:
+    home = house.private / "prefect"
+    environ = os.environ | {INVENTORY_VARIABLE: str(house.inventory_file)}
+    arguments = ["-m", "flows.once", "--prefect-home", str(home)]
+    return running("Prefect", arguments, log=house.log("prefect"), environ=environ)
+
+
+async def _keys(house: House) -> dict[Part, Keys]:
+    adapters = InventoryAdapters(house.loaded())
+    try:
+        return {part: await known_keys(adapters.store("local"), part) for part in PARTS}
+    finally:
+        await adapters.close()
+
+
+async def _open_venues(stack: AsyncExitStack, house: House, keys: Mapping[Part, Keys]) -> dict[str, str]:
+    async def opened(part: Part) -> str:
+        name = f"simulated {part.exchange}"
+        venue = await stack.enter_async_context(
+            running(name, ["-m", "keyturn.demo.venue"], log=house.log(part.exchange))
+        )
+        await venue.tell(books_of(part, keys[part]))
+        return str((await venue.said(_VENUE_SECONDS, "the start"))["url"])
+
+    return {part.exchange: await opened(part) for part in PARTS}
+
+
+async def _bring_keys(world: World, keys: Mapping[Part, Keys]) -> None:
+    """Do what a person does once: bring the manager key, and the key that the bot has."""
+    for part, each in keys.items():
+        if each.manager_is_new:
+            await adopt.put_manager(world, part.account, each.manager.material)
+        if each.bot_is_new:
+            await adopt.put_credential(world, part.credential, each.current)
+
+
+async def _bot(stack: AsyncExitStack, house: House, part: Part, urls: Mapping[str, str]) -> Child:
+    command = bot_command(part, urls[part.exchange], str(house.inventory_file))
+    return await stack.enter_async_context(running(part.bot, command, log=house.log(part.bot)))
+
+
+async def _ready(prefect: Child, show: Show) -> None:
+    message = await prefect.said(_PREFECT_SECONDS, "the start of its server")
+    if message.get("event") != "ready":
+        raise prefect.failure("Prefect said something else than that it is ready.")
+    show.say("Prefect is up; its flow turns the three keys")
+
+
+async def _known_rotations(world: World) -> frozenset[str]:
+    return frozenset(rotation.id for rotation in await world.journal.latest())
+
+
+class _Turning:
+    """The rotations under way, and the bots meanwhile."""
+
+    def __init__(self, world: World, show: Show, bots: Mapping[Part, Child], before: frozenset[str]) -> None:
+        self.world = world
+        self.bots = bots
+        self._show = show
+        self._before = before
+
+    async def wait_for_calls(self, calls: int, *, more: bool = False) -> None:
+        """Wait until every bot has made so many calls that worked; `more`: from now on."""
+        goal = {part: calls + (_worked(bot) if more else 0) for part, bot in self.bots.items()}
+
+        async def there() -> bool:
+            self._check()
+            await self._look()
+            return all(_worked(bot) >= goal[part] for part, bot in self.bots.items())
+
+        await until(there, seconds=_BOT_SECONDS, pause=_LOOK_EVERY_SECONDS, otherwise=self._too_slow)
+
+    async def turn(self, prefect: Child) -> None:
+        """Let Prefect turn the keys; finish first what an interrupted demo has left."""
+        if any(rotation.is_open for rotation in await self.world.journal.latest()):
+            self._show.say("an earlier demo left rotations unfinished; the sweep finishes them first")
+            await self._ordered(prefect, {"flow": "sweep"})
+            self._before = await _known_rotations(self.world)
+        names = [part.credential for part in PARTS]
+        order = {"flow": "rotate", "credentials": names, "reason": _REASON, "requested_by": "make demo"}
+        with self._show:
+            await self._ordered(prefect, order)
+
+    async def rotations(self) -> dict[str, Rotation]:
+        """Give the rotations of this demo by credential."""
+        latest = await self.world.journal.latest()
+        return {r.credential: r for r in latest if r.id not in self._before}
+
+    async def _ordered(self, prefect: Child, order: Mapping[str, Any]) -> None:
+        await prefect.tell(order)
+
+        async def done() -> bool:
+            self._check()
+            await self._look()
+            return prefect.ended or prefect.latest.get("event") == "done"
+
+        await until(
+            done,
+            seconds=_FLOW_SECONDS,
+            pause=_LOOK_EVERY_SECONDS,
+            otherwise=lambda: prefect.failure(f"The flow took more than {_FLOW_SECONDS:.0f} seconds."),
+        )
+        if prefect.ended:
+            raise prefect.failure("Prefect ended in the middle of the flow.")
+        prefect.latest = {}
+        await self._look()
+
+    def _check(self) -> None:
+        for bot in self.bots.values():
+            if bot.ended:
+                raise bot.failure(f"{bot.name} ended while it should trade.")
+
+    async def _look(self) -> None:
+        rotations = await self.rotations()
+        looks = {}
+        for part, bot in self.bots.items():
+            rotation = rotations.get(part.credential)
+            path = await path_of(self.world.journal, rotation.id) if rotation else []
+            report = report_of(bot)
+            looks[part] = Look(path, report.worked, report.refused, report.failed)
+        self._show.update(looks)
+
+    def _too_slow(self) -> DemoError:
+        slowest = min(self.bots.values(), key=_worked)
+        report = report_of(slowest)
+        return slowest.failure(
+            f"{slowest.name} came to {report.worked} calls in {_BOT_SECONDS:.0f} seconds"
+            f" ({report.refused} refused, {report.failed} failed {report.trouble})."
+        )
+
+
+def report_of(bot: Child) -> BotReport:
+    """Give what a bot said last."""
+    said = bot.latest
+    return BotReport(
+        fingerprint=said.get("on", ""),
+        worked=sum(said.get("worked", {}).values()),
+        refused=said.get("refused", 0),
+        failed=said.get("failed", 0),
+        trouble=said.get("trouble", ""),
+    )
+
+
+def _worked(bot: Child) -> int:
+    return report_of(bot).worked
+
+
+async def _judged(turning: _Turning, keys: Mapping[Part, Keys], urls: Mapping[str, str]) -> Result:
+    await asyncio.gather(*(bot.finish() for bot in turning.bots.values()))
+    rotations = await turning.rotations()
+    verdicts: Sequence[Verdict] = await asyncio.gather(
+        *(
+            judge(
+                turning.world,
+                part,
+                keys[part],
+                rotations.get(part.credential),
+                urls[part.exchange],
+                report_of(bot),
+            )
+            for part, bot in turning.bots.items()
+        )
+    )
+    report = await turning.world.journal.verify()
+    return Result(list(verdicts), report.events, [f"the journal: {each}" for each in report.breaks])
