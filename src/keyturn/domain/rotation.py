@@ -173,6 +173,8 @@ class KeyRecord:
     fingerprint: str | None = None
     #: For `INTENDED`: absence from the venue's list is believed only after this time.
     settle_at: datetime | None = None
+    #: When the venue itself ends the key, for adopted keys; a minted key's stands in its rotation.
+    expires_at: datetime | None = None
 
 
 class EventType(StrEnum):

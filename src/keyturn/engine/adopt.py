@@ -49,7 +49,7 @@ async def put_credential(world: World, credential: str, material: SecretMaterial
         )
     meta = await _meta(world, entry.account, material, facts)
     info = current or await store.put(address.path, material, meta, expect_current=None)
-    await world.journal.record_keys([_record(world, credential, meta)])
+    await world.journal.record_keys([_record(world, credential, meta, facts)])
     return TakenIn(info, facts)
 
 
@@ -78,11 +78,12 @@ async def adopt(world: World, credential: str) -> KeyRecord:
     Raises:
         RefusedError: unknown credential, an empty slot, a document that is not keyturn's, or the key is
             recorded for another credential.
+        ExchangeError: the exchange does not know the key, or cannot be asked.
     """
     _known(world, credential)
     address = world.inventory.store_of(credential)
-    current = await world.adapters.store(address.store).peek(address.path, Slot.CURRENT)
-    if current is None or current.meta is None:
+    stored = await world.adapters.store(address.store).read(address.path, Slot.CURRENT)
+    if stored is None or stored.info.meta is None:
         raise RefusedError(
             f"There is no key that keyturn can read at {address.path}.",
             now="Nothing was changed.",
@@ -90,7 +91,8 @@ async def adopt(world: World, credential: str) -> KeyRecord:
         )
     entry = world.inventory.credentials[credential]
     exchange = world.inventory.accounts[entry.account].exchange
-    known = await world.journal.key(exchange, entry.account, current.meta.key_ref)
+    meta = stored.info.meta
+    known = await world.journal.key(exchange, entry.account, meta.key_ref)
     if known is not None:
         if known.credential == credential:
             return known
@@ -99,7 +101,8 @@ async def adopt(world: World, credential: str) -> KeyRecord:
             now="Nothing was changed; revoking it for one credential would break the other.",
             todo="Give each credential a key of its own.",
         )
-    record = _record(world, credential, current.meta)
+    facts = await _introspect(world, entry.account, Caller(stored.material, entry.egress_proxy))
+    record = _record(world, credential, meta, facts)
     await world.journal.record_keys([record])
     return record
 
@@ -147,7 +150,7 @@ async def _meta(world: World, account: str, material: SecretMaterial, facts: Key
     )
 
 
-def _record(world: World, credential: str, meta: KeyMeta) -> KeyRecord:
+def _record(world: World, credential: str, meta: KeyMeta, facts: KeyFacts | None) -> KeyRecord:
     return KeyRecord(
         key_id=f"adopted-{meta.fingerprint}",
         credential=credential,
@@ -161,4 +164,5 @@ def _record(world: World, credential: str, meta: KeyMeta) -> KeyRecord:
         key_ref=meta.key_ref,
         handle=meta.handle,
         fingerprint=meta.fingerprint,
+        expires_at=facts.expires_at if facts else None,
     )

@@ -54,15 +54,17 @@ async def due_dates(world: World) -> dict[str, Due]:
     """Give when each credential of the inventory is due, and why."""
     now, inventory = world.clock.now(), world.inventory
     completed = {r.credential: r for r in await world.journal.last_completed()}
-    adopted = {k.credential: k.recorded_at for k in await world.journal.adopted()}
+    adopted = {k.credential: k for k in await world.journal.adopted()}
     result = {}
     for name in inventory.credentials:
-        last = completed.get(name)
+        last, by_hand = completed.get(name), adopted.get(name)
+        rotated_at = last.promoted_at if last else None
+        newest = by_hand if by_hand and (rotated_at is None or by_hand.recorded_at > rotated_at) else last
         result[name] = next_due(
             inventory.policy_of(name),
-            last_rotated_at=last.promoted_at if last else None,
-            adopted_at=adopted.get(name),
-            expires_at=last.expires_at if last else None,
+            last_rotated_at=rotated_at,
+            adopted_at=by_hand.recorded_at if by_hand else None,
+            expires_at=newest.expires_at if newest else None,
             now=now,
         )
     return result

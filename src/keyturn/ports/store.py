@@ -39,16 +39,18 @@ class SecretStore(Protocol):
     async def claim(self, path: str, attempt: Attempt) -> Claim:
         """Reserve the pending slot for an attempt, taking it from any earlier one.
 
-        Claiming again for the same attempt gives a claim that works. What an earlier attempt had
-        staged there is no longer reachable.
+        Claiming again for the same attempt gives a claim that works; what had been staged under the one
+        before is no longer reachable. A store that could not take the secret (no key, no right) says so
+        here, before anything is minted.
 
         Raises:
-            StoreError: `CONFLICT` when a later attempt of the same rotation holds the slot.
+            StoreError: `CONFLICT` when a later attempt of the same rotation has claimed, also if its claim
+                was discarded since, or when this attempt stands in current or previous already.
         """
         ...
 
     async def stage(self, path: str, material: SecretMaterial, meta: KeyMeta, claim: Claim) -> SlotInfo:
-        """Write to the claimed pending slot. Deploys nothing.
+        """Write to the claimed pending slot. Deploys nothing. A claim stages once.
 
         Raises:
             StoreError: `CONFLICT` when the claim no longer holds.
@@ -81,7 +83,11 @@ class SecretStore(Protocol):
     async def discard(self, path: str, slot: Slot, *, version: str) -> None:
         """Empty the pending or previous slot and destroy its content for good.
 
-        Does nothing when the slot no longer holds that version. Never touches current.
+        Does nothing when the slot no longer holds that version. After a pending version was discarded, no
+        promotion of it can succeed any more, not even one that is under way.
+
+        Raises:
+            ProgrammingError: the slot is current, which is never discarded.
         """
         ...
 
