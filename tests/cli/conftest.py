@@ -6,10 +6,11 @@ import asyncio
 import io
 import json
 import os
+import pty
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,36 @@ def process(*arguments: object, cwd: Path, stdin: str | None = "", **env: str) -
         check=False,
     )
     return Result(done.returncode, done.stdout, done.stderr)
+
+
+def terminal(folder: Path, *arguments: object, types: Sequence[tuple[str, str]] = (), **env: str) -> Result:
+    """Call the installed script on a pseudo-terminal of its own; `out` is what it showed.
+
+    Args:
+        folder: where.
+        arguments: of the command line.
+        types: pairs of a prompt to wait for, and what is then typed.
+        env: more variables.
+    """
+    script = Path(sys.executable).with_name("keyturn")
+    pid, mine = pty.fork()
+    if pid == 0:
+        os.chdir(folder)
+        os.execve(script, ["keyturn", *map(str, arguments)], environment() | {"NO_COLOR": ""} | env)
+    shown, answers = "", list(types)
+    while True:
+        try:
+            part = os.read(mine, 65536)
+        except OSError:  # Linux: the other side is closed
+            break
+        if not part:
+            break
+        shown += part.decode(errors="replace")
+        if answers and answers[0][0] in shown.rpartition("\n")[2]:
+            os.write(mine, answers.pop(0)[1].encode() + b"\n")
+    _, status = os.waitpid(pid, 0)
+    os.close(mine)
+    return Result(os.waitstatus_to_exitcode(status), shown, "")
 
 
 @dataclass

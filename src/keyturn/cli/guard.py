@@ -6,6 +6,7 @@ import inspect
 import os
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, get_type_hints
 
 from keyturn.cli.codes import ExitCode
@@ -41,27 +42,32 @@ def _run(command: Callable[..., ExitCode | None], arguments: dict[str, Any]) -> 
     out = Out(as_json=bool(arguments.pop("as_json", False)))
     try:
         code = command(out, **arguments) or ExitCode.OK
-        out.finish()
     except KeyturnError as error:
         code = ExitCode(error.exit_code)
         complain("Error: " + error.diagnostics())
-        out.document(error_document(error))
+        _document(out, error)
     except KeyboardInterrupt:
         code = ExitCode.INTERRUPTED
         complain(
-            "Interrupted. What had begun stays in the journal, and the next `keyturn sweep` goes on with it."
+            "Interrupted. What had begun stays in the journal; the next `keyturn sweep` goes on with it."
         )
     except ModuleNotFoundError as error:
         code = ExitCode.UNEXPECTED
-        complain(f"Error: {error.name} is not installed.\nDo: pip install 'keyturn[orchestrator]'")
-        out.document({"error": {"exit_code": 1, "kind": "not_installed", "what": error.name}})
+        what, todo = f"{error.name} is not installed.", "pip install 'keyturn[orchestrator]'"
+        complain(f"Error: {what}\nDo: {todo}")
+        _document(out, KeyturnError(what, todo=todo))
     except Exception as error:  # noqa: BLE001 - the last line of defence before the terminal
         code = ExitCode.UNEXPECTED
         complain(_unexpected(error))
-        out.document({"error": {"exit_code": 1, "kind": type(error).__name__}})
+        _document(out, KeyturnError(f"An unexpected {type(error).__name__}."))
     if out.closed and code is ExitCode.OK:
         return ExitCode.NOBODY_READS
     return code
+
+
+def _document(out: Out, error: KeyturnError) -> None:
+    with suppress(OSError):  # the exit code and stderr have told it
+        out.document(error_document(error))
 
 
 def error_document(error: KeyturnError) -> dict[str, Any]:

@@ -66,7 +66,7 @@ def _choices(
     *,
     testnet: bool,
 ) -> Choices:
-    from keyturn.cli.template import Choices
+    from keyturn.cli.template import ROTATE_DAYS, Choices
     from keyturn.domain.inventory import NAME_PATTERN
     from keyturn.exchanges.catalog import manifests
 
@@ -84,6 +84,12 @@ def _choices(
             todo=f"Write one of: {', '.join(manifests())}",
         )
     manifest = manifests()[exchange] if exchange else None
+    if manifest and not addresses and (manifest.expiry_days_without_ip or ROTATE_DAYS) < ROTATE_DAYS:
+        raise ask.UsageError(
+            f"{manifest.name} ends a key without addresses after {manifest.expiry_days_without_ip} days.",
+            now="Nothing was written.",
+            todo="Say the address of the bot's machine: --ip 203.0.113.7",
+        )
     if manifest and manifest.subaccount == "required" and not subaccount:
         subaccount = _ask_subaccount(manifest)
     return Choices(manifest, account, credential, subaccount, addresses, testnet)

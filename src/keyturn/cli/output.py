@@ -41,7 +41,7 @@ class Out:
 
     def __init__(self, *, as_json: bool = False) -> None:
         self.as_json = as_json
-        #: Whoever read stdout has closed it. Work goes on; there is only nobody to tell.
+        #: Stdout takes nothing any more. Work goes on; there is only nobody to tell.
         self.closed = False
         self._colours = colours(sys.stdout)
 
@@ -81,24 +81,23 @@ class Out:
             text.append(self.paint(style, _row(row, widths, room)))
         self._write("\n".join(text) + "\n")
 
-    def finish(self) -> None:
-        """Send what is buffered.
+    def _write(self, text: str) -> None:
+        """Write, at once.
 
         Raises:
-            OSError: it could not be written, for another reason than that nobody reads any more.
+            OSError: for another reason than that nobody reads any more.
         """
-        self._write("")
-
-    def _write(self, text: str) -> None:
         if self.closed:
             return
         try:
             sys.stdout.write(text)
             sys.stdout.flush()
-        except BrokenPipeError:
+        except OSError as error:
             self.closed = True
             # The interpreter flushes once more when it ends; that must not fail again.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            if not isinstance(error, BrokenPipeError):
+                raise
 
 
 def complain(text: str) -> None:

@@ -11,6 +11,8 @@ from keyturn.domain.manifest import DriverManifest
 #: Everything that is secret or grows, beside the inventory and out of version control.
 DATA = "keyturn-data"
 IDENTITY = f"{DATA}/age-identity.txt"
+#: In the middle of the 30 to 90 days that are asked for.
+ROTATE_DAYS = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +71,13 @@ credentials: {}
 consumers: {}
 """
 
-_FOOT = """
+_FOOT = f"""
 policies:
   standard:
-    rotate_every: 60d # 30 to 90 days
+    rotate_every: {ROTATE_DAYS}d # 30 to 90 days
     grace: 24h # both keys live this long after the cut-over
     confirm_within: 2h # a bot that has not confirmed by then parks the rotation
-    # window: {days: [tue, wed, thu], start: "09:00", end: "16:00", timezone: Europe/Zurich}
+    # window: {{days: [tue, wed, thu], start: "09:00", end: "16:00", timezone: Europe/Zurich}}
 
 defaults:
   store: local

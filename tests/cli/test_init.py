@@ -1,0 +1,132 @@
+"""`keyturn init`: something to go on from, nothing overwritten, nothing left half done."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from .conftest import Run
+
+BYBIT = ("--exchange", "bybit", "--credential", "mm-bybit", "--subaccount", "104270393")
+
+
+def _tree(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_what_init_makes_passes_check_and_status(cli: Run, tmp_path: Path) -> None:
+    for name, options in (("empty", ()), ("filled", BYBIT)):
+        cli("init", tmp_path / name, *options).ok()
+        inventory = tmp_path / name / "keyturn.yaml"
+        cli("check", "-i", inventory).ok()
+        assert cli("status", "--json", "-i", inventory).ok().document["summary"]["parked"] == 0
+        cli("verify-journal", "-i", inventory).ok()
+
+
+@pytest.mark.parametrize("exchange", ["bybit", "okx", "deribit"])
+@pytest.mark.parametrize("more", [(), ("--ip", "203.0.113.7", "--ip", "203.0.113.8"), ("--testnet",)])
+def test_init_knows_every_exchange(cli: Run, tmp_path: Path, exchange: str, more: tuple[str, ...]) -> None:
+    options = ("--exchange", exchange, "--account-name", "desk", "--credential", f"mm-{exchange}", *more)
+    result = cli("init", tmp_path / "x", *options, "--subaccount", "104270393")
+    if exchange == "deribit":  # its keys belong to the account of the manager key
+        assert result.code == 2
+        result = cli("init", tmp_path / "x", *options)
+    if exchange == "okx" and "--ip" not in more:  # it ends keys without addresses after 14 days
+        assert result.code == 2
+        assert "--ip" in result.err
+        return
+    result.ok()
+    cli("check", "-i", tmp_path / "x" / "keyturn.yaml").ok()
+    assert f"keyturn put mm-{exchange}" in result.out
+
+
+def test_what_is_secret_is_closed_to_others_and_out_of_version_control(cli: Run, tmp_path: Path) -> None:
+    cli("init", tmp_path, *BYBIT).ok()
+    data = tmp_path / "keyturn-data"
+    assert stat.S_IMODE(data.stat().st_mode) == 0o700
+    assert stat.S_IMODE((data / "age-identity.txt").stat().st_mode) == 0o600
+    assert stat.S_IMODE((data / "journal.db").stat().st_mode) == 0o600
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+    status = subprocess.run(
+        ["git", "-C", tmp_path, "status", "--porcelain", "-uall"], check=True, capture_output=True, text=True
+    )
+    assert status.stdout.split() == ["??", "keyturn.yaml"]
+
+
+def test_init_never_shows_the_identity(cli: Run, tmp_path: Path) -> None:
+    result = cli("init", tmp_path, *BYBIT, "--json").ok()
+    assert result.document["age_recipient"].startswith("age1")
+    assert "AGE-SECRET-KEY" not in result.out + result.err
+
+
+@pytest.mark.parametrize("there", ["keyturn.yaml", "keyturn-data/notes.txt", "keyturn-data/age-identity.txt"])
+def test_init_overwrites_nothing(cli: Run, tmp_path: Path, there: str) -> None:
+    path = tmp_path / there
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("precious")
+    before = _tree(tmp_path)
+    result = cli("init", tmp_path, *BYBIT)
+    assert result.code == 3
+    assert "overwrites nothing" in result.err
+    assert _tree(tmp_path) == before
+
+
+def test_a_second_init_is_refused(cli: Run, tmp_path: Path) -> None:
+    cli("init", tmp_path, *BYBIT).ok()
+    before = _tree(tmp_path)
+    assert cli("init", tmp_path, *BYBIT).code == 3
+    assert _tree(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--exchange", "mtgox"), "bybit"),
+        (("--exchange", "bybit"), "--subaccount"),
+        ((*BYBIT, "--account-name", "Main Desk"), "lower-case"),
+        ((*BYBIT, "--account-name", "a: {b"), "lower-case"),
+        ((*BYBIT, "--ip", "not-an-address"), "address"),
+        ((*BYBIT, "--ip", '1.2.3.4"]\nx: ["'), "address"),
+    ],
+)
+def test_options_that_do_not_fit_leave_nothing(
+    cli: Run, tmp_path: Path, options: tuple[str, ...], says: str
+) -> None:
+    result = cli("init", tmp_path / "new", *options)
+    assert result.code == 2
+    assert says in result.err
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_failure_in_the_middle_leaves_nothing(
+    cli: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from keyturn.cli import init
+
+    def full(_loaded: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(init, "_make_journal", full)
+    result = cli("init", tmp_path, *BYBIT)
+    assert result.code == 2
+    assert "No space left" in result.err
+    assert _tree(tmp_path) == {}
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere: run the tests as another user")
+def test_a_folder_that_cannot_be_written_is_said(cli: Run, tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    result = cli("init", tmp_path, *BYBIT)
+    assert result.code == 2
+    assert "cannot be written" in result.err
+
+
+def test_init_into_a_file_is_said(cli: Run, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    result = cli("init", tmp_path / "file" / "below", *BYBIT)
+    assert result.code == 2
+    assert "cannot be written" in result.err
