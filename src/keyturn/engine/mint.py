@@ -100,11 +100,15 @@ def key_record(work: Work, number: int, fate: Fate, meta: KeyMeta | None = None)
     )
 
 
+def _patience(work: Work) -> timedelta:
+    """Give how long after its intent a worker counts as being at it still."""
+    timeout = work.world.inventory.accounts[work.rotation.account].timeout
+    return timeout * _TAKEOVER_CALLS + timedelta(seconds=work.driver.manifest.propagation_seconds)
+
+
 def settle_seconds(work: Work) -> float:
     """Give the seconds after which a key that was intended and is not listed was never made."""
-    timeout = work.world.inventory.accounts[work.rotation.account].timeout.total_seconds()
-    propagation = work.driver.manifest.propagation_seconds
-    return _TAKEOVER_CALLS * timeout + propagation + _SETTLE_MARGIN_SECONDS
+    return _patience(work).total_seconds() + _SETTLE_MARGIN_SECONDS
 
 
 async def _mint_and_stage(
@@ -119,6 +123,9 @@ async def _mint_and_stage(
             raise SupersededError from None
         raise
     await _revoke_stale(work, manager, stale)
+    if work.now() >= work.rotation.updated_at + _patience(work):
+        # This worker was asleep for so long that another may have looked for its key already.
+        raise SupersededError
     try:
         minted = await work.driver.create_key(manager, work.spec(attempt))
     except ExchangeError as error:
@@ -208,6 +215,7 @@ async def _staged(work: Work, manager: Caller, info: SlotInfo) -> Rest | None:
     except SupersededError:
         newest = await work.world.journal.get(r.id)
         if newest is not None and (newest.attempt > r.attempt or not newest.is_open):
+            await work.store.discard(work.path, Slot.PENDING, version=info.version)
             handle = KeyHandle(meta.key_ref, meta.handle, work.entry.subaccount)
             await work.driver.revoke_key(manager, handle)
         raise
@@ -225,9 +233,7 @@ async def recover(work: Work) -> Rest | None:
     pending = await work.peek(Slot.PENDING)
     if pending and pending.attempt == r.current_attempt and pending.meta:
         return await _staged(work, await work.manager(), pending)
-    timeout = work.world.inventory.accounts[r.account].timeout
-    manifest = work.driver.manifest
-    patience = timeout * _TAKEOVER_CALLS + timedelta(seconds=manifest.propagation_seconds)
+    patience = _patience(work)
     if not r.problem and work.now() < r.updated_at + patience:
         return Rest(
             r.updated_at + patience, "the worker that is minting, or the time after which it counts as dead"

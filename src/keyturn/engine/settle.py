@@ -62,9 +62,10 @@ def find(record: KeyRecord, listed: list[KeyFacts]) -> KeyFacts | None:
 async def _settle_one(work: Work, record: KeyRecord, facts: KeyFacts | None) -> KeyRecord | None:
     now = work.now()
     key_ref = record.key_ref or (facts.key_ref if facts else None)
+    if key_ref is None and record.settle_at and now < record.settle_at:
+        return None  # the venue's list may still be stale
+    await _clear_pending(work, record)
     if key_ref is None:
-        if record.settle_at and now < record.settle_at:
-            return None  # the venue's list may still be stale
         gone = replace(record, fate=Fate.NEVER_MADE, recorded_at=now)
         await work.commit(work.event(EventType.ORPHAN_SETTLED, f"{record.key_id}: {gone.fate}"), keys=(gone,))
         return gone
@@ -79,6 +80,13 @@ async def _settle_one(work: Work, record: KeyRecord, facts: KeyFacts | None) -> 
     gone = replace(doomed, fate=Fate.REVOKED, recorded_at=work.now())
     await work.commit(work.event(EventType.ORPHAN_REVOKED, record.key_id), keys=(gone,))
     return gone
+
+
+async def _clear_pending(work: Work, record: KeyRecord) -> None:
+    """Take the slot from an attempt that is over; whoever was slow with it can then stage no more."""
+    pending = await work.peek(Slot.PENDING)
+    if pending and pending.attempt and str(pending.attempt) == record.key_id:
+        await work.store.discard(work.path, Slot.PENDING, version=pending.version)
 
 
 async def _in_a_slot(work: Work, key_ref: str) -> bool:
