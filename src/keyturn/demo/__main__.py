@@ -93,7 +93,7 @@ def _table(verdicts: Sequence[Verdict]) -> Table:
     ):
         table.add_column(head, overflow="fold")
     for v in verdicts:
-        r, c = v.rotation, v.counted
+        r, c = v.turn.rotation, v.counted
         table.add_row(
             v.part.credential,
             (r.old_fingerprint if r else None) or "-",

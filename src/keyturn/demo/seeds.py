@@ -22,8 +22,8 @@ class Known:
     """A key that an exchange must have in its books."""
 
     material: SecretMaterial = field(repr=False)
-    #: Deribit's number of it.
-    number: int
+    #: Deribit's number of it, where the store knows one.
+    number: int | None = None
     label: str = ""
 
 
@@ -37,11 +37,6 @@ class Keys:
     #: They are not in the store yet: a person would bring them.
     manager_is_new: bool
     bot_is_new: bool
-
-    @property
-    def current(self) -> SecretMaterial:
-        """The bot's current key."""
-        return self.bot[0].material
 
     def secrets(self) -> Iterable[str]:
         """Give every secret value, for the search that must not find one."""
@@ -64,8 +59,8 @@ async def known_keys(store: SecretStore, part: Part) -> Keys:
     # Pending and previous too: they are there if an earlier demo was interrupted, and may be alive.
     bot = await _stored(store, part, part.path, [Slot.CURRENT, Slot.PENDING, Slot.PREVIOUS])
     return Keys(
-        manager=manager[0] if manager else Known(_made_up(part), 1),
-        bot=bot or [Known(_made_up(part), 2)],
+        manager=manager[0] if manager else Known(_made_up(part)),
+        bot=bot or [Known(_made_up(part))],
         manager_is_new=not manager,
         bot_is_new=not bot,
     )
@@ -80,8 +75,7 @@ async def _stored(store: SecretStore, part: Part, path: str, slots: Iterable[Slo
         meta = stored.info.meta
         separator = catalog.manifests()[part.exchange].label.separator
         label = meta.attempt.label(separator) if meta.attempt else ""
-        number = int(meta.handle) if meta.handle else (1 if path == part.manager_path else 2)
-        found.append(Known(stored.material, number, label))
+        found.append(Known(stored.material, int(meta.handle) if meta.handle else None, label))
     return found
 
 

@@ -28,7 +28,6 @@ class Look:
     #: The bot's own count.
     worked: int = 0
     refused: int = 0
-    failed: int = 0
 
 
 class Show:
@@ -84,9 +83,10 @@ class Show:
 
 def _table(looks: Mapping[Part, Look]) -> Table:
     table = Table(box=None, pad_edge=False)
-    for head, justify in (("CREDENTIAL", "left"), ("STATE", "left"), ("BOT'S CALLS", "right")):
-        table.add_column(head, justify="right" if justify == "right" else "left", header_style="bold")
-    table.add_column("REFUSED", justify="right", header_style="bold")
+    for head in ("CREDENTIAL", "STATE"):
+        table.add_column(head, header_style="bold")
+    for head in ("BOT'S CALLS", "REFUSED"):
+        table.add_column(head, header_style="bold", justify="right")
     for part, look in looks.items():
         state = look.path[-1] if look.path else "-"
         style = "green" if state == State.COMPLETED else "red" if state == State.PARKED else "cyan"

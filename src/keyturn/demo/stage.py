@@ -14,8 +14,18 @@ from keyturn.demo.children import Child, DemoError, running, until
 from keyturn.demo.house import IDENTITY, House, typed
 from keyturn.demo.seeds import Keys, books_of, known_keys
 from keyturn.demo.show import Look, Show
-from keyturn.demo.verdict import BotReport, Verdict, all_secrets, files_with_a_secret, judge, path_of
-from keyturn.domain.rotation import Rotation
+from keyturn.demo.verdict import (
+    BotReport,
+    Turn,
+    Verdict,
+    all_secrets,
+    current_key,
+    files_with_a_secret,
+    judge,
+    path_of,
+)
+from keyturn.domain.material import SecretMaterial
+from keyturn.domain.rotation import Rotation, State
 from keyturn.engine import adopt
 from keyturn.engine.world import World
 from keyturn.settings import INVENTORY_VARIABLE
@@ -28,6 +38,7 @@ _BOT_SECONDS = 60.0
 _PREFECT_SECONDS = 150.0
 # Grace, confirmations and a parked rotation's patience included.
 _FLOW_SECONDS = 180.0
+_SWEEP_SECONDS = 120.0
 #: A bot has this many calls behind it when the keys begin to turn, and as many more when the old key is dead.
 CALLS = 25
 _LOOK_EVERY_SECONDS = 0.25
@@ -70,14 +81,16 @@ async def perform(house: House, show: Show) -> Result:
         world = await stack.enter_async_context(open_world(house.loaded(urls), actor="demo"))
         await _bring_keys(world, keys)
         bots = {part: await _bot(stack, house, part, urls) for part in PARTS}
+        # Started first, because it is slow; ended first, so that no flow meets exchanges that are gone.
+        stack.push_async_callback(prefect.end)
         turning = _Turning(world, show, bots, await _known_rotations(world))
         show.say("three bots trade through ccxt, some twenty signed calls a second each")
         await turning.wait_for_calls(CALLS)
         await _ready(prefect, show)
         await turning.turn(prefect)
         await turning.wait_for_calls(CALLS, more=True)
-        result = await _judged(turning, keys, urls)
-        secrets = await all_secrets(world, PARTS, keys.values(), house.folder / IDENTITY)
+        result = await _judged(turning, urls)
+        secrets = await all_secrets(world, keys, house.folder / IDENTITY)
     # Now that nobody writes any more.
     for path in files_with_a_secret(house.folder, secrets, but=house.folder / IDENTITY):
         result.broken.append(f"{typed(path)} holds a secret in the clear")
@@ -106,7 +119,7 @@ async def _open_venues(stack: AsyncExitStack, house: House, keys: Mapping[Part, 
             running(name, ["-m", "keyturn.demo.venue"], log=house.log(part.exchange))
         )
         await venue.tell(books_of(part, keys[part]))
-        return str((await venue.said(_VENUE_SECONDS, "the start"))["url"])
+        return str((await venue.begins(_VENUE_SECONDS))["url"])
 
     return {part.exchange: await opened(part) for part in PARTS}
 
@@ -117,7 +130,7 @@ async def _bring_keys(world: World, keys: Mapping[Part, Keys]) -> None:
         if each.manager_is_new:
             await adopt.put_manager(world, part.account, each.manager.material)
         if each.bot_is_new:
-            await adopt.put_credential(world, part.credential, each.current)
+            await adopt.put_credential(world, part.credential, each.bot[0].material)
 
 
 async def _bot(stack: AsyncExitStack, house: House, part: Part, urls: Mapping[str, str]) -> Child:
@@ -126,9 +139,7 @@ async def _bot(stack: AsyncExitStack, house: House, part: Part, urls: Mapping[st
 
 
 async def _ready(prefect: Child, show: Show) -> None:
-    message = await prefect.said(_PREFECT_SECONDS, "the start of its server")
-    if message.get("event") != "ready":
-        raise prefect.failure("Prefect said something else than that it is ready.")
+    await prefect.begins(_PREFECT_SECONDS)
     show.say("Prefect is up; its flow turns the three keys")
 
 
@@ -142,6 +153,8 @@ class _Turning:
     def __init__(self, world: World, show: Show, bots: Mapping[Part, Child], before: frozenset[str]) -> None:
         self.world = world
         self.bots = bots
+        self._endings: dict[str, str] = {}
+        self._old: dict[Part, SecretMaterial] = {}
         self._show = show
         self._before = before
 
@@ -158,10 +171,16 @@ class _Turning:
 
     async def turn(self, prefect: Child) -> None:
         """Let Prefect turn the keys; finish first what an interrupted demo has left."""
-        if any(rotation.is_open for rotation in await self.world.journal.latest()):
+        if await self._unfinished():
             self._show.say("an earlier demo left rotations unfinished; the sweep finishes them first")
-            await self._ordered(prefect, {"flow": "sweep"})
+            await until(
+                lambda: self._swept(prefect),
+                seconds=_SWEEP_SECONDS,
+                pause=1.0,
+                otherwise=lambda: prefect.failure("The sweep did not finish what an earlier demo left."),
+            )
             self._before = await _known_rotations(self.world)
+        self._old = {part: await current_key(self.world, part) for part in PARTS}
         names = [part.credential for part in PARTS]
         order = {"flow": "rotate", "credentials": names, "reason": _REASON, "requested_by": "make demo"}
         with self._show:
@@ -172,13 +191,27 @@ class _Turning:
         latest = await self.world.journal.latest()
         return {r.credential: r for r in latest if r.id not in self._before}
 
+    def turn_of(self, part: Part, rotations: Mapping[str, Rotation]) -> Turn:
+        """Give what the flow did about a credential."""
+        name = part.credential
+        return Turn(rotations.get(name), self._endings.get(name, "no flow run ended"), self._old[part])
+
+    async def _unfinished(self) -> bool:
+        return any(r.is_open and r.state is not State.PARKED for r in await self.world.journal.latest())
+
+    async def _swept(self, prefect: Child) -> bool:
+        """Sweep once: what had met a failure waits a little before it is tried again."""
+        await self._ordered(prefect, {"flow": "sweep"})
+        return not await self._unfinished()
+
     async def _ordered(self, prefect: Child, order: Mapping[str, Any]) -> None:
+        said_before = len(prefect.lines)
         await prefect.tell(order)
 
         async def done() -> bool:
             self._check()
             await self._look()
-            return prefect.ended or prefect.latest.get("event") == "done"
+            return prefect.ended or any(line["event"] == "done" for line in prefect.lines[said_before:])
 
         await until(
             done,
@@ -188,8 +221,9 @@ class _Turning:
         )
         if prefect.ended:
             raise prefect.failure("Prefect ended in the middle of the flow.")
-        prefect.latest = {}
-        await self._look()
+        self._endings = {
+            line["credential"]: line["message"] for line in prefect.lines if line["event"] == "ended"
+        }
 
     def _check(self) -> None:
         for bot in self.bots.values():
@@ -203,7 +237,7 @@ class _Turning:
             rotation = rotations.get(part.credential)
             path = await path_of(self.world.journal, rotation.id) if rotation else []
             report = report_of(bot)
-            looks[part] = Look(path, report.worked, report.refused, report.failed)
+            looks[part] = Look(path, report.worked, report.refused)
         self._show.update(looks)
 
     def _too_slow(self) -> DemoError:
@@ -231,7 +265,7 @@ def _worked(bot: Child) -> int:
     return report_of(bot).worked
 
 
-async def _judged(turning: _Turning, keys: Mapping[Part, Keys], urls: Mapping[str, str]) -> Result:
+async def _judged(turning: _Turning, urls: Mapping[str, str]) -> Result:
     await asyncio.gather(*(bot.finish() for bot in turning.bots.values()))
     rotations = await turning.rotations()
     verdicts: Sequence[Verdict] = await asyncio.gather(
@@ -239,8 +273,7 @@ async def _judged(turning: _Turning, keys: Mapping[Part, Keys], urls: Mapping[st
             judge(
                 turning.world,
                 part,
-                keys[part],
-                rotations.get(part.credential),
+                turning.turn_of(part, rotations),
                 urls[part.exchange],
                 report_of(bot),
             )

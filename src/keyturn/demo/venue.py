@@ -23,7 +23,7 @@ class BookedKey(BaseModel):
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
     owner: str
-    number: int
+    number: int | None
     key_ref: str
     secret: SecretStr
     passphrase: SecretStr | None = None
@@ -45,8 +45,9 @@ class Books(BaseModel):
 def open_venue(books: Books) -> SimExchange:
     """Make the exchange with its accounts and keys; it does not serve yet."""
     sim = build(books.exchange, Seed(accounts=books.accounts))
-    for key in sorted(books.keys, key=lambda each: each.number):
-        sim.accounts[key.owner].next_number = key.number
+    for key in sorted(books.keys, key=lambda each: each.number or 0):
+        if key.number is not None:
+            sim.accounts[key.owner].next_number = key.number
         sim.add_key(
             key.owner,
             key.rights,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
@@ -13,7 +13,7 @@ import aiohttp
 from keyturn.demo.cast import Part
 from keyturn.demo.seeds import Keys, secrets_of
 from keyturn.domain import machine
-from keyturn.domain.errors import ExchangeError, ExchangeFault
+from keyturn.domain.errors import ExchangeError, ExchangeFault, RefusedError
 from keyturn.domain.material import SecretMaterial
 from keyturn.domain.rotation import Rotation, State
 from keyturn.domain.slots import Slot
@@ -23,6 +23,18 @@ from keyturn.ports.journal import Journal
 
 # An answer of a process on this machine; more means that it hangs.
 _ANSWER = aiohttp.ClientTimeout(total=20)
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What the flow did about a credential."""
+
+    #: None if it began none.
+    rotation: Rotation | None
+    #: How the flow run ended, in its own words.
+    ending: str
+    #: The key that was current when the flow began.
+    old: SecretMaterial = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +52,7 @@ class BotReport:
 class Counted:
     """A bot's signed calls by the exchange's own books; keyturn's calls with the same keys are not in it."""
 
+    worked: int
     on_old: int
     on_new: int
     refused: int
@@ -52,7 +65,7 @@ class Verdict:
     """What is claimed of one credential."""
 
     part: Part
-    rotation: Rotation | None
+    turn: Turn
     path: Sequence[State]
     counted: Counted
     bot: BotReport
@@ -75,29 +88,27 @@ async def path_of(journal: Journal, rotation_id: str) -> list[State]:
     return states
 
 
-async def judge(
-    world: World, part: Part, keys: Keys, rotation: Rotation | None, url: str, bot: BotReport
-) -> Verdict:
+async def judge(world: World, part: Part, turn: Turn, url: str, bot: BotReport) -> Verdict:
     """Look everything up that is claimed of a credential, when its bot has ended.
 
     Raises:
         KeyturnError: the journal or the store cannot be read.
     """
-    path = await path_of(world.journal, rotation.id) if rotation else []
-    counted = await _count(part, rotation, url)
-    dead, death = await _death(world, part, keys.current)
-    verdict = Verdict(part, rotation, path, counted, bot, death, dead)
+    path = await path_of(world.journal, turn.rotation.id) if turn.rotation else []
+    counted = await _count(part, turn.rotation, url)
+    dead, death = await _death(world, part, turn.old)
+    verdict = Verdict(part, turn, path, counted, bot, death, dead)
     verdict.broken.extend(await _what_does_not_hold(world, verdict))
     return verdict
 
 
 async def _what_does_not_hold(world: World, verdict: Verdict) -> list[str]:
-    r, bot, counted = verdict.rotation, verdict.bot, verdict.counted
+    r, bot, counted = verdict.turn.rotation, verdict.bot, verdict.counted
     current = await world.adapters.store("local").peek(verdict.part.path, Slot.CURRENT)
     stored = current.meta.fingerprint if current and current.meta else "none"
     new = r.new_fingerprint if r else None
     claims = {
-        _unfinished(r): r is not None and r.state is State.COMPLETED,
+        _unfinished(verdict.turn): r is not None and r.state is State.COMPLETED,
         f"the store's current key is {stored}, not the new one": stored == new,
         f"the bot ended on the key {bot.fingerprint or 'none'}, not on the new one": bot.fingerprint == new,
         "the bot made no call with the old key": counted.on_old > 0,
@@ -106,19 +117,18 @@ async def _what_does_not_hold(world: World, verdict: Verdict) -> list[str]:
         f"the exchange lost {counted.lost} of the bot's calls": counted.lost == 0,
         f"the bot counts {bot.refused} refused calls ({bot.trouble})": bot.refused == 0,
         f"the bot counts {bot.failed} failed calls ({bot.trouble})": bot.failed == 0,
-        f"the bot counts {bot.worked} calls that worked, the exchange {counted.on_old + counted.on_new}": (
-            bot.worked == counted.on_old + counted.on_new
+        f"the bot counts {bot.worked} calls that worked, the exchange {counted.worked}": (
+            bot.worked == counted.worked
         ),
         f"the old key is not dead: {verdict.death}": verdict.dead,
     }
     return [sentence for sentence, holds in claims.items() if not holds]
 
 
-def _unfinished(rotation: Rotation | None) -> str:
-    if rotation is None:
-        return "no rotation was begun"
-    why = rotation.parked_why or rotation.abort_reason or rotation.problem
-    return f"its rotation is {rotation.state}" + (f": {why}" if why else "")
+def _unfinished(turn: Turn) -> str:
+    if turn.rotation is None:
+        return f"no rotation was begun: {turn.ending}"
+    return f"its rotation is {turn.rotation.state}: {turn.ending}"
 
 
 async def _count(part: Part, rotation: Rotation | None, url: str) -> Counted:
@@ -134,7 +144,7 @@ async def _count(part: Part, rotation: Rotation | None, url: str) -> Counted:
                 refused += call["outcome"] == "refused"
                 lost += call["outcome"] not in {"ok", "refused"}
     old, new = (rotation.old_ref, rotation.new_ref) if rotation else (None, None)
-    return Counted(on.get(old, 0), on.get(new, 0), refused, lost)
+    return Counted(sum(on.values()), on.get(old, 0), on.get(new, 0), refused, lost)
 
 
 async def _death(world: World, part: Part, old: SecretMaterial) -> tuple[bool, str]:
@@ -148,14 +158,29 @@ async def _death(world: World, part: Part, old: SecretMaterial) -> tuple[bool, s
     return False, "a signed call with it worked"
 
 
-async def all_secrets(world: World, parts: Iterable[Part], keys: Iterable[Keys], identity: Path) -> list[str]:
-    """Gather every secret of this demo: from before, from now, and the age identity."""
-    found = [secret for each in keys for secret in each.secrets()]
-    for part in parts:
-        stored = await world.adapters.store("local").read(part.path, Slot.CURRENT)
-        found += secrets_of(stored.material) if stored else []
-    found += [line for line in identity.read_text().splitlines() if line.startswith("AGE-SECRET-KEY-")]
+async def current_key(world: World, part: Part) -> SecretMaterial:
+    """Read the current key of a bot from the store.
+
+    Raises:
+        StoreError: the store cannot be read.
+        RefusedError: there is none.
+    """
+    stored = await world.adapters.store("local").read(part.path, Slot.CURRENT)
+    if stored is None:
+        raise RefusedError(f"The store has no current key for {part.credential}.")
+    return stored.material
+
+
+async def all_secrets(world: World, keys: Mapping[Part, Keys], identity: Path) -> list[str]:
+    """Gather every secret that this demo has met: from before, from now, and the age identity."""
+    found = _identities(identity)
+    for part, each in keys.items():
+        found += [*each.secrets(), *secrets_of(await current_key(world, part))]
     return found
+
+
+def _identities(file: Path) -> list[str]:
+    return [line for line in file.read_text().splitlines() if line.startswith("AGE-SECRET-KEY-")]
 
 
 def files_with_a_secret(folder: Path, secrets: Iterable[str], *, but: Path) -> list[Path]:
