@@ -50,6 +50,8 @@ def test_what_is_secret_is_closed_to_others_and_out_of_version_control(cli: Run,
     assert stat.S_IMODE(data.stat().st_mode) == 0o700
     assert stat.S_IMODE((data / "age-identity.txt").stat().st_mode) == 0o600
     assert stat.S_IMODE((data / "journal.db").stat().st_mode) == 0o600
+    (tmp_path / ".keyturn" / "logs").mkdir()
+    (tmp_path / ".keyturn" / "logs" / "server.log").write_text("what `keyturn up` leaves")
     subprocess.run(["git", "init", "-q", tmp_path], check=True)
     status = subprocess.run(
         ["git", "-C", tmp_path, "status", "--porcelain", "-uall"], check=True, capture_output=True, text=True
@@ -63,7 +65,9 @@ def test_init_never_shows_the_identity(cli: Run, tmp_path: Path) -> None:
     assert "AGE-SECRET-KEY" not in result.out + result.err
 
 
-@pytest.mark.parametrize("there", ["keyturn.yaml", "keyturn-data/notes.txt", "keyturn-data/age-identity.txt"])
+@pytest.mark.parametrize(
+    "there", ["keyturn.yaml", "keyturn-data/notes.txt", "keyturn-data/age-identity.txt", ".keyturn/x"]
+)
 def test_init_overwrites_nothing(cli: Run, tmp_path: Path, there: str) -> None:
     path = tmp_path / there
     path.parent.mkdir(exist_ok=True)

@@ -16,7 +16,7 @@ def check(out: Out, inventory: InventoryPath = None) -> None:
     }
     for warning in loaded.warnings:
         out.line(f"Warning: {warning}", "yellow")
-    out.line(f"{loaded.path} is sound: " + ", ".join(f"{n} {name}" for name, n in counts.items()) + ".")
+    out.line(f"{loaded.path} is sound: " + ", ".join(f"{name} {n}" for name, n in counts.items()) + ".")
     out.document(
         {"ok": True, "inventory": str(loaded.path), "counts": counts, "warnings": list(loaded.warnings)}
     )

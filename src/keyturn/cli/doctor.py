@@ -27,14 +27,14 @@ def doctor(out: Out, inventory: InventoryPath = None) -> ExitCode:
         ["" if f.ok else "red" for f in findings],
     )
     if bad:
-        out.line(f"{len(bad)} of {len(findings)} findings need you.", "red")
+        out.line(f"Not as it should be: {len(bad)} of {len(findings)}.", "red")
         return ExitCode.FINDINGS
-    out.line(f"All {len(findings)} checks are well.", "green")
+    out.line(f"All is well: {len(findings)} checks.", "green")
     return ExitCode.OK
 
 
 def _sentence(finding: Finding) -> str:
-    return f"{finding.detail}. Do: {finding.todo}" if finding.todo else finding.detail
+    return f"{finding.detail.rstrip('.')}. Do: {finding.todo}" if finding.todo else finding.detail
 
 
 async def _examine(loaded: LoadedInventory) -> Sequence[Finding]:

@@ -134,34 +134,32 @@ def _write(folder: Path, loaded: LoadedInventory, text: str) -> str:
         RefusedError: something is there already.
         UsageError: the folder cannot be written.
     """
-    from keyturn.cli.template import DATA, IDENTITY
+    from keyturn.cli.template import DATA, IDENTITY, RUNTIME
     from keyturn.stores.keys import generate_identity
 
-    data = folder / DATA
-    for path in (loaded.path, data):
+    for path in (loaded.path, folder / DATA, folder / RUNTIME):
         if os.path.lexists(path):
             raise RefusedError(
                 f"{path} is there already; init overwrites nothing.",
                 now="Nothing was changed.",
                 todo="Go on with what is there (keyturn check), or choose another folder.",
             )
-    made = False
+    made: list[Path] = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        data.mkdir(mode=0o700)
-        made = True
+        for name in (DATA, RUNTIME):
+            (folder / name).mkdir(mode=0o700)
+            made.append(folder / name)
+            (folder / name / ".gitignore").write_text("# Nothing in here belongs in a repository.\n*\n")
         recipient = generate_identity(folder / IDENTITY)
-        (data / ".gitignore").write_text(
-            "# Secrets, journal, mailboxes: none of it belongs in a repository.\n*\n"
-        )
-        (data / "store").mkdir(mode=0o700)
+        (folder / DATA / "store").mkdir(mode=0o700)
         session.run(_make_journal(loaded))
         with loaded.path.open("x", encoding="utf-8") as file:
             file.write(text)
     except BaseException as error:
-        if made:
+        for each in made:
             # Made a moment ago by this very call: the identity in it has encrypted nothing yet.
-            shutil.rmtree(data, ignore_errors=True)
+            shutil.rmtree(each, ignore_errors=True)
         if isinstance(error, OSError):
             raise ask.UsageError(
                 f"{folder} cannot be written: {error.strerror}.",

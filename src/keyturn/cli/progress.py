@@ -98,7 +98,7 @@ class Show:
         rest = progress.rest
         waits = rest.waiting_for if rest and rotation.state is not State.PARKED else ""
         if waits and waits != self._waiting.get(rotation.id):
-            self._line(rotation, "waiting", waits)
+            self._line(rotation, "in the way" if rotation.failures else "waiting", waits)
         self._waiting[rotation.id] = waits
         self._foot(rotation, waits)
 

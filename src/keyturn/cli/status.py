@@ -142,11 +142,8 @@ def _tell(out: Out, now: datetime, lines: Sequence[Line], shown: Sequence[Line])
     for line in shown:
         if line.status.todo:
             out.line(f"{line.status.credential}: {line.status.todo}", "yellow")
-    out.line(
-        "{credentials} credentials, {in_rotation} in rotation, {parked} parked, {late} late.".format_map(
-            counts
-        )
-    )
+    told = "Credentials {credentials}: in rotation {in_rotation}, parked {parked}, late {late}."
+    out.line(told.format_map(counts))
 
 
 async def _read(loaded: LoadedInventory) -> Sequence[CredentialStatus]:

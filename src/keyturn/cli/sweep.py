@@ -111,7 +111,7 @@ def _dry_run(out: Out, items: Sequence[WorkItem]) -> None:
     if items:
         rows = [(str(i.kind), i.credential, i.rotation_id or "-", i.why) for i in items]
         out.table(("WHAT", "CREDENTIAL", "ROTATION", "WHY"), rows)
-    out.line(f"{len(items)} things to do. This was a dry run: nothing was changed.")
+    out.line(f"To do: {len(items)}. This was a dry run: nothing was changed.")
 
 
 def _tell(out: Out, done: Sequence[Done], parked: Sequence[Rotation]) -> None:

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from keyturn.domain.keys import TRADING, Permission
 from keyturn.domain.manifest import DriverManifest
 
-#: Everything that is secret or grows, beside the inventory and out of version control.
+#: Everything that is secret or worth a backup, beside the inventory and out of version control.
 DATA = "keyturn-data"
+#: Where `keyturn up` keeps what it can make again: Prefect's database, logs.
+RUNTIME = ".keyturn"
 IDENTITY = f"{DATA}/age-identity.txt"
 #: In the middle of the 30 to 90 days that are asked for.
 ROTATE_DAYS = 60

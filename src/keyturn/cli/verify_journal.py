@@ -20,11 +20,14 @@ def verify_journal(out: Out, inventory: InventoryPath = None) -> ExitCode:
     report = session.run(_verify(loaded))
     out.document({"ok": not report.breaks, "events": report.events, "breaks": list(report.breaks)})
     if not report.breaks:
-        out.line(f"The journal is whole: {report.events} events, each follows the one before it.", "green")
+        out.line(
+            f"The journal is whole: every one of its events ({report.events}) follows the one before it.",
+            "green",
+        )
         return ExitCode.OK
     for each in report.breaks:
         out.line(f"Broken: {each}", "red")
-    out.line(f"{len(report.breaks)} breaks in {report.events} events: other hands changed the journal.")
+    out.line(f"Breaks: {len(report.breaks)}, in {report.events} events. Other hands changed the journal.")
     out.line("Do: stop rotating, keep this journal as it is, and compare it with a backup.")
     return ExitCode.JOURNAL
 
