@@ -282,3 +282,34 @@ def test_ctrl_c_stops_after_the_step_and_loses_nothing(live: Home, venue: Venue)
     assert state == "staged"
     assert live.json("sweep")["outcomes"][0]["outcome"] == "completed"
     assert len(venue.live_keys()) == 1
+
+
+def test_a_bots_machine_is_told_what_the_command_line_needs(tmp_path: Path) -> None:
+    code = "import sys; sys.modules['typer'] = None; from keyturn.cli.main import main; main(['status'])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr == "Error: typer is not installed.\nDo: pip install 'keyturn[orchestrator]'\n"
+
+
+def test_up_refuses_and_tells_like_every_command(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    from keyturn.cli import up
+
+    def refuse(inventory: Path, *, port: int, host: str) -> int:
+        print("starting")
+        raise errors.RefusedError(f"Port {port} is taken.", todo="--port")
+
+    monkeypatch.setattr(up, "run_up", refuse)
+    result = home.run("up", "--json", "--port", "4207")
+    assert result.code == 3
+    assert result.document["error"]["what"] == "Port 4207 is taken."
+
+    monkeypatch.setattr(up, "run_up", lambda inventory, *, port, host: print("bye") or 0)
+    result = home.run("up", "--json").ok()
+    assert result.document == {
+        "inventory": str(home.inventory),
+        "ui": "http://127.0.0.1:4200",
+        "exit_code": 0,
+    }
+    assert result.err == "bye\n"

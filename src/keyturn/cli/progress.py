@@ -86,21 +86,19 @@ class Show:
 
     def opened(self, rotation: Rotation) -> None:
         """Tell that a rotation was opened, or taken up."""
+        self._foot(rotation, "")
         self._state(rotation)
 
     def step(self, progress: Progress) -> None:
         """Tell what a step of the engine changed."""
-        rotation = progress.rotation
+        rotation, rest = progress.rotation, progress.rest
+        resting = rotation.is_open and rotation.state is not State.PARKED
+        waits = rest.waiting_for if rest and resting else ""
+        self._foot(rotation, waits)
         self._state(rotation)
-        if not rotation.is_open:
-            self._waiting.pop(rotation.id, None)
-            return
-        rest = progress.rest
-        waits = rest.waiting_for if rest and rotation.state is not State.PARKED else ""
         if waits and waits != self._waiting.get(rotation.id):
             self._line(rotation, "in the way" if rotation.failures else "waiting", waits)
         self._waiting[rotation.id] = waits
-        self._foot(rotation, waits)
 
     def _state(self, rotation: Rotation) -> None:
         if self._told.get(rotation.id) is rotation.state:

@@ -95,9 +95,8 @@ def _read(manifest: DriverManifest) -> SecretMaterial:
         UsageError: something is missing or is not a key; no text quotes what was read.
     """
     names = ["api_key", "secret", *(["passphrase"] if manifest.needs_passphrase else [])]
-    values = (
-        _prompt(manifest, names) if ask.on_a_terminal() else _parse(sys.stdin.read(_MOST_CHARACTERS), names)
-    )
+    # Whoever types is prompted, wherever stderr goes: what is typed must not show.
+    values = _prompt(manifest, names) if sys.stdin.isatty() else _parse(names)
     values = {} if values is None else {field: text.strip() for field, text in values.items()}
     for field in names:
         text = values.get(field, "")
@@ -128,13 +127,16 @@ def _prompt(manifest: DriverManifest, names: list[str]) -> dict[str, str]:
     return {field: getpass(f"{manifest.name} {field.replace('_', ' ')} (hidden): ") for field in names}
 
 
-def _parse(text: str, names: list[str]) -> dict[str, str] | None:
-    """Read what came through the pipe; None when it is neither form. A frame that raises nothing: a JSON
-    error would carry the document."""
-    if not text.lstrip().startswith("{"):
-        lines = [line for line in text.splitlines() if line.strip()]
-        return dict(zip([*names, *map(str, range(len(lines)))], lines, strict=False))
+def _parse(names: list[str]) -> dict[str, str] | None:
+    """Read the pipe; None when it holds neither form.
+
+    A frame that raises nothing: an error about the text would carry the text.
+    """
     try:
+        text = sys.stdin.read(_MOST_CHARACTERS)
+        if not text.lstrip().startswith("{"):
+            lines = [line for line in text.splitlines() if line.strip()]
+            return dict(zip([*names, *map(str, range(len(lines)))], lines, strict=False))
         values: Any = json.loads(text)
     except ValueError:
         return None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 from typing import Annotated
 
@@ -26,9 +25,9 @@ def serve(
     loaded = session.load(inventory, warn=True)
     from keyturn.cli.up import run_up
 
-    out.document({"inventory": str(loaded.path), "ui": f"http://{host}:{port}", "pid": os.getpid()})
-    # In JSON mode the document above is all that stdout gets.
+    # In JSON mode the document is all that stdout gets.
     with contextlib.redirect_stdout(sys.stderr if out.as_json else sys.stdout):
         code = run_up(loaded.path, port=port, host=host)
+    out.document({"inventory": str(loaded.path), "ui": f"http://{host}:{port}", "exit_code": code})
     if code:
         raise SystemExit(code)
