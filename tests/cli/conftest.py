@@ -166,7 +166,7 @@ _CONSUMER = """\
   mm-bybit:
     kind: file
     evidence: timed
-    path: bot.json
+    path: bot-key.json
 """
 
 
