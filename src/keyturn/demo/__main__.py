@@ -82,15 +82,7 @@ def _tell(result: Result, house: House, show: Show) -> None:
 
 def _table(verdicts: Sequence[Verdict]) -> Table:
     table = Table(show_lines=True)
-    for head in (
-        "credential",
-        "old key",
-        "new key",
-        "states",
-        "signed calls by its bot",
-        "refused",
-        "old key now",
-    ):
+    for head in ("credential", "old key", "new key", "states", "its bot's calls", "refused", "old key now"):
         table.add_column(head, overflow="fold")
     for v in verdicts:
         r, c = v.turn.rotation, v.counted
@@ -99,7 +91,7 @@ def _table(verdicts: Sequence[Verdict]) -> Table:
             (r.old_fingerprint if r else None) or "-",
             (r.new_fingerprint if r else None) or "-",
             arrows(v.path) or "-",
-            f"{c.on_old + c.on_new}: {c.on_old} with the old, {c.on_new} with the new",
+            f"{c.on_old} old, {c.on_new} new",
             str(c.refused + v.bot.refused),
             ("dead: " if v.dead else "NOT DEAD: ") + v.death,
             style="red" if v.broken else "",

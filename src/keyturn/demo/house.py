@@ -113,7 +113,7 @@ def _render(urls: Mapping[str, str]) -> str:
             *(_credential(part) for part in PARTS),
             "\nconsumers:",
             *(f"  {part.bot}: {{kind: client, evidence: ack}}" for part in PARTS),
-            _FOOT,
+            _foot(),
         ]
     )
 
@@ -137,6 +137,18 @@ def _credential(part: Part) -> str:
     consumers: [{part.bot}]"""
 
 
+def _foot() -> str:
+    return f"""
+policies:
+  demo:
+    rotate_every: 60d
+    grace: {GRACE} # real ones say 24h: nobody watches a demo for a day
+    confirm_within: {CONFIRM_WITHIN} # real ones say 2h
+
+defaults: {{store: local, policy: demo}}
+"""
+
+
 _HEAD = f"""\
 # Left by `make demo`, and written anew by each: the simulated exchanges take other ports every time, so the
 # `url` lines change. A real inventory has no `url`; see keyturn.example.yaml.
@@ -147,14 +159,4 @@ journal:
 
 stores:
   local: {{kind: age_files, path: {STORE}, key: {{file: {IDENTITY}}}}}
-"""
-
-_FOOT = f"""
-policies:
-  demo:
-    rotate_every: 60d
-    grace: {GRACE} # real ones say 24h: nobody watches a demo for a day
-    confirm_within: {CONFIRM_WITHIN} # real ones say 2h
-
-defaults: {{store: local, policy: demo}}
 """

@@ -59,7 +59,7 @@ def open_venue(books: Books) -> SimExchange:
         )
     # Above every number that was given before: no exchange uses one twice.
     for account in sim.accounts.values():
-        account.next_number = int(time.time())
+        account.next_number = max(account.next_number, int(time.time()))
     return sim
 
 

@@ -153,9 +153,9 @@ async def _death(world: World, part: Part, old: SecretMaterial) -> tuple[bool, s
         await world.adapters.driver(part.account).private_read(Caller(old))
     except ExchangeError as error:
         if error.fault is ExchangeFault.INVALID_KEY:
-            return True, "a signed call with it is refused: invalid key"
-        return False, f"a signed call with it ended otherwise ({error.fault})"
-    return False, "a signed call with it worked"
+            return True, "refused as an invalid key"
+        return False, f"a signed call ended otherwise ({error.fault})"
+    return False, "a signed call worked"
 
 
 async def current_key(world: World, part: Part) -> SecretMaterial:
