@@ -12,7 +12,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,8 +35,10 @@ class Process:
 
     async def kill(self, number: signal.Signals = signal.SIGKILL) -> int:
         """Send it a signal, if it still lives, and give its exit status."""
-        if not self.ended.done():
-            os.kill(self.pid, number)
+        # It may end by itself at this moment.
+        with suppress(ProcessLookupError):
+            if not self.ended.done():
+                os.kill(self.pid, number)
         return await self.wait()
 
     def told(self) -> str:

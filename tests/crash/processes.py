@@ -22,19 +22,23 @@ from typing import Any, NoReturn
 
 import ccxt
 
+# Imported here, so that no forked process has to: half a second each.
+import ccxt.async_support
+import sqlalchemy.dialects.sqlite  # noqa: F401 - SQLAlchemy looks it up by name
+
 import keyturn.client
 import keyturn.consumers.client
 import keyturn.consumers.file
 import keyturn.exchanges.bybit.driver
 import keyturn.exchanges.deribit.driver
 import keyturn.exchanges.okx.driver
+import keyturn.journal.sql
 import keyturn.stores.age_files
 from keyturn.domain.rotation import Mode, State
 from keyturn.engine import sweep
 from keyturn.engine.engine import Engine
 from keyturn.engine.world import World
 from keyturn.exchanges import catalog
-from keyturn.journal import SqlJournal as _imported  # noqa: F401 - what a process needs is imported before it is forked
 from keyturn.settings import load_inventory
 from keyturn.testing.crash import Mishap, Tracer
 from keyturn.wiring import open_world
@@ -64,15 +68,21 @@ class HurriedClock:
 
 
 class Executioner(Tracer):
-    """Kills this process, for real, before or after the n-th call of one method of one port."""
+    """Kills this process, for real, before or after the n-th call of one method of one port.
 
-    def __init__(self, target: str, nth: int, mishap: Mishap) -> None:
+    With `since`, calls are counted from the first one of that other method on.
+    """
+
+    def __init__(self, target: str, mishap: Mishap, *, nth: int, since: str) -> None:
         super().__init__(lambda: "")
         self.die = lambda: os.kill(os.getpid(), signal.SIGKILL)
-        self._target, self._left, self._mishap = target, nth, mishap
+        self._target, self._left, self._mishap, self._since = target, nth, mishap, since
 
     async def call(self, port: str, method: str, effect: Callable[[], Awaitable[Any]]) -> Any:
-        if f"{port}.{method}" == self._target:
+        name = f"{port}.{method}"
+        if name == self._since:
+            self._since = ""
+        if name == self._target and not self._since:
             self._left -= 1
             if self._left == 0:
                 self.at, self.mishap = len(self.rows), self._mishap
@@ -96,7 +106,7 @@ class _Traced:
 def _guarded(world: World, job: dict[str, Any]) -> World:
     if "target" not in job:
         return world
-    tracer = Executioner(job["target"], job.get("nth", 1), Mishap(job["mishap"]))
+    tracer = Executioner(job["target"], Mishap(job["mishap"]), nth=job["nth"], since=job["since"])
     return replace(
         world, adapters=_Traced(world.adapters, tracer), journal=tracer.wrap("journal", world.journal)
     )

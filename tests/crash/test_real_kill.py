@@ -61,9 +61,9 @@ async def play(nursery: Nursery, venue: str, folder: Path, stories: Iterable[tup
         raise AssertionError("\n".join(map(str, failures))) from failures[0]
 
 
-def killed_at(target: str, mishap: Mishap, *, nth: int = 1) -> Story:
+def killed_at(target: str, mishap: Mishap, *, nth: int = 1, since: str = "") -> Story:
     async def story(scene: Scene) -> None:
-        process = await scene.start("rotate", target=target, mishap=mishap, nth=nth)
+        process = await scene.start("rotate", target=target, mishap=mishap, nth=nth, since=since)
         status = await process.wait()
         assert status == KILLED, f"never came to {target}: {status} {process.told()}"
         await scene.sweep()
@@ -82,3 +82,116 @@ async def test_a_process_killed_before_or_after_any_boundary_leaves_nothing_that
         for mishap in (Mishap.BEFORE, Mishap.AFTER)
     ]
     await play(nursery, venue, tmp_path, stories)
+
+
+# From the claim to the end: how often a rotation without a mishap writes.
+COMMITS = 9
+
+
+async def unharmed(scene: Scene) -> None:
+    process = await scene.start(
+        "rotate", target="journal.commit", mishap=Mishap.BEFORE, nth=COMMITS + 1, since=""
+    )
+    assert await process.wait() == 0, "it writes more often: raise COMMITS"
+    await scene.judge()
+
+
+async def test_a_process_killed_before_or_after_any_write_to_the_journal_leaves_nothing_unfinished(
+    nursery, tmp_path
+):
+    stories = [
+        (f"{nth}-{mishap}", killed_at("journal.commit", mishap, nth=nth))
+        for nth in range(1, COMMITS + 1)
+        for mishap in (Mishap.BEFORE, Mishap.AFTER)
+    ]
+    await play(nursery, "bybit", tmp_path, [*stories, ("unharmed", unharmed)])
+
+
+def cut(call: str, kind: FaultKind, *, killed: bool) -> Story:
+    """The venue cuts the connection; then the process lives on, or dies before it has written so."""
+
+    async def story(scene: Scene) -> None:
+        path = getattr(scene.books.venue, call)
+        scene.books.sim.faults.add(Fault(kind=kind, match=path))
+        if killed:
+            method = {"create": "exchange.create_key", "revoke": "exchange.revoke_key"}[call]
+            await killed_at("journal.commit", Mishap.BEFORE, since=method)(scene)
+        else:
+            process = await scene.start("rotate")
+            assert await process.wait() == 0, process.told()
+            await scene.sweep()
+            await scene.judge()
+        assert not scene.books.sim.faults.pending(), "the call was never made"
+
+    return story
+
+
+@pytest.mark.parametrize("venue", VENUES)
+async def test_an_unknown_outcome_is_settled_whether_or_not_the_process_lives_to_write_it_down(
+    nursery, venue, tmp_path
+):
+    stories = [
+        (f"{call}-{kind}-{'killed' if killed else 'alive'}", cut(call, kind, killed=killed))
+        for call in ("create", "revoke")
+        for kind in (FaultKind.CUT_BEFORE, FaultKind.CUT_AFTER)
+        for killed in (True, False)
+    ]
+    await play(nursery, venue, tmp_path, stories)
+
+
+def killed_in_flight(call: str, *, effect: bool) -> Story:
+    """The process dies from outside while the venue holds its answer back."""
+
+    async def story(scene: Scene) -> None:
+        path = getattr(scene.books.venue, call)
+        faults = scene.books.sim.faults
+        faults.add(Fault(kind=FaultKind.HANG, match=path, after_effect=effect, seconds=30))
+        process = await scene.start("rotate")
+        while faults.pending():
+            assert not process.ended.done(), process.told()
+            await asyncio.sleep(0.005)
+        assert await process.kill() == KILLED
+        await scene.sweep()
+        await scene.judge()
+
+    return story
+
+
+@pytest.mark.parametrize("venue", VENUES)
+async def test_a_process_killed_while_the_venue_answers_leaves_nothing_unfinished(nursery, venue, tmp_path):
+    stories = [
+        (f"{call}-{'done' if effect else 'not-done'}", killed_in_flight(call, effect=effect))
+        for call in ("create", "revoke")
+        for effect in (True, False)
+    ]
+    await play(nursery, venue, tmp_path, stories)
+
+
+# Longer than a whole rotation takes on a machine at rest.
+_LONGEST_LIFE_SECONDS = 0.8
+
+
+def storm(seed: int) -> Story:
+    """Processes work side by side and are killed at random moments, until what is left is swept up."""
+
+    async def story(scene: Scene) -> None:
+        chance = random.Random(seed)
+
+        async def short_lives(role: str) -> None:
+            for _ in range(4):
+                process = await scene.start(role)
+                await asyncio.sleep(chance.uniform(0.02, _LONGEST_LIFE_SECONDS))
+                await process.kill()
+                role = "sweep"
+
+        await asyncio.gather(short_lives("rotate"), short_lives("sweep"))
+        await scene.sweep()
+        # The first process may have died before it had opened a rotation.
+        await scene.judge(turned=None if await scene.latest() is None else True)
+
+    return story
+
+
+@pytest.mark.parametrize("venue", VENUES)
+async def test_processes_killed_from_outside_at_any_moment_leave_nothing_unfinished(nursery, venue, tmp_path):
+    await play(nursery, venue, tmp_path, [(f"storm-{seed}", storm(seed)) for seed in range(6)])
