@@ -21,7 +21,7 @@ MAX_ATTEMPTS = 99
 
 def new_rotation_id() -> str:
     """Draw a rotation id."""
-    return "".join(secrets.choice(_ALPHABET) for _ in range(_ID_LENGTH))
+    return "".join(_ALPHABET[byte & 31] for byte in secrets.token_bytes(_ID_LENGTH))
 
 
 @dataclass(frozen=True, slots=True, order=True)

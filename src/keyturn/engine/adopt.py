@@ -49,7 +49,7 @@ async def put_credential(world: World, credential: str, material: SecretMaterial
         )
     meta = await _meta(world, entry.account, material, facts)
     info = current or await store.put(address.path, material, meta, expect_current=None)
-    await world.journal.record_keys([_record(world, credential, meta, facts)])
+    await world.journal.record_keys([record(world, credential, meta, facts)])
     return TakenIn(info, facts)
 
 
@@ -102,9 +102,9 @@ async def adopt(world: World, credential: str) -> KeyRecord:
             todo="Give each credential a key of its own.",
         )
     facts = await _introspect(world, entry.account, Caller(stored.material, entry.egress_proxy))
-    record = _record(world, credential, meta, facts)
-    await world.journal.record_keys([record])
-    return record
+    adopted = record(world, credential, meta, facts)
+    await world.journal.record_keys([adopted])
+    return adopted
 
 
 def _known(world: World, credential: str) -> None:
@@ -150,7 +150,8 @@ async def _meta(world: World, account: str, material: SecretMaterial, facts: Key
     )
 
 
-def _record(world: World, credential: str, meta: KeyMeta, facts: KeyFacts | None) -> KeyRecord:
+def record(world: World, credential: str, meta: KeyMeta, facts: KeyFacts | None) -> KeyRecord:
+    """Build the journal's record of an adopted key."""
     return KeyRecord(
         key_id=f"adopted-{meta.fingerprint}",
         credential=credential,

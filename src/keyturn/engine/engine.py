@@ -120,7 +120,9 @@ class Engine:
         Errors of the ports are journaled (deferred or parked) and told in the result; only a journal
         that fails is raised, because then nothing can be recorded.
         """
-        rotation = await self.get(rotation_id)
+        return await self._step(await self.get(rotation_id))
+
+    async def _step(self, rotation: Rotation) -> Progress:
         if not rotation.is_open:
             return Progress(rotation, Rest(None, ""))
         if not rotation.is_due(self.world.clock.now()):
@@ -129,7 +131,7 @@ class Engine:
         try:
             rest = await self._act(work)
         except SupersededError:
-            newest = await self.get(rotation_id)
+            newest = await self.get(rotation.id)
             busy = work.after(_BUSY_SECONDS)
             return Progress(newest, Rest(busy, "another worker") if newest.is_open else Rest(None, ""))
         if rest is None and not work.rotation.is_open:
@@ -148,8 +150,11 @@ class Engine:
         self, rotation_id: str, *, on_progress: Callable[[Progress], None] | None = None
     ) -> Progress:
         """Move a rotation on until it is closed, must wait, or needs a person."""
+        rotation = await self.get(rotation_id)
         for _ in range(_MAX_STEPS):
-            progress = await self.step(rotation_id)
+            # Not read again between steps: the compare-and-set of each commit tells if it moved.
+            progress = await self._step(rotation)
+            rotation = progress.rotation
             if on_progress:
                 on_progress(progress)
             if progress.rest is not None:

@@ -1,0 +1,1 @@
+"""Figures, as ratios within one run: bare asyncio with ccxt, the engine alone, the engine under Prefect."""
