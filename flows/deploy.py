@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from datetime import timedelta
+from typing import Any
 
 from prefect.automations import AutomationCore, EventTrigger, Posture
 from prefect.client.orchestration import PrefectClient, get_client
@@ -109,15 +110,27 @@ def zombie_watch() -> AutomationCore:
 
 
 async def watch_for_zombies(client: PrefectClient) -> None:
-    """Create the automation, or bring the one that is there up to date; remove doubles."""
+    """Create the automation, or bring the one that is there up to date; remove doubles.
+
+    One that is as it should be is left alone: an update makes the server forget which runs it was waiting
+    for (3.8.8, seen 2026-11-21), and a worker that starts again after a crash is when it has some.
+    """
     wanted = zombie_watch()
     there = await client.read_automations_by_name(_AUTOMATION)
     if not there:
         await client.create_automation(wanted)
         return
-    await client.update_automation(there[0].id, wanted)
+    if _substance(there[0]) != _substance(wanted):
+        await client.update_automation(there[0].id, wanted)
     for double in there[1:]:
         await client.delete_automation(double.id)
+
+
+def _substance(automation: AutomationCore) -> dict[str, Any]:
+    """Give what makes the automation what it is: not its ids, and not whether a person turned it off."""
+    told = automation.model_dump(mode="python", include={"description", "trigger", "actions"})
+    told["trigger"].pop("id", None)
+    return told
 
 
 async def settle_server() -> list[str]:

@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+import json
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+import httpx
 import pytest
 
 from keyturn import settings, wiring
 from keyturn.domain.material import SecretMaterial
+from keyturn.domain.slots import Slot
 from keyturn.engine import adopt
 from keyturn.exchanges import catalog
 from keyturn.simulator import IssuedKey, SimBybit
 from keyturn.stores.keys import generate_identity
 
+NAMES = ("mm-bybit", "arb.bybit")
 INVENTORY = """
 version: 1
 journal: {{url: "sqlite:///journal.db"}}
@@ -100,12 +110,6 @@ class House:
         return [k.ref for k in self.sim.accounts[name].keys.values() if self.sim.is_live(k.ref)]
 
 
-@pytest.fixture(scope="session")
-def make_house() -> type[House]:
-    """The class itself, for tests that run their exchange as a process."""
-    return House
-
-
 def _material(key: IssuedKey) -> SecretMaterial:
     return SecretMaterial(key.key_ref, key.secret)
 
@@ -114,7 +118,7 @@ def _material(key: IssuedKey) -> SecretMaterial:
 async def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[House]:
     async with SimBybit() as sim:
         sim.add_account("master")
-        uids = {n: sim.add_account(n, parent="master").uid for n in ("mm-bybit", "arb.bybit")}
+        uids = {n: sim.add_account(n, parent="master").uid for n in NAMES}
         made = House(tmp_path, sim.base_url, uids, sim=sim)
         manager = _material(sim.add_key("master", House.manager_rights))
         await made.furnish(manager, {n: _material(sim.add_key(n, House.bot_rights)) for n in uids})
@@ -125,8 +129,6 @@ async def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
 @pytest.fixture(scope="session")
 def prefect_server() -> Iterator[None]:
     """One server for the session; heartbeats off, or every flow would wait a second for their thread."""
-    import os
-
     os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
     os.environ["DO_NOT_TRACK"] = "1"
     from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
@@ -137,3 +139,217 @@ def prefect_server() -> Iterator[None]:
         temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}),
     ):
         yield
+
+
+ENDED = {"COMPLETED", "FAILED", "CANCELLED", "CRASHED"}
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return int(s.getsockname()[1])
+
+
+def wait_for(what: str, look: Callable[[], Any], seconds: float = 90, every: float = 0.1) -> Any:
+    deadline = time.monotonic() + seconds
+    while not (found := look()):
+        if time.monotonic() > deadline:
+            pytest.fail(f"waited {seconds:.0f} s for {what}")
+        time.sleep(every)
+    return found
+
+
+class Town:
+    """`keyturn up` over a house whose exchange is a process, and what a person does to them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.port, self.processes = folder, free_port(), []
+        secret = {name: secrets.token_hex(18) for name in ("manager", *NAMES)}
+        ref = {name: f"ref{i}{secrets.token_hex(6)}" for i, name in enumerate(secret)}
+        uids = {name: str(200_000_001 + i) for i, name in enumerate(NAMES)}
+        rights = {"manager": House.manager_rights, **dict.fromkeys(NAMES, House.bot_rights)}
+
+        def key(name: str) -> dict[str, Any]:
+            return {"key_ref": ref[name], "secret": secret[name], "permissions": rights[name]}
+
+        accounts: list[dict[str, Any]] = [{"name": "master", "keys": [key("manager")]}]
+        accounts += [{"name": n, "parent": "master", "uid": uids[n], "keys": [key(n)]} for n in NAMES]
+        seed = folder / "seed.json"
+        seed.write_text(json.dumps({"accounts": accounts}))
+        sim = [sys.executable, "-m", "keyturn.simulator", "--exchange", "bybit", "--with-parent"]
+        self.sim = subprocess.Popen([*sim, "--seed-file", str(seed)], stdout=subprocess.PIPE, text=True)
+        self.processes.append(self.sim)
+        assert self.sim.stdout is not None
+        self.url = json.loads(self.sim.stdout.readline())["url"]
+        self.house = House(folder, self.url, uids)
+        material = {n: SecretMaterial(ref[n], secret[n]) for n in secret}
+        asyncio.run(self.house.furnish(material.pop("manager"), material))
+        self.api = httpx.Client(base_url=f"http://127.0.0.1:{self.port}/api", timeout=20)
+
+    # -- processes ---------------------------------------------------------------------------
+
+    @property
+    def supervisor(self) -> subprocess.Popen[str]:
+        return self.processes[-1]
+
+    def said(self) -> str:
+        """What every `keyturn up` of this town wrote."""
+        return (self.folder / "up.out").read_text()
+
+    def spawn(self) -> subprocess.Popen[str]:
+        environ = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}
+        command = "from pathlib import Path; from keyturn.cli.up import run_up; import sys;"
+        command += "sys.exit(run_up(Path(sys.argv[1]), port=int(sys.argv[2])))"
+        with (self.folder / "up.out").open("a") as out:
+            return subprocess.Popen(
+                [sys.executable, "-c", command, str(self.house.file), str(self.port)],
+                env=environ,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+
+    def up(self) -> None:
+        ready = self.folder / ".keyturn" / "ready"
+        ready.unlink(missing_ok=True)
+        process = self.spawn()
+        self.processes.append(process)
+        wait_for("keyturn up", lambda: ready.exists() or process.poll() is not None, 240)
+        assert process.poll() is None, self.said()
+
+    def pids(self, part: str) -> list[int]:
+        """The processes of this town whose command line has this part."""
+        found = []
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit():
+                try:
+                    line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                    environ = (entry / "environ").read_bytes().decode(errors="replace")
+                except OSError:
+                    continue
+                if part in line and str(self.folder) in environ and "leash" not in line:
+                    found.append(int(entry.name))
+        return found
+
+    def close(self) -> None:
+        for process in reversed(self.processes):
+            if process.poll() is None:
+                process.terminate()
+                try:
+                    process.wait(40)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+        self.api.close()
+
+    # -- Prefect -----------------------------------------------------------------------------
+
+    def deployment(self, full_name: str) -> dict[str, Any]:
+        answer = self.api.get(f"/deployments/name/{full_name}")
+        answer.raise_for_status()
+        return dict(answer.json())
+
+    def start(self, credential: str, **more: Any) -> str:
+        request = {"credential": credential, "reason": "a test asks for it", "requested_by": "alice"} | more
+        deployment = self.deployment("rotate-credential/rotate")["id"]
+        answer = self.post(f"/deployments/{deployment}/create_flow_run", {"parameters": {"request": request}})
+        answer.raise_for_status()
+        return str(answer.json()["id"])
+
+    def post(self, path: str, body: Any) -> httpx.Response:
+        """Ask Prefect; on SQLite it says 503 while its database is locked, and its client asks again."""
+        for _ in range(40):
+            answer = self.api.post(path, json=body)
+            if answer.status_code != 503:
+                break
+            time.sleep(0.5)
+        return answer
+
+    def state(self, run: str) -> dict[str, Any]:
+        return dict(self.api.get(f"/flow_runs/{run}").json()["state"])
+
+    def ended(self, run: str, seconds: float = 120) -> dict[str, Any]:
+        def look() -> dict[str, Any] | None:
+            try:
+                state = self.state(run)
+            except httpx.HTTPError:
+                return None
+            return state if state["type"] in ENDED else None
+
+        return dict(wait_for(f"the end of run {run}", look, seconds, 0.3))
+
+    def cancel(self, run: str) -> None:
+        """What the button in the UI does."""
+        answer = self.post(f"/flow_runs/{run}/set_state", {"state": {"type": "CANCELLING"}})
+        assert answer.json()["status"] == "ACCEPT", answer.text
+
+    def sweep(self) -> dict[str, Any]:
+        deployment = self.deployment("sweep/sweep")["id"]
+        answer = self.post(f"/deployments/{deployment}/create_flow_run", {})
+        answer.raise_for_status()
+        return self.ended(answer.json()["id"])
+
+    # -- the exchange ------------------------------------------------------------------------
+
+    def fault(self, **fault: Any) -> None:
+        httpx.post(f"{self.url}/_sim/faults", json=fault).raise_for_status()
+
+    def live(self) -> dict[str, list[str]]:
+        accounts = httpx.get(f"{self.url}/_sim/state").json()["accounts"]
+        return {a["name"]: [k["key_ref"] for k in a["keys"] if k["live"]] for a in accounts if a["parent"]}
+
+    # -- the truth ---------------------------------------------------------------------------
+
+    def open_rotations(self) -> list[str]:
+        async def read() -> list[str]:
+            async with self.house.world() as world:
+                return [r.credential for r in await world.journal.latest() if r.is_open]
+
+        return asyncio.run(read())
+
+    def at_rest(self) -> None:
+        """Sweep until nothing is open, then hold the invariants against the exchange's truth."""
+        deadline = time.monotonic() + 90
+        while self.open_rotations() and time.monotonic() < deadline:
+            self.sweep()
+        assert self.open_rotations() == []
+
+        async def check() -> None:
+            async with self.house.world() as world:
+                assert (await world.journal.verify()).breaks == ()
+                for name, refs in self.live().items():
+                    current = await world.adapters.store("main").peek(f"bots/{name}", Slot.CURRENT)
+                    assert refs == [current.meta.key_ref], f"live keys of {name}"
+
+        asyncio.run(check())
+
+    # -- mischief ----------------------------------------------------------------------------
+
+    wait_for = staticmethod(wait_for)
+
+    def healthy(self) -> bool:
+        try:
+            return self.api.get("/health").status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    def in_the_middle(self, name: str = "mm-bybit") -> tuple[str, str]:
+        """Start a run; return when the exchange has created the key and nobody has stored its secret."""
+        (before,) = self.live()[name]
+        # The answer is held back while the key is there: the moment at which a crash loses the secret.
+        self.fault(kind="latency", match="create-sub-api", seconds=2.5, after_effect=True)
+        run = self.start(name)
+        wait_for("the new key", lambda: len(self.live()[name]) == 2, 60, 0.02)
+        return run, before
+
+
+@pytest.fixture(scope="session")
+def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
+    """One running `keyturn up`, with a house whose exchange is a process."""
+    if not Path("/proc/self/environ").exists():
+        pytest.skip("these tests find their processes in /proc: run them on Linux")
+    made = Town(tmp_path_factory.mktemp("town"))
+    try:
+        made.up()
+        yield made
+    finally:
+        made.close()
