@@ -39,7 +39,8 @@ async def _main(house: House) -> int:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, _stop, playing)
     try:
-        result = await playing
+        with show:
+            result = await playing
     except KeyturnError as error:
         show.console.print(f"Error: {error.diagnostics()}", style="red", markup=False, soft_wrap=True)
         return error.exit_code

@@ -127,7 +127,12 @@ class Child:
 
 @asynccontextmanager
 async def running(
-    name: str, arguments: Sequence[str], *, log: Path, environ: Mapping[str, str] | None = None
+    name: str,
+    arguments: Sequence[str],
+    *,
+    log: Path,
+    environ: Mapping[str, str] | None = None,
+    folder: Path | None = None,
 ) -> AsyncIterator[Child]:
     """Run `python ARGUMENTS` for as long as the block lasts."""
     with log.open("wb") as errors:
@@ -138,6 +143,7 @@ async def running(
             stdout=subprocess.PIPE,
             stderr=errors,
             env=dict(os.environ if environ is None else environ),
+            cwd=folder,
             start_new_session=True,
         )
     child = Child(name, process, log)

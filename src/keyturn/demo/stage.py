@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -97,11 +97,13 @@ async def perform(house: House, show: Show) -> Result:
     return result
 
 
-def _prefect(house: House) -> Any:
+def _prefect(house: House) -> AbstractAsyncContextManager[Child]:
     home = house.private / "prefect"
+    home.mkdir(exist_ok=True)
     environ = os.environ | {INVENTORY_VARIABLE: str(house.inventory_file)}
     arguments = ["-m", "flows.once", "--prefect-home", str(home)]
-    return running("Prefect", arguments, log=house.log("prefect"), environ=environ)
+    # In a folder of its own: Prefect also takes settings from files where it is started.
+    return running("Prefect", arguments, log=house.log("prefect"), environ=environ, folder=home)
 
 
 async def _keys(house: House) -> dict[Part, Keys]:
@@ -183,8 +185,7 @@ class _Turning:
         self._old = {part: await current_key(self.world, part) for part in PARTS}
         names = [part.credential for part in PARTS]
         order = {"flow": "rotate", "credentials": names, "reason": _REASON, "requested_by": "make demo"}
-        with self._show:
-            await self._ordered(prefect, order)
+        await self._ordered(prefect, order)
 
     async def rotations(self) -> dict[str, Rotation]:
         """Give the rotations of this demo by credential."""
