@@ -139,9 +139,11 @@ class Search:
 
 def columns(connection: sqlite3.Connection) -> list[tuple[str, str]]:
     """List every column of every table."""
-    found = []
-    for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
-        table = name.decode() if isinstance(name, bytes) else name
-        for row in connection.execute(f'PRAGMA table_info("{table}")').fetchall():
-            found.append((table, row[1].decode() if isinstance(row[1], bytes) else row[1]))
-    return found
+    tables = [_text(row[0]) for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+    return [
+        (table, _text(row[1])) for table in tables for row in connection.execute(f'PRAGMA table_info("{table}")')
+    ]
+
+
+def _text(value: bytes | str) -> str:
+    return value.decode() if isinstance(value, bytes) else value

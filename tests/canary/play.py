@@ -1,0 +1,249 @@
+"""The play that all searches are about: three venues, Prefect's server, flows that succeed, fail and are killed.
+
+Everything runs in processes of its own, as loud as its settings allow, with one folder for all that they
+could write: home, temporary files, logs, output, the inventory. What holds secrets by right lies apart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Self
+
+from keyturn import wiring
+from keyturn.exchanges import catalog
+from keyturn.settings import load_inventory
+
+from .house import VENUES, House, Tenant, new_canary
+from .sampler import Sampler
+from .scanner import Hit, Search
+from .venues import SPOILED, Street
+
+_ROOT = Path(__file__).parents[2]
+# Prefect's first start makes its database: 25 seconds on a busy machine with two cores.
+_PATIENCE_SECONDS = 180.0
+#: Credentials of each venue whose rotations are made to fail; a few stay unused.
+_FAILING = 40
+
+
+def _free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return int(s.getsockname()[1])
+
+
+class Play:
+    """Plays once; then every test searches what is left."""
+
+    def __init__(self, folder: Path) -> None:
+        self.canary, self.decoy, self.hmac_key = new_canary(), new_canary(), new_canary()
+        #: What the searches go through, and what they must not: the orders, which hold the canaries.
+        self.folder, self._apart = folder / "seen", folder / "apart"
+        for each in ("home", "tmp", "logs", "house"):
+            (self.folder / each).mkdir(parents=True)
+        self._apart.mkdir()
+        self.prefect_home = self.folder / "home" / "prefect"
+        self._port = _free_port()
+        self._stack = ExitStack()
+        self.sampler = self._stack.enter_context(Sampler())
+        self.street = self._stack.enter_context(Street(self.canary, self.hmac_key))
+        self.house = House(self.folder / "house", self.street, self.hmac_key)
+        #: What the flows of `rotate` met and how they ended.
+        self.told: dict[str, Any] = {}
+        self.commands: list[dict[str, Any]] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    # -- the acts ----------------------------------------------------------------------------
+
+    def perform(self) -> None:
+        """Play everything, and stop every process."""
+        server = self._spawn("server", "-m", "prefect", "server", "start", "--port", str(self._port))
+        self._furnish()
+        bot = self._launch("bot", bots=self._bots(), wait=False)
+        self._until("Prefect's server", lambda: self._healthy(server))
+        killed = self._launch("kill", credential="killed-okx", wait=False)
+        told = self._apart / "told.json"
+        self._launch("rotate", told=str(told), **self._cast())
+        self.told = json.loads(told.read_text())
+        assert killed.wait(_PATIENCE_SECONDS) == -signal.SIGKILL
+        self._launch("careless")
+        ready = self.folder / "ready"
+        serving = self._spawn("serve", "-m", "flows.serve", "--ready-file", str(ready))
+        self._play_commands()
+        self._until("the sweep after the kill", lambda: self._closed("killed-okx"))
+        for process in (serving, server):
+            self._end(process)
+        bot.communicate("", timeout=_PATIENCE_SECONDS)
+
+    def _furnish(self) -> None:
+        good = (
+            Tenant("mm-bybit", "bybit", ("bot-bybit",)),
+            Tenant("arb-okx", "okx", ("bot-okx", "hook")),
+            Tenant("vol-deribit", "deribit", ("render",)),
+        )
+        self.house.take_in(*good, Tenant("killed-okx", "okx"), Tenant("cli-okx", "okx"))
+        for venue in VENUES:
+            self.house.take_in(Tenant(f"clean-{venue}", venue))
+            self.house.take_in(*(Tenant(f"bad-{venue}-{n}", venue) for n in range(_FAILING)))
+            spoiled = {kind: Tenant(f"spoiled-{venue}-{kind.replace(' ', '-')}", venue) for kind in SPOILED}
+            self.house.take_in(*spoiled.values())
+            self.street.exchanges[venue].spoiled |= {t.owner: kind for kind, t in spoiled.items()}
+        self.house.furnish()
+
+    def _cast(self) -> dict[str, Any]:
+        names = list(self.house.tenants)
+        return {
+            "good": ["mm-bybit", "arb-okx", "vol-deribit", *(f"clean-{venue}" for venue in VENUES)],
+            "clean": {venue: f"clean-{venue}" for venue in VENUES},
+            "failing": {venue: [n for n in names if n.startswith(f"bad-{venue}")] for venue in VENUES},
+            "spoiled": [n for n in names if n.startswith("spoiled-")],
+        }
+
+    def _bots(self) -> dict[str, tuple[str, str]]:
+        return {
+            name: (venue, self.street.exchanges[venue].base_url)
+            for name, venue in (("mm-bybit", "bybit"), ("arb-okx", "okx"))
+        }
+
+    def _play_commands(self) -> None:
+        self._launch("commands", commands=[{"arguments": ["status"]}])
+
+    # -- processes ---------------------------------------------------------------------------
+
+    def _launch(self, do: str, *, wait: bool = True, **more: Any) -> subprocess.Popen[str]:
+        """Start a child process of `launch.py`; by default wait until it has ended well."""
+        orders = {"do": do, "canary": self.canary, "decoy": self.decoy, "inventory": str(self.house.file)}
+        orders |= more | {"log": str(self.folder / "logs" / f"{do}.log")}
+        file = self._apart / f"{do}.json"
+        file.write_text(json.dumps(orders))
+        process = self._spawn(do, "-m", "tests.canary.launch", do, str(file))
+        if wait:
+            assert process.wait(_PATIENCE_SECONDS) == 0, self.said(do)
+        return process
+
+    def _spawn(self, name: str, *arguments: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, *arguments],
+            env=self._environment(),
+            cwd=self.folder / "house",
+            stdin=subprocess.PIPE,
+            stdout=(self.folder / "logs" / f"{name}.out").open("ab"),
+            stderr=(self.folder / "logs" / f"{name}.err").open("ab"),
+            text=True,
+        )
+        self._stack.callback(self._end, process)
+        return process
+
+    def said(self, name: str) -> str:
+        """What a process wrote to stdout and stderr."""
+        return "".join((self.folder / "logs" / f"{name}.{end}").read_text() for end in ("out", "err"))
+
+    def _environment(self) -> dict[str, str]:
+        """Give the children's environment: as loud and as careless as settings can make it."""
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "KEYTURN_"))}
+        return kept | {
+            "HOME": str(self.folder / "home"),
+            "TMPDIR": str(self.folder / "tmp"),
+            "PYTHONPATH": str(_ROOT),
+            "PYTHONFAULTHANDLER": "1",
+            "KEYTURN_INVENTORY": str(self.house.file),
+            "KEYTURN_DEBUG": "1",
+            "DO_NOT_TRACK": "1",
+            "PREFECT_HOME": str(self.prefect_home),
+            "PREFECT_API_URL": f"http://127.0.0.1:{self._port}/api",
+            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            "PREFECT_LOGGING_LEVEL": "DEBUG",
+            "PREFECT_SERVER_LOGGING_LEVEL": "DEBUG",
+            "PREFECT_INTERNAL_LOGGING_LEVEL": "DEBUG",
+            # These go to Prefect's database too.
+            "PREFECT_LOGGING_EXTRA_LOGGERS": "ccxt,aiohttp,asyncio,keyturn",
+            "PREFECT_LOGGING_LOG_PRINTS": "true",
+            "PREFECT_RESULTS_PERSIST_BY_DEFAULT": "true",
+        }
+
+    def _end(self, process: subprocess.Popen[str]) -> None:
+        if process.poll() is None:
+            process.terminate()
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+    def _until(self, what: str, look: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        while not look():
+            assert time.monotonic() < deadline, f"waited too long for {what}"
+            time.sleep(0.1)
+
+    def _healthy(self, server: subprocess.Popen[str]) -> bool:
+        assert server.poll() is None, self.said("server")
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self._port}/api/health", timeout=2) as answer:
+                return bool(answer.status == 200)
+        except (urllib.error.URLError, OSError):
+            return False
+
+    def _closed(self, credential: str) -> bool:
+        async def look() -> bool:
+            loaded = load_inventory(self.house.file, manifests=catalog.manifests())
+            async with wiring.open_journal(loaded, create=False) as journal:
+                (newest,) = await journal.rotations(credential, limit=1)
+                return not newest.is_open
+
+        return asyncio.run(look())
+
+    # -- what is left ------------------------------------------------------------------------
+
+    @property
+    def database(self) -> Path:
+        """Prefect's database."""
+        return self.prefect_home / "prefect.db"
+
+    @property
+    def allowed(self) -> list[Path]:
+        """Where secrets belong: the key of the store, the webhook's key, the file that a bot reads."""
+        return [self.house.identity, self.house.hmac_file, self.house.rendered]
+
+    def search(self) -> Search:
+        """Give the search for everything that is secret here."""
+        issued = {s for exchange in self.street.exchanges.values() for s in exchange.secrets()}
+        # Passphrases that keyturn drew in processes that were not told the canary.
+        strays = sorted(s for s in issued if self.canary not in s)
+        return Search(
+            {
+                "canary": self.canary,
+                "webhook key": self.hmac_key,
+                "store key": self.house.identity.read_text().strip().splitlines()[-1],
+            }
+            | {f"passphrase {number}": text for number, text in enumerate(strays)}
+        )
+
+    def decoys(self) -> set[str]:
+        """Where the search finds what a careless flow told Prefect."""
+        return {hit.place for hit in Search({"decoy": self.decoy}).tree(self.prefect_home)}
+
+    def found(self, folder: Path) -> list[Hit]:
+        """Search a folder for everything that is secret here, but where secrets belong."""
+        return sorted(self.search().tree(folder, but=self.allowed))
+
+    def found_in(self, blobs: Iterator[tuple[str, bytes]]) -> list[Hit]:
+        """Search other places."""
+        search = self.search()
+        return sorted(hit for place, data in blobs for hit in search.data(place, data))
