@@ -25,3 +25,18 @@ async def test_a_credential_without_a_key_gets_its_first_one():
     await fake.prepare(old_key=False)
     assert (await rotate(fake)).state is State.COMPLETED
     await fake.judge_rest()
+
+
+async def test_a_sweep_begins_what_is_due_and_leaves_what_is_not():
+    fake = FakeWorld(grace="10s")
+    await fake.prepare(old_key=False)
+    await fake.sweep_until_rest()
+    await fake.judge_rest()
+    first = (await fake.journal.latest())[0].id
+    fake.clock.advance(59 * 86400)
+    await fake.sweep_until_rest()
+    assert (await fake.journal.latest())[0].id == first, "it was not due yet"
+    fake.clock.advance(2 * 86400)
+    await fake.sweep_until_rest()
+    assert (await fake.journal.latest())[0].id != first
+    await fake.judge_rest()

@@ -236,4 +236,4 @@ class Engine:
 
 
 def _waits_for(rotation: Rotation) -> str:
-    return "the end of the grace period" if rotation.state is State.GRACE else "its time"
+    return "the end of the grace period" if rotation.grace_until == rotation.wake_at else "its time"

@@ -63,7 +63,7 @@ async def _line(world: World, name: str, due: Due, *, incident: bool) -> PlanLin
     except KeyturnError as error:
         obstacles.append(error.what)
     steps = tuple(_steps(world, name, current, incident=incident))
-    return PlanLine(name, due, due.at <= world.clock.now(), steps, tuple(obstacles))
+    return PlanLine(name, due, due.is_due(world.clock.now()), steps, tuple(obstacles))
 
 
 async def _current_obstacles(world: World, name: str, current: SlotInfo | None) -> list[str]:

@@ -85,9 +85,11 @@ async def due_work(world: World) -> list[WorkItem]:
         for name in orphans
         if name in world.inventory.credentials
     ]
-    for name, due in (await due_dates(world)).items():
+    dates = await due_dates(world)
+    now = world.clock.now()  # after the dates, of which some are "now"
+    for name, due in dates.items():
         last = latest.get(name)
-        if (last and last.is_open) or due.at > now:
+        if (last and last.is_open) or not due.is_due(now):
             continue
         if last and last.state is State.ABORTED and now < await _after_abort(world, name):
             continue
