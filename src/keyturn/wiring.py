@@ -19,6 +19,7 @@ from keyturn.ports.exchange import ExchangeDriver
 from keyturn.ports.journal import Journal
 from keyturn.ports.store import SecretStore
 from keyturn.settings import LoadedInventory
+from keyturn.stores.catalog import open_store
 from keyturn.stores.keys import resolve_secret
 
 if TYPE_CHECKING:
@@ -51,9 +52,8 @@ class InventoryAdapters:
     def store(self, name: str) -> SecretStore:
         """Give a store."""
         if name not in self._stores:
-            from keyturn.stores.age_files import open_age_files
-
-            self._stores[name] = open_age_files(self._loaded.inventory.stores[name], self._loaded.base)
+            entry = self._loaded.inventory.stores[name]
+            self._stores[name] = open_store(name, entry, self._loaded.base)
         return self._stores[name]
 
     def consumer(self, name: str, credential: str) -> Consumer:

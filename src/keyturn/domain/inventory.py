@@ -147,7 +147,113 @@ class AgeFilesStore(Entry):
     key: SecretRef = Field(description="The age identity that opens the files.")
 
 
-StoreEntry = AgeFilesStore
+class VaultToken(Entry):
+    """Log in with a token that somebody else looks after."""
+
+    method: Literal["token"]
+    token: SecretRef = Field(description="Where the token is.")
+
+
+class VaultAppRole(Entry):
+    """Log in with a role id and a secret id."""
+
+    method: Literal["approle"]
+    mount: str = Field("approle", pattern=PATH_PATTERN)
+    role_id: str = Field(min_length=1, description="Public half of the AppRole.")
+    secret_id: SecretRef = Field(description="Where its secret half is; may be for one use.")
+
+
+class VaultKubernetes(Entry):
+    """Log in with the pod's service account; its token file is read anew at each login."""
+
+    method: Literal["kubernetes"]
+    mount: str = Field("kubernetes", pattern=PATH_PATTERN)
+    role: str = Field(min_length=1, description="The role in Vault.")
+    token_file: str = Field(
+        "/var/run/secrets/kubernetes.io/serviceaccount/token", description="The pod's token."
+    )
+
+
+class VaultJwt(Entry):
+    """Log in with a JSON web token of another issuer."""
+
+    method: Literal["jwt"]
+    mount: str = Field("jwt", pattern=PATH_PATTERN)
+    role: str = Field(min_length=1, description="The role in Vault.")
+    token: SecretRef = Field(description="Where the token is; read anew at each login.")
+
+
+class VaultAws(Entry):
+    """Log in with this machine's AWS identity."""
+
+    method: Literal["aws"]
+    mount: str = Field("aws", pattern=PATH_PATTERN)
+    role: str = Field(min_length=1, description="The role in Vault.")
+    region: str = Field("us-east-1", description="Region of the STS endpoint that is signed for.")
+    header_value: str | None = Field(
+        None, description="Value of `X-Vault-AWS-IAM-Server-ID`, if the mount asks for it."
+    )
+
+
+VaultAuth = Annotated[
+    VaultToken | VaultAppRole | VaultKubernetes | VaultJwt | VaultAws, Field(discriminator="method")
+]
+
+
+class VaultKv2Store(Entry):
+    """HashiCorp Vault or OpenBao, a KV mount of version 2."""
+
+    kind: Literal["vault_kv2"]
+    addresses: Annotated[tuple[str, ...], Field(min_length=1)] = Field(
+        description="Base URLs, tried in this order; the token is sent to no other host."
+    )
+    mount: str = Field("secret", pattern=PATH_PATTERN, description="The KV mount.")
+    namespace: str | None = Field(None, description="Vault Enterprise or OpenBao namespace.")
+    auth: VaultAuth = Field(description="How keyturn logs in.")
+    ca_file: str | None = Field(None, description="CA bundle (PEM), relative to the inventory.")
+    pending_prefix: str = Field(
+        "keyturn/pending", pattern=PATH_PATTERN, description="Where pending versions live, on the same mount."
+    )
+    timeout: Duration = Field(timedelta(seconds=10), description="How long to wait for an answer.")
+
+
+class AwsAccess(Entry):
+    """How a store reaches AWS. Credentials come from boto3's own chain."""
+
+    region: str = Field(description="AWS region.")
+    endpoint_url: str | None = Field(
+        None, pattern=r"^https?://[^@\s]+$", description="Another endpoint: a VPC endpoint, or an emulator."
+    )
+    profile: str | None = Field(None, description="A profile of the AWS configuration.")
+    assume_role: str | None = Field(
+        None, pattern=r"^arn:aws[a-z-]*:iam::\d{12}:role/.+$", description="Role to assume."
+    )
+    external_id: str | None = Field(
+        None, description="For the assumed role, where its trust policy asks for one."
+    )
+    kms_key_id: str | None = Field(
+        None, description="KMS key for what is written; default: the service's own."
+    )
+    prefix: str = Field("", description="Put before every path.")
+    timeout: Duration = Field(timedelta(seconds=10), description="How long to wait for an answer.")
+
+
+class AwsSecretsManagerStore(AwsAccess):
+    """AWS Secrets Manager."""
+
+    kind: Literal["aws_secrets_manager"]
+    replica_regions: tuple[str, ...] = Field((), description="Regions that must have the new version, too.")
+
+
+class AwsParameterStore(AwsAccess):
+    """AWS Systems Manager Parameter Store, SecureString parameters."""
+
+    kind: Literal["aws_parameter_store"]
+
+
+StoreEntry = Annotated[
+    AgeFilesStore | VaultKv2Store | AwsSecretsManagerStore | AwsParameterStore, Field(discriminator="kind")
+]
 
 
 class StoreAddress(Entry):
@@ -185,6 +291,10 @@ class CredentialEntry(Entry):
     )
     store: Name | None = Field(None, description="One of `stores`. Default: `defaults.store`.")
     path: StorePath = Field(description="Where in the store, such as bots/mm-bybit.")
+    mirrors: tuple[StoreAddress, ...] = Field(
+        (),
+        description="Further places that get each new version after its promotion, before the old key dies.",
+    )
     consumers: tuple[Name, ...] = Field((), description="Those of `consumers` that use the key.")
     policy: Name | None = Field(None, description="One of `policies`. Default: `defaults.policy`.")
     egress_proxy: Url | None = Field(

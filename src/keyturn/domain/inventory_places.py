@@ -6,11 +6,20 @@ import signal
 from collections import defaultdict
 from collections.abc import Iterator
 from ipaddress import ip_address
-from posixpath import join, normpath
+from posixpath import normpath
 from urllib.parse import urlsplit
 
 from keyturn.domain.evidence import Evidence
-from keyturn.domain.inventory import FileConsumer, SecretRef, WebhookConsumer
+from keyturn.domain.inventory import (
+    AgeFilesStore,
+    AwsParameterStore,
+    AwsSecretsManagerStore,
+    FileConsumer,
+    SecretRef,
+    StoreEntry,
+    VaultKv2Store,
+    WebhookConsumer,
+)
 from keyturn.domain.inventory_book import Book, refuse, warn
 from keyturn.domain.inventory_findings import Finding, choose_from, listed
 from keyturn.domain.inventory_secrets import REFERENCES_ONLY, Path, looks_random
@@ -107,19 +116,33 @@ def _address(book: Book, store: str, path: str) -> str:
     entry = book.inventory.stores.get(store)
     if entry is None:
         return f"{store}:{path}"
-    # macOS keeps `Bots` and `bots` in one folder.
-    return join(normpath(entry.path), path).casefold()
+    return f"{place_of(entry)}/{path}".casefold()
+
+
+def _place_of(entry: StoreEntry) -> str:
+    """Name where a store really writes, so that two names for one place can be told."""
+    match entry:
+        case AgeFilesStore():
+            # macOS keeps `Bots` and `bots` in one folder.
+            return normpath(entry.path).casefold()
+        case VaultKv2Store():
+            return f"{sorted(entry.addresses)[0]}/{entry.namespace or ''}/{entry.mount}"
+        case AwsSecretsManagerStore() | AwsParameterStore():
+            return f"{entry.kind}:{entry.region}:{entry.endpoint_url or ''}:{entry.assume_role or ''}:{entry.prefix}"
 
 
 def stores_have_folders_of_their_own(book: Book) -> Iterator[Finding]:
     """Two stores on one folder would write each other's files, with two keys."""
     taken: dict[str, str] = {}
     for name, store in book.inventory.stores.items():
-        folder = normpath(store.path).casefold()
+        folder = _place_of(store)
         if folder in taken:
+            where = "path" if isinstance(store, AgeFilesStore) else "kind"
             yield refuse(
-                ("stores", name, "path"),
-                f"{taken[folder]} has this folder",
+                ("stores", name, where),
+                f"{taken[folder]} has this folder"
+                if where == "path"
+                else f"{taken[folder]} is the same place",
                 "write another, or use that store",
             )
         taken.setdefault(folder, name)
