@@ -116,7 +116,7 @@ def _address(book: Book, store: str, path: str) -> str:
     entry = book.inventory.stores.get(store)
     if entry is None:
         return f"{store}:{path}"
-    return f"{place_of(entry)}/{path}".casefold()
+    return f"{_place_of(entry)}/{path}".casefold()
 
 
 def _place_of(entry: StoreEntry) -> str:
@@ -126,9 +126,10 @@ def _place_of(entry: StoreEntry) -> str:
             # macOS keeps `Bots` and `bots` in one folder.
             return normpath(entry.path).casefold()
         case VaultKv2Store():
-            return f"{sorted(entry.addresses)[0]}/{entry.namespace or ''}/{entry.mount}"
+            return f"{min(entry.addresses)}/{entry.namespace or ''}/{entry.mount}"
         case AwsSecretsManagerStore() | AwsParameterStore():
-            return f"{entry.kind}:{entry.region}:{entry.endpoint_url or ''}:{entry.assume_role or ''}:{entry.prefix}"
+            owner = f"{entry.endpoint_url or ''}:{entry.assume_role or entry.profile or ''}"
+            return f"{entry.kind}:{entry.region}:{owner}:{entry.prefix}"
 
 
 def stores_have_folders_of_their_own(book: Book) -> Iterator[Finding]:
