@@ -139,9 +139,13 @@ class Search:
 
 def columns(connection: sqlite3.Connection) -> list[tuple[str, str]]:
     """List every column of every table."""
-    tables = [_text(row[0]) for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+    tables = [
+        _text(row[0]) for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+    ]
     return [
-        (table, _text(row[1])) for table in tables for row in connection.execute(f'PRAGMA table_info("{table}")')
+        (table, _text(row[1]))
+        for table in tables
+        for row in connection.execute(f'PRAGMA table_info("{table}")')
     ]
 
 
