@@ -183,6 +183,8 @@ class VenueWorld:
             if rests and not await self.journal.unsettled():
                 return
             self.clock.advance(5)
+            if opened is not None and opened.wake_at is not None:
+                self.clock.travel_to(opened.wake_at)
             await asyncio.sleep(self.pause)
         raise AssertionError(f"the sweep does not come to rest: {await self.journal.latest()}")
 
