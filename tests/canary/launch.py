@@ -111,9 +111,13 @@ def plans_for_sweep(failing: dict[str, list[str]], clean: dict[str, list[str]]) 
     free = {venue: iter(names) for venue, names in failing.items()}
     # A cancellation would end the whole sweep; it meets flow runs of their own.
     surprises, venues, given = cycle(SURPRISES.keys() - {"cancelled"}), cycle(clean), {}
-    for number in range(max(map(len, clean.values()))):
-        venue = next(v for v in venues if number < len(clean[v]))
-        given[next(free[venue])] = Plan(at={number: next(surprises)})
+    numbers: dict[str, dict[str, int]] = {venue: {} for venue in clean}
+    for venue, calls in clean.items():
+        for number, call in enumerate(calls):
+            numbers[venue][f"{call}, {calls[:number].count(call)}"] = number
+    for call in dict.fromkeys(call for each in numbers.values() for call in each):
+        venue = next(v for v in venues if call in numbers[v])
+        given[next(free[venue])] = Plan(at={numbers[venue][call]: next(surprises)})
     for port, family in FAULTS.items():
         for turn, kind in enumerate(family):
             venue = next(venues)
