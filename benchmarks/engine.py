@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import timedelta
 
 from benchmarks.scene import Scene
 from keyturn.domain.rotation import State
@@ -34,20 +35,17 @@ async def prepare(scene: Scene) -> None:
 
 
 def _meta(world: World, exchange: str, account: str, key_ref: str) -> KeyMeta:
-    return KeyMeta(exchange, account, key_ref, key_ref[:8], None, world.clock.now())
+    # Two months old, so that the sweep finds every credential due.
+    made = world.clock.now() - timedelta(days=61)
+    return KeyMeta(exchange, account, key_ref, key_ref[:8], None, made)
 
 
 async def measure(scene: Scene, at_once: int) -> float:
-    """Rotate every credential of the scene, as after an incident; give the seconds that it took."""
+    """Sweep: every credential of the scene is due. Give the seconds that it took."""
     loaded = load_inventory(scene.inventory, manifests=catalog.manifests())
     began = time.perf_counter()
     async with open_world(loaded, actor="benchmark", rate_limit=False) as world:
-        engine = Engine(world)
-        items = [
-            sweep.WorkItem(sweep.Kind.OPEN, c.name, None, "the benchmark rotates it")
-            for c in scene.credentials
-        ]
-        outcomes = await sweep.do_all(engine, items, at_once=at_once)
+        outcomes = await sweep.sweep(Engine(world), at_once=at_once)
     took = time.perf_counter() - began
     check([o.rotation.state if o.rotation else o.error for o in outcomes])
     return took

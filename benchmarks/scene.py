@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from keyturn.domain.material import SecretMaterial
 
-# Deribit allows eight keys an account and knows no sub-accounts for keys; each of its accounts takes this many
-# credentials, and so many accounts there are. The other venues share the rest.
+# Deribit allows eight keys an account and knows no sub-accounts for keys; each of its accounts takes this
+# many credentials, and so many accounts there are. The other venues share the rest.
 _DERIBIT_EACH, _DERIBIT_ACCOUNTS = 3, 5
 LOOPBACK = "127.0.0.1"
 
@@ -54,9 +53,9 @@ def _key(exchange: str) -> dict[str, str]:
     return key | ({"passphrase": "Bench-" + secrets.token_hex(6)} if exchange == "okx" else {})
 
 
-def _material(key: dict[str, object]) -> SecretMaterial:
+def _material(key: Mapping[str, str]) -> SecretMaterial:
     values = {"api_key": key["key_ref"], "secret": key["secret"], "passphrase": key.get("passphrase")}
-    return SecretMaterial.of({k: str(v) for k, v in values.items() if v})
+    return SecretMaterial.of({k: v for k, v in values.items() if v})
 
 
 _MANAGER_RIGHTS = {
@@ -143,4 +142,4 @@ def _write_inventory(made: Scene) -> None:
         )
     lines += ["policies:", "  bench: {grace: 0s}", "defaults: {store: local, policy: bench}"]
     made.inventory.write_text("\n".join(lines) + "\n")
-    os.chmod(made.folder, 0o700)
+    made.folder.chmod(0o700)

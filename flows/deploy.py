@@ -59,6 +59,10 @@ def served(cron: str = SWEEP_CRON) -> list[RunnerDeployment]:
         schedules=[Cron(cron, slug=SWEEP_SLUG)],
         entrypoint_type=EntrypointType.MODULE_PATH,
     )
+    for each in (rotating, sweeping):
+        # Said outright, so that it is taken from a work pool to which it was deployed before.
+        each.work_pool_name = None
+        each.work_queue_name = None
     return [rotating, sweeping]
 
 

@@ -12,7 +12,7 @@ from flows.following import follow
 from flows.forms import RotateRequest, filled
 from flows.report import publish_plan, publish_story
 from keyturn.domain.rotation import Mode
-from tasks.boundary import PlainRefusalError, plain
+from tasks.boundary import PlainError, PlainRefusalError, bounded
 from tasks.rotation import open_rotation, plan_rotation
 from tasks.world import engine, opened
 
@@ -35,13 +35,14 @@ async def rotate_credential(request: RotateRequest) -> Ending:
         request: What to rotate.
     """
     try:
-        return await _rotate(filled(RotateRequest, request))
-    except Exception as error:  # noqa: BLE001 - the boundary: a flow's exception is pickled to disk
-        return told(plain(error))
+        return await _rotate(request)
+    except PlainError as error:
+        return told(error)
 
 
-async def _rotate(request: RotateRequest) -> Ending:
-    run = flow_run.id
+@bounded
+async def _rotate(answers: object) -> Ending:
+    request, run = filled(RotateRequest, answers), flow_run.id
     async with opened(actor_of(run, request.requested_by)) as at_work:
         if request.credential not in at_work.world.inventory.credentials:
             raise _unknown()

@@ -17,7 +17,7 @@ from flows.forms import SweepRequest, filled
 from flows.report import publish_story, publish_sweep
 from keyturn.domain.rotation import State
 from keyturn.engine.sweep import Kind, WorkItem
-from tasks.boundary import plain
+from tasks.boundary import PlainError, bounded
 from tasks.sweep import ItemResult, do_work_item, find_work
 from tasks.world import opened
 
@@ -45,12 +45,14 @@ async def sweep(request: SweepRequest = _EVERYTHING) -> Ending:
         request: How much to take on.
     """
     try:
-        return await _sweep(filled(SweepRequest, request))
-    except Exception as error:  # noqa: BLE001 - the boundary: a flow's exception is pickled to disk
-        return told(plain(error))
+        return await _sweep(request)
+    except PlainError as error:
+        return told(error)
 
 
-async def _sweep(request: SweepRequest) -> Ending:
+@bounded
+async def _sweep(answers: object) -> Ending:
+    request = filled(SweepRequest, answers)
     async with opened(f"prefect:{flow_run.id}"):
         items = _limited(await find_work(), request.limit)
         gate = asyncio.Semaphore(request.at_once)
@@ -74,13 +76,17 @@ def _limited(items: Sequence[WorkItem], limit: int | None) -> list[WorkItem]:
 async def _do(item: WorkItem) -> ItemResult:
     """Do one item and follow its rotation for a moment; whatever goes wrong is told in the result."""
     try:
-        result = await do_work_item(item.kind, item.credential, item.rotation_id, item.why)
-        if result.rotation is not None:
-            view = await follow(result.rotation, patience=_PATIENCE_SECONDS)
-            result = replace(result, rotation=view)
-    except Exception as error:  # noqa: BLE001 - one item never stops the others
-        return ItemResult(item.kind, item.credential, item.why, error=str(plain(error)))
-    return result
+        return await _follow(item)
+    except PlainError as error:
+        return ItemResult(item.kind, item.credential, item.why, error=str(error))
+
+
+@bounded
+async def _follow(item: WorkItem) -> ItemResult:
+    result = await do_work_item(item.kind, item.credential, item.rotation_id, item.why)
+    if result.rotation is None:
+        return result
+    return replace(result, rotation=await follow(result.rotation, patience=_PATIENCE_SECONDS))
 
 
 async def _publish(results: Sequence[ItemResult]) -> None:

@@ -105,13 +105,6 @@ async def step_rotation(rotation_id: str, credential: str, doing: str) -> Rotati
     return _progress_view(await engine().step(rotation_id))
 
 
-@task(task_run_name="advance {credential}", persist_result=False, cache_policy=NO_CACHE, log_prints=False)
-@bounded
-async def advance_rotation(rotation_id: str, credential: str) -> RotationView:
-    """Move a rotation on until it is closed, must wait, or needs a person."""
-    return _progress_view(await engine().advance(rotation_id))
-
-
 @task(task_run_name="plan {credential}", persist_result=False, cache_policy=NO_CACHE, log_prints=False)
 @bounded
 async def plan_rotation(credential: str, mode: Mode) -> PlanLine:

@@ -37,6 +37,7 @@ from keyturn.domain.errors import (
     StoreFault,
 )
 from keyturn.domain.material import SecretMaterial
+from keyturn.engine import sweep
 from keyturn.testing.crash import CHANGING
 
 
@@ -232,6 +233,19 @@ class _Clock:
 
     async def sleep(self, seconds: float) -> None:
         await self._clock.sleep(seconds)
+
+
+def plan_items() -> dict[str, Plan]:
+    """Let a sweep work on each credential under the plan that the mapping given here has for it."""
+    plans: dict[str, Plan] = {}
+    whole = sweep.do
+
+    async def do(engine: Any, item: sweep.WorkItem, **more: Any) -> sweep.Outcome:
+        plan.set(plans.get(item.credential))
+        return await whole(engine, item, **more)
+
+    sweep.do = do  # type: ignore[assignment]
+    return plans
 
 
 def lay(canary: str, die: Callable[[], None]) -> None:

@@ -1,4 +1,4 @@
-"""An inventory at three exchanges whose every secret is a canary, furnished with manager keys and first keys."""
+"""An inventory at three exchanges whose every secret is a canary, with manager keys and first keys."""
 
 from __future__ import annotations
 
@@ -94,7 +94,11 @@ class House:
 
     def inventory(self) -> str:
         """Write the inventory."""
-        look = ["/bin/sh", "-c", 'tr "\\0" "\\n" </proc/$$/environ >run/command.txt; ps -ef >>run/command.txt']
+        look = [
+            "/bin/sh",
+            "-c",
+            'tr "\\0" "\\n" </proc/$$/environ >run/command.txt; ps -ef >>run/command.txt',
+        ]
         if not sys.platform.startswith("linux"):
             look = ["/bin/sh", "-c", "env >run/command.txt; ps -ef >>run/command.txt"]
         consumers = {
@@ -136,7 +140,9 @@ class House:
             exchange, part = self.street.exchanges[tenant.venue], _PARTS[tenant.venue]
             if tenant.account not in managers:
                 exchange.add_account(tenant.account)
-                managers[tenant.account] = exchange.add_key(tenant.account, part.manager_rights)
+                managers[tenant.account] = exchange.add_key(
+                    tenant.account, part.manager_rights, ips=[ADDRESS]
+                )
             if tenant.owner != tenant.account:
                 exchange.add_account(tenant.owner, parent=tenant.account)
             first[tenant.name] = exchange.add_key(tenant.owner, part.rights, ips=[ADDRESS])

@@ -19,9 +19,33 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any
 
-_LOUD = ("", "keyturn", "ccxt", "aiohttp", "asyncio", "sqlalchemy", "httpx", "prefect")
+_LOUD = ("", "keyturn", "ccxt", "aiohttp", "asyncio", "sqlalchemy", "prefect")
+# What these say of calls to Prefect's API (addresses and headers) is said of every one of thousands.
+_CHATTY = ("httpcore", "graphviz", "websockets")
 # How many flow runs go on at once: Prefect's server on SQLite slows down beyond.
 _AT_ONCE = 6
+# Long enough for a bot's confirmation.
+_PATIENCE_SECONDS = 4.0
+# Where surprises meet flow runs: a call of each port before, at and after the pivot, and those of the report.
+_PLACES = (
+    "exchange.create_key",
+    "store.stage",
+    "store.read",
+    "exchange.introspect",
+    "consumer.notify",
+    "journal.commit",
+    "store.promote",
+    "exchange.revoke_key",
+    "journal.events",
+    "consumer.confirmations",
+    "journal.rotations",
+)
+_TYPICAL = {
+    "exchange": "exchange.introspect",
+    "store": "store.stage",
+    "consumer": "consumer.notify",
+    "journal": "journal.commit",
+}
 
 
 def log_everything(file: str) -> None:
@@ -31,6 +55,8 @@ def log_everything(file: str) -> None:
     logging.getLogger().addHandler(handler)
     for name in _LOUD:
         logging.getLogger(name).setLevel(logging.DEBUG)
+    for name in _CHATTY:
+        logging.getLogger(name).setLevel(logging.INFO)
 
 
 def mark_passphrases(canary: str) -> None:
@@ -52,66 +78,106 @@ async def run_flow(name: str, plan: Any) -> dict[str, Any]:
 
     form = {"credential": name, "reason": "a canary test", "requested_by": "alice"}
     bombs.plan.set(plan)
-    state = await rotate_credential(form, return_state=True)
+    ended = "raised"
     try:
+        state = await rotate_credential(form, return_state=True)
+        ended = state.name
         await state.result()
-    except BaseException:  # noqa: BLE001 - what a caller's terminal would show
+    except BaseException:  # what a caller's terminal would show
         traceback.print_exc()
-    return {"credential": name, "state": state.name, "calls": plan.calls, "met": plan.met}
+    return {"credential": name, "state": ended, "met": plan.met}
 
 
-def plans(failing: dict[str, list[str]], clean: dict[str, list[str]]) -> list[tuple[str, Any]]:
-    """Give each failing credential its failure: every call meets a surprise once, every kind is met.
+def plans_for_flows(names: list[str]) -> list[tuple[str, Any]]:
+    """Give credentials whose flow run meets each surprise once, somewhere, and each port's errors."""
+    from tests.canary.bombs import FAULTS, SURPRISES, Plan
+
+    places = cycle(_PLACES)
+    plans = [Plan(always={next(places): kind}) for kind in SURPRISES]
+    plans += [Plan(always={place: next(iter(FAULTS[port]))}) for port, place in _TYPICAL.items()]
+    plans += [Plan(always={place: kind}) for place in ("open", "clock.now") for kind in ("pydantic", "panic")]
+    return list(zip(names, plans, strict=False))
+
+
+def plans_for_sweep(failing: dict[str, list[str]], clean: dict[str, list[str]]) -> dict[str, Any]:
+    """Give each failing credential its failure: every call meets a surprise once, and every kind is met.
 
     Args:
         failing: venue -> credentials.
-        clean: venue -> the calls of a run in which all went well.
+        clean: venue -> the calls of a rotation in which all went well.
     """
     from tests.canary.bombs import FAULTS, SURPRISES, Plan
 
     free = {venue: iter(names) for venue, names in failing.items()}
-    given = []
-    longest, surprises, venues = max(map(len, clean.values())), cycle(SURPRISES), cycle(clean)
-    for number in range(longest):
-        venue = next(v for v in venues if number < len(clean[v]))
-        given.append((next(free[venue]), Plan(at={number: next(surprises)})))
+    # A cancellation would end the whole sweep; it meets flow runs of their own.
+    surprises, venues, given = cycle(SURPRISES.keys() - {"cancelled"}), cycle(clean), {}
+    numbers: dict[str, dict[str, int]] = {venue: {} for venue in clean}
+    for venue, calls in clean.items():
+        for number, call in enumerate(calls):
+            numbers[venue][f"{call}, {calls[:number].count(call)}"] = number
+    for call in dict.fromkeys(call for each in numbers.values() for call in each):
+        venue = next(v for v in venues if call in numbers[v])
+        given[next(free[venue])] = Plan(at={numbers[venue][call]: next(surprises)})
     for port, family in FAULTS.items():
         for turn, kind in enumerate(family):
             venue = next(venues)
             places = [n for n, call in enumerate(clean[venue]) if call.startswith(f"{port}.")]
-            given.append((next(free[venue]), Plan(at={places[turn * 5 % len(places)]: kind})))
-    for kind in ("KeyError", "pydantic", "panic"):
-        given.append((next(free["okx"]), Plan(always={"open": kind})))
-        given.append((next(free["okx"]), Plan(always={"clock.now": kind})))
+            given[next(free[venue])] = Plan(at={places[turn * 5 % len(places)]: kind})
     return given
 
 
-async def rotate_all(do: dict[str, Any]) -> dict[str, Any]:
-    """Let rotations succeed, then fail at every call, then sweep while everything fails now and then."""
+async def open_rotations(names: list[str]) -> None:
+    """Begin rotations, for a sweep to go on with."""
+    from keyturn.domain.rotation import Mode
+    from tasks.world import opened
+
+    async with opened("cli:test") as engine:
+        for name in names:
+            await engine.open(name, mode=Mode.MANUAL, reason="a canary test")
+
+
+async def run_sweep(at_once: int) -> str:
+    """Run the sweep; give how it ended."""
     from flows.sweep import sweep
+
+    return str((await sweep({"at_once": at_once}, return_state=True)).name)
+
+
+def be_impatient() -> None:
+    """Let flows wait for a moment only where something fails again and again."""
+    from flows import following, sweep
+
+    following.follow.__kwdefaults__["patience"] = _PATIENCE_SECONDS
+    sweep._PATIENCE_SECONDS = _PATIENCE_SECONDS
+
+
+async def rotate_all(do: dict[str, Any]) -> dict[str, Any]:
+    """Let rotations succeed, then fail at every call, in sweeps and in flow runs of their own."""
     from tests.canary import bombs
 
     log_everything(do["log"])
-    good = await asyncio.gather(*(run_flow(name, bombs.Plan()) for name in do["good"]))
-    clean = {venue: next(g["calls"] for g in good if g["credential"] == n) for venue, n in do["clean"].items()}
+    be_impatient()
+    plans = bombs.plan_items()
+    await open_rotations(list(do["clean"].values()))
+    plans |= {name: bombs.Plan() for name in do["clean"].values()}
+    *good, _ = await asyncio.gather(*(run_flow(n, bombs.Plan()) for n in do["good"]), run_sweep(8))
+    clean = {venue: plans[name].calls for venue, name in do["clean"].items()}
+    bad = plans_for_sweep(do["failing"], clean)
+    await open_rotations([*bad, *do["spoiled"]])
+    plans |= bad
     gate = asyncio.Semaphore(_AT_ONCE)
 
     async def guarded(name: str, plan: Any) -> dict[str, Any]:
         async with gate:
             return await run_flow(name, plan)
 
-    bad = await asyncio.gather(*(guarded(name, plan) for name, plan in plans(do["failing"], clean)))
-    spoiled = await asyncio.gather(*(guarded(name, bombs.Plan()) for name in do["spoiled"]))
-    kinds = cycle(bombs.KINDS)
-    swept = bombs.Plan(at={n: next(kinds) for n in range(4, 4000, 7)})
-    bombs.plan.set(swept)
-    state = await sweep({"at_once": 8}, return_state=True)
+    runs = asyncio.gather(*(guarded(name, plan) for name, plan in plans_for_flows(do["alone"])))
+    swept = await run_sweep(8)
     return {
         "good": good,
-        "bad": bad,
-        "spoiled": spoiled,
-        "sweep": {"state": state.name, "met": swept.met},
-        "calls": clean,
+        "runs": await runs,
+        "sweep": {"state": swept, "met": {name: plan.met for name, plan in bad.items()}},
+        "clean": clean,
     }
 
 
@@ -184,7 +250,7 @@ def type_commands(do: dict[str, Any]) -> None:
             main([*line["arguments"], "--inventory", line.get("inventory", do["inventory"])])
         except SystemExit as end:
             print(f"exit status {end.code}; met {plan.met}", flush=True)
-        except BaseException:  # noqa: BLE001 - what Python shows of an error that nobody caught
+        except BaseException:  # what Python shows of an error that nobody caught
             traceback.print_exc()
             print(f"TRACEBACK; met {plan.met}", flush=True)
 

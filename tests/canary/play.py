@@ -1,4 +1,4 @@
-"""The play that all searches are about: three venues, Prefect's server, flows that succeed, fail and are killed.
+"""The play that all searches are about: three venues, Prefect, flows that succeed, fail and are killed.
 
 Everything runs in processes of its own, as loud as its settings allow, with one folder for all that they
 could write: home, temporary files, logs, output, the inventory. What holds secrets by right lies apart.
@@ -32,9 +32,10 @@ from .venues import SPOILED, Street
 
 _ROOT = Path(__file__).parents[2]
 # Prefect's first start makes its database: 25 seconds on a busy machine with two cores.
-_PATIENCE_SECONDS = 180.0
-#: Credentials of each venue whose rotations are made to fail; a few stay unused.
-_FAILING = 40
+_PATIENCE_SECONDS = 300.0
+# Credentials whose rotations are made to fail, a few more than are needed: in a sweep, of each venue; in a
+# flow run of their own; by the command line.
+_FAILING, _ALONE, _BY_HAND = 32, 28, 6
 
 
 def _free_port() -> int:
@@ -61,7 +62,6 @@ class Play:
         self.house = House(self.folder / "house", self.street, self.hmac_key)
         #: What the flows of `rotate` met and how they ended.
         self.told: dict[str, Any] = {}
-        self.commands: list[dict[str, Any]] = []
 
     def __enter__(self) -> Self:
         return self
@@ -77,27 +77,29 @@ class Play:
         self._furnish()
         bot = self._launch("bot", bots=self._bots(), wait=False)
         self._until("Prefect's server", lambda: self._healthy(server))
-        killed = self._launch("kill", credential="killed-okx", wait=False)
         told = self._apart / "told.json"
         self._launch("rotate", told=str(told), **self._cast())
         self.told = json.loads(told.read_text())
-        assert killed.wait(_PATIENCE_SECONDS) == -signal.SIGKILL
+        killed = self._launch("kill", credential="killed-okx", wait=False)
         self._launch("careless")
-        ready = self.folder / "ready"
-        serving = self._spawn("serve", "-m", "flows.serve", "--ready-file", str(ready))
-        self._play_commands()
+        assert killed.wait(_PATIENCE_SECONDS) == -signal.SIGKILL, self.said("kill")
+        # Its first act is a sweep, which finishes what the kill left.
+        serving = self._spawn("serve", "-m", "flows.serve")
+        self._launch("commands", commands=self._commands())
         self._until("the sweep after the kill", lambda: self._closed("killed-okx"))
         for process in (serving, server):
             self._end(process)
         bot.communicate("", timeout=_PATIENCE_SECONDS)
 
     def _furnish(self) -> None:
-        good = (
+        self.house.take_in(
             Tenant("mm-bybit", "bybit", ("bot-bybit",)),
             Tenant("arb-okx", "okx", ("bot-okx", "hook")),
             Tenant("vol-deribit", "deribit", ("render",)),
+            Tenant("killed-okx", "okx"),
+            *(Tenant(f"cli-{n}", "okx") for n in range(_BY_HAND)),
+            *(Tenant(f"alone-{n}", ("bybit", "okx")[n % 2]) for n in range(_ALONE)),
         )
-        self.house.take_in(*good, Tenant("killed-okx", "okx"), Tenant("cli-okx", "okx"))
         for venue in VENUES:
             self.house.take_in(Tenant(f"clean-{venue}", venue))
             self.house.take_in(*(Tenant(f"bad-{venue}-{n}", venue) for n in range(_FAILING)))
@@ -109,7 +111,8 @@ class Play:
     def _cast(self) -> dict[str, Any]:
         names = list(self.house.tenants)
         return {
-            "good": ["mm-bybit", "arb-okx", "vol-deribit", *(f"clean-{venue}" for venue in VENUES)],
+            "good": ["mm-bybit", "arb-okx", "vol-deribit"],
+            "alone": [f"alone-{n}" for n in range(_ALONE)],
             "clean": {venue: f"clean-{venue}" for venue in VENUES},
             "failing": {venue: [n for n in names if n.startswith(f"bad-{venue}")] for venue in VENUES},
             "spoiled": [n for n in names if n.startswith("spoiled-")],
@@ -121,8 +124,50 @@ class Play:
             for name, venue in (("mm-bybit", "bybit"), ("arb-okx", "okx"))
         }
 
-    def _play_commands(self) -> None:
-        self._launch("commands", commands=[{"arguments": ["status"]}])
+    def _commands(self) -> list[dict[str, Any]]:
+        """Give commands that fail, each with a secret at hand, and those that look at what is left."""
+        wrong = {"api_key": "a-key", "secret": f"{self.canary}-wrong", "passphrase": f"{self.canary}-aA1"}
+        pasted = self._apart / "pasted.yaml"
+        text = self.house.inventory().replace(
+            '"managers/okx"', f'"managers/okx", "secret": "{self.canary}wrong"', 1
+        )
+        pasted.write_text(text)
+        rotate = ["rotate", "--yes", "--reason", "a canary test"]
+        failures = [
+            {"exchange.create_key": "ccxt refusal"},
+            {"store.stage": "panic"},
+            {"store.read": "chain"},
+            {"open": "panic"},
+            {"exchange.introspect": "ExchangeError rejected"},
+            {"journal.commit": "SQL"},
+        ]
+        return [
+            {"arguments": ["put", "cli-0"], "stdin": json.dumps(wrong)[:-2]},
+            {"arguments": ["put", "cli-0"], "stdin": "\n".join([*wrong.values(), self.canary])},
+            {"arguments": ["put", "cli-0", "--json"], "stdin": json.dumps(wrong | {self.canary: "x"})},
+            {"arguments": ["put", "cli-0"], "stdin": json.dumps(wrong)},
+            {"arguments": ["put", "--manager", "okx", "--json"], "stdin": json.dumps(wrong)},
+            {"arguments": ["check"], "inventory": str(pasted)},
+            {"arguments": ["check", "--json"], "inventory": str(pasted)},
+            *({"arguments": [*rotate, f"cli-{n}"], "always": f} for n, f in enumerate(failures[::2])),
+            *(
+                {"arguments": [*rotate, f"cli-{n + 3}", "--json"], "always": f}
+                for n, f in enumerate(failures[1::2])
+            ),
+            {"arguments": ["sweep"], "always": {"journal.due": "ccxt network"}},
+            {
+                "arguments": ["abort", "cli-0", "--reason", "a canary test"],
+                "always": {"journal.commit": "group"},
+            },
+            {"arguments": ["adopt", "cli-1"], "always": {"store.peek": "JSON"}},
+            {"arguments": ["doctor"], "always": {"exchange.introspect": "unicode"}},
+            {"arguments": ["doctor", "--json"], "always": {"store.read": "StoreError corrupt"}},
+            *(
+                {"arguments": [*command, "--json"]}
+                for command in (["status"], ["history", "mm-bybit"], ["plan"])
+            ),
+            {"arguments": ["verify-journal"]},
+        ]
 
     # -- processes ---------------------------------------------------------------------------
 
@@ -170,9 +215,8 @@ class Play:
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "PREFECT_LOGGING_LEVEL": "DEBUG",
             "PREFECT_SERVER_LOGGING_LEVEL": "DEBUG",
-            "PREFECT_INTERNAL_LOGGING_LEVEL": "DEBUG",
             # These go to Prefect's database too.
-            "PREFECT_LOGGING_EXTRA_LOGGERS": "ccxt,aiohttp,asyncio,keyturn",
+            "PREFECT_LOGGING_EXTRA_LOGGERS": "ccxt,aiohttp,keyturn",
             "PREFECT_LOGGING_LOG_PRINTS": "true",
             "PREFECT_RESULTS_PERSIST_BY_DEFAULT": "true",
         }
@@ -235,13 +279,9 @@ class Play:
             | {f"passphrase {number}": text for number, text in enumerate(strays)}
         )
 
-    def decoys(self) -> set[str]:
-        """Where the search finds what a careless flow told Prefect."""
-        return {hit.place for hit in Search({"decoy": self.decoy}).tree(self.prefect_home)}
-
-    def found(self, folder: Path) -> list[Hit]:
-        """Search a folder for everything that is secret here, but where secrets belong."""
-        return sorted(self.search().tree(folder, but=self.allowed))
+    def found(self, folder: Path | None = None) -> list[Hit]:
+        """Search a folder, by default the whole, for all that is secret here, but where secrets belong."""
+        return sorted(self.search().tree(folder or self.folder, but=self.allowed))
 
     def found_in(self, blobs: Iterator[tuple[str, bytes]]) -> list[Hit]:
         """Search other places."""

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
 
-# A process lives for tens of milliseconds at least: Python takes that long to start.
-_EVERY_SECONDS = 0.03
+# Python takes longer than this to start.
+_EVERY_SECONDS = 0.05
 
 
 class Sampler:

@@ -129,19 +129,25 @@ class Search:
         with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=30)) as connection:
             connection.text_factory = bytes
             for table, column in columns(connection):
-                found: dict[Hit, None] = {}
-                for (value,) in connection.execute(f'SELECT "{column}" FROM "{table}"'):
-                    data = value if isinstance(value, bytes) else str(value).encode()
-                    if len(data) > 8:
-                        found.update(dict.fromkeys(self.data(f"{place}: {table}.{column}", data)))
-                yield from found
+                where = f"{place}: {table}.{column}"
+                rows = connection.execute(f'SELECT "{column}" FROM "{table}"')
+                values = [v if isinstance(v, bytes) else str(v).encode() for (v,) in rows]
+                # One search for the whole column: a hundred times as fast as one for each value.
+                yield from self.data(where, b"\0".join([b"", *values]))
+                for value in values:
+                    if value.startswith(_COMPRESSED):
+                        yield from self.data(where, value)
 
 
 def columns(connection: sqlite3.Connection) -> list[tuple[str, str]]:
     """List every column of every table."""
-    tables = [_text(row[0]) for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+    tables = [
+        _text(row[0]) for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+    ]
     return [
-        (table, _text(row[1])) for table in tables for row in connection.execute(f'PRAGMA table_info("{table}")')
+        (table, _text(row[1]))
+        for table in tables
+        for row in connection.execute(f'PRAGMA table_info("{table}")')
     ]
 
 

@@ -10,7 +10,7 @@ import asyncio
 import json
 import threading
 from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from aiohttp import web
 
@@ -53,7 +53,9 @@ SPOILED: dict[str, Callable[[Reply], Reply]] = {
     "page": lambda reply: Reply(b"<html>" + reply.encode() + b"</html>", 200, content_type="text/html"),
     "cut": lambda reply: Reply(reply.encode()[:-3], 200),
     "list": _with(lambda body, _: [body]),
-    "other names": lambda reply: Reply(reply.encode().replace(b"secret", b"sekret").replace(b"piKey", b"pi"), 200),
+    "other names": lambda reply: Reply(
+        reply.encode().replace(b"secret", b"sekret").replace(b"piKey", b"pi"), 200
+    ),
     "server error": lambda reply: Reply(reply.encode(), 500),
     "gateway": lambda reply: Reply(reply.encode(), 502, content_type="text/plain"),
     "refused": lambda reply: Reply(reply.encode(), 403),
@@ -125,7 +127,7 @@ class Street:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
 
-    def __enter__(self) -> Street:
+    def __enter__(self) -> Self:
         self._thread.start()
         for exchange in self.exchanges.values():
             self._do(exchange.start())

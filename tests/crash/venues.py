@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from keyturn.domain.material import SecretMaterial
@@ -117,6 +117,11 @@ class Books:
     foreign: tuple[str, ...]
     #: As the inventory writes it; None where a manager key manages its own account.
     subaccount: str | None
+    #: Keys that nobody may delete: the foreign ones and the manager's.
+    untouchable: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.untouchable |= {*self.foreign, self.manager.key_ref}
 
     @classmethod
     def open(cls, venue: Venue, sim: Any, *, ips: tuple[str, ...] = (HOME,)) -> Books:
@@ -145,10 +150,8 @@ class Books:
 
     def managed(self) -> list[str]:
         """Give the live keys that are neither a manager's nor anybody else's."""
-        others = {*self.foreign, self.manager.key_ref}
-        return [
-            key.key_ref for keys in self.sim.truth().values() for key in keys if key.key_ref not in others
-        ]
+        found = [key for keys in self.sim.truth().values() for key in keys]
+        return [key.key_ref for key in found if key.key_ref not in self.untouchable]
 
     def all_refs(self) -> set[str]:
         """Give every key that stands in the venue's books."""
@@ -162,7 +165,7 @@ class Books:
 
     def judge_foreign(self) -> None:
         """Hold that nobody else's key was touched."""
-        gone = {*self.foreign, self.manager.key_ref} - self.all_refs()
+        gone = self.untouchable - self.all_refs()
         assert not gone, f"2: {len(gone)} keys that are not ours were revoked"
 
     def judge_current(self, current: SecretMaterial, *, ips: tuple[str, ...] = (HOME,)) -> None:

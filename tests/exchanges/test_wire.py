@@ -99,7 +99,7 @@ async def test_a_driver_keeps_no_key_after_a_call(bench: SimBench) -> None:
             assert value not in held
 
 
-async def test_each_method_makes_one_call(bench: SimBench) -> None:
+async def test_each_method_makes_one_call_or_says_why(bench: SimBench) -> None:
     spec, driver, book = spec_for(bench.driver, bench.subaccount), bench.driver, bench.sim.book
 
     async def cost(call: object) -> int:
@@ -117,8 +117,10 @@ async def test_each_method_makes_one_call(bench: SimBench) -> None:
     assert await cost(driver.introspect(caller)) == (2 if driver.manifest.code == "deribit" else 1)
     assert await cost(driver.private_read(caller)) == 1
     assert await cost(driver.list_keys(bench.manager, bench.subaccount)) == 1
-    assert await cost(driver.edit_key(bench.manager, handle, spec)) == 1
-    assert await cost(driver.revoke_key(bench.manager, handle)) == 1
+    # Deribit's second call looks whether the number is still the key's.
+    named = 2 if driver.manifest.code == "deribit" else 1
+    assert await cost(driver.edit_key(bench.manager, handle, spec)) == named
+    assert await cost(driver.revoke_key(bench.manager, handle)) == named
     assert await cost(driver.server_time()) == 1
 
 

@@ -196,6 +196,31 @@ class Town:
         """What every `keyturn up` of this town wrote."""
         return (self.folder / "up.out").read_text()
 
+    def environ(self) -> dict[str, str]:
+        """What a process of Prefect gets that `keyturn up` does not start."""
+        return {
+            **{k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")},
+            "KEYTURN_INVENTORY": str(self.house.file),
+            "PREFECT_API_URL": f"http://127.0.0.1:{self.port}/api",
+            "PREFECT_HOME": str(self.folder / "prefect"),
+            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            "PREFECT_WORKER_QUERY_SECONDS": "2",
+        }
+
+    def prefect(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start Prefect's command, in the folder of the project."""
+        with (self.folder / "prefect.out").open("a") as out:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "prefect", "--no-prompt", *arguments],
+                env=self.environ(),
+                cwd=Path(__file__).parents[2],
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+        self.processes.append(process)
+        return process
+
     def spawn(self) -> subprocess.Popen[str]:
         environ = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}
         command = "from pathlib import Path; from keyturn.cli.up import run_up; import sys;"
@@ -340,6 +365,12 @@ class Town:
         run = self.start(name)
         wait_for("the new key", lambda: len(self.live()[name]) == 2, 60, 0.02)
         return run, before
+
+
+@pytest.fixture(scope="session")
+def make_town() -> type[Town]:
+    """The class itself, for tests that run Prefect in another way."""
+    return Town
 
 
 @pytest.fixture(scope="session")

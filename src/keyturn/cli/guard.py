@@ -56,7 +56,9 @@ def _run(command: Callable[..., ExitCode | None], arguments: dict[str, Any]) -> 
         what, todo = f"{error.name} is not installed.", "pip install 'keyturn[orchestrator]'"
         complain(f"Error: {what}\nDo: {todo}")
         _document(out, KeyturnError(what, todo=todo))
-    except Exception as error:  # noqa: BLE001 - the last line of defence before the terminal
+    except (SystemExit, GeneratorExit):
+        raise
+    except BaseException as error:  # noqa: BLE001 - the last line of defence; a panic in Rust is no Exception
         code = ExitCode.UNEXPECTED
         complain(_unexpected(error))
         _document(out, KeyturnError(f"An unexpected {type(error).__name__}."))
@@ -87,7 +89,7 @@ def error_document(error: KeyturnError) -> dict[str, Any]:
     }
 
 
-def _unexpected(error: Exception) -> str:
+def _unexpected(error: BaseException) -> str:
     """Say that something unexpected happened, without the exception's own text.
 
     A library's text may quote a request or a response, and with it a secret; the kind of the exception

@@ -110,7 +110,7 @@ class Holder:
             self._proof = Proof(version, call, datetime.now(UTC))
             self.on_proof()
 
-    def complain(self, about: str, error: Exception) -> None:
+    def complain(self, about: str, error: BaseException) -> None:
         """Log a failure, once until it is over. Texts of foreign exceptions stay out: they may quote."""
         if about not in self._complained:
             self._complained.add(about)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import logging
 import threading
 from concurrent.futures import Future
 from typing import Any
@@ -23,6 +24,11 @@ PASSING = frozenset(
     }
 )
 
+# ccxt logs every request at DEBUG, headers included, and OKX's passphrase is one. What the bot's own calls
+# log is the bot's affair; ours log nothing. This logger belongs to no tree and is off.
+_SILENCE = logging.Logger("ccxt")  # noqa: LOG001 - on purpose outside the tree
+_SILENCE.disabled = True
+
 
 def twin_of(link: Link, material: SecretMaterial) -> Any:
     """Copy the exchange object, unhooked and with other values, so that calls take the bot's own way out.
@@ -38,6 +44,7 @@ def twin_of(link: Link, material: SecretMaterial) -> Any:
         twin.__dict__.pop(name, None)
     twin.options = {k: dict(v) if isinstance(v, dict) else v for k, v in exchange.options.items()}
     twin.verbose = False
+    twin.logger = _SILENCE
     twin.enableLastHttpResponse = False
     if not link.is_async:
         twin.session = copy.copy(exchange.session)
@@ -64,7 +71,7 @@ def try_key(link: Link, material: SecretMaterial, method: str) -> Future[Exchang
     def run() -> None:
         try:
             getattr(twin_of(link, material), method)()
-        except Exception as error:  # noqa: BLE001 - every failure of the call is the answer
+        except BaseException as error:  # noqa: BLE001 - every failure of the call is the answer
             future.set_result(fault_of(error))
         else:
             future.set_result(None)

@@ -92,7 +92,7 @@ class Watcher:
                 self._look()
             except (KeyturnError, OSError) as error:
                 self._holder.complain("Watching", error)
-            except Exception as error:  # noqa: BLE001 - a bot must not lose its key watch to our bug
+            except BaseException as error:  # noqa: BLE001 - a bot must not lose its key watch to our bug
                 self._holder.complain("Watching", error)
             else:
                 self._holder.well("Watching")

@@ -42,7 +42,8 @@ async def plan(work: Work) -> Rest | None:
             Park.KEY_QUOTA,
             f"The account holds {len(listed)} of the {limit} keys that the venue allows."
             " No key was deleted to make room.",
-            "Delete a key that nobody needs at the exchange, then: keyturn resume",
+            "Delete a key that nobody needs at the exchange. Then: "
+            f"keyturn resume {work.rotation.credential}",
         )
     old = current.meta if current else None
     await _claim_attempt(
@@ -242,7 +243,7 @@ async def recover(work: Work) -> Rest | None:
         return await work.park(
             Park.TOO_MANY_ATTEMPTS,
             f"{r.attempt} attempts to mint a key failed; last: {r.problem or 'a worker died'}",
-            "Mend the cause, then: keyturn abort, and rotate again",
+            f"Mend the cause, then: keyturn abort {r.credential}, and rotate again",
         )
     manager = await work.manager()
     stale = await _stale_keys(work, await work.list_keys(manager))

@@ -154,17 +154,6 @@ async def sweep(
     if limit is not None:
         new = [i for i in items if i.kind is Kind.OPEN][:limit]
         items = [i for i in items if i.kind is not Kind.OPEN] + new
-    return await do_all(engine, items, at_once=at_once, on_progress=on_progress)
-
-
-async def do_all(
-    engine: Engine,
-    items: Sequence[WorkItem],
-    *,
-    at_once: int = 32,
-    on_progress: Callable[[Progress], None] | None = None,
-) -> Sequence[Outcome]:
-    """Do these work items, so many at the same time."""
     gate = asyncio.Semaphore(at_once)
 
     async def guarded(item: WorkItem) -> Outcome:

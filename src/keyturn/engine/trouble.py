@@ -45,7 +45,7 @@ def backoff(rotation: Rotation) -> float:
 async def handle(work: Work, error: KeyturnError) -> Rest:
     """Journal what is in the way and say when to come back."""
     if (park := _park_for(error)) is not None:
-        return await work.park(park, error.what, error.todo or "Mend it, then: keyturn resume")
+        return await work.park(park, error.what, _todo(work, error))
     wait = backoff(work.rotation)
     if isinstance(error, ExchangeError) and error.retry_after:
         wait = max(wait, error.retry_after)
@@ -60,3 +60,11 @@ def _park_for(error: KeyturnError) -> Park | None:
     if isinstance(error, ConsumerError) and error.fault is ConsumerFault.MISCONFIGURED:
         return Park.CONSUMER
     return Park.INVENTORY if isinstance(error, RefusedError) else None
+
+
+def _todo(work: Work, error: KeyturnError) -> str:
+    """Say what to do, and that the rotation waits until it is told so."""
+    todo = error.todo or "Mend it"
+    if "keyturn resume" in todo:
+        return todo
+    return f"{todo.removesuffix('.')}. Then: keyturn resume {work.rotation.credential}"

@@ -39,7 +39,8 @@ _PASSING = {
 class Probed:
     """What is known of the new key, and how."""
 
-    facts: KeyFacts
+    #: None: its bot tried the key; what the key may do is for the manager's list to tell.
+    facts: KeyFacts | None
     by: str
 
 
@@ -62,17 +63,33 @@ async def verify(work: Work) -> Rest | None:
         probed = await _probe(work, pending)
     except ExchangeError as error:
         return await _refused(work, error)
-    if isinstance(probed, Rest):
-        return probed
-    if problems := _judge(work, probed.facts):
+    return probed if isinstance(probed, Rest) else await _judge(work, probed)
+
+
+async def _judge(work: Work, probed: Probed) -> Rest | None:
+    """Hold what is known of the key against what is declared; nothing is forgiven."""
+    r, facts = work.rotation, probed.facts
+    by_list = facts is None or facts.ip_allowlist is None
+    if by_list:
+        facts = _completed(facts, await _listed(work))
+    problems = _judge_rights(work, facts) if facts else []
+    # A list may be outdated; but a key that can do more is not given the time to.
+    if by_list and not problems and (facts is None or _judge_addresses(work, facts)) and _is_young(work):
+        return await work.defer(
+            _BIRTH_POLL_SECONDS, "The venue's list does not show the new key as made yet."
+        )
+    if facts is None:
+        await work.abort("The venue never came to list the new key.")
+        return None
+    if problems := problems + _judge_addresses(work, facts):
         await work.abort("The new key is not what was declared: " + "; ".join(problems) + ".")
         return None
     await work.commit(
         work.event(
             EventType.VERIFIED,
             f"tried by {probed.by}",
-            account_uid=probed.facts.account_uid or r.account_uid,
-            expires_at=probed.facts.expires_at,
+            account_uid=facts.account_uid or r.account_uid,
+            expires_at=facts.expires_at,
         )
     )
     return None
@@ -87,15 +104,13 @@ async def _probe(work: Work, pending: Stored) -> Probed | Rest:
         if error.fault is not ExchangeFault.WRONG_IP or work.entry.egress_proxy:
             raise
         return await _probe_by_bot(work, pending)
-    if facts.ip_allowlist is None:
-        facts = _completed(facts, await _listed(work))
     return Probed(facts, "keyturn through the egress proxy" if caller.egress_proxy else "keyturn")
 
 
-def _completed(facts: KeyFacts, listed: KeyFacts | None) -> KeyFacts:
+def _completed(facts: KeyFacts | None, listed: KeyFacts | None) -> KeyFacts | None:
     """Add what only the manager's list tells (Deribit tells a key nothing of its own address list)."""
-    if listed is None:
-        return facts
+    if facts is None or listed is None:
+        return facts or listed
     return KeyFacts(
         key_ref=facts.key_ref,
         grants=facts.grants,
@@ -138,7 +153,7 @@ async def _probe_by_bot(work: Work, pending: Stored) -> Probed | Rest:
     )
     report = await consumer.probe_report(request)
     if report is not None:
-        return await _judge_report(work, name, report)
+        return _judge_report(name, report)
     if r.probe_by is None:
         await consumer.request_probe(request)
         await work.commit(work.event(EventType.PROBE_REQUESTED, name, probe_by=work.after(r.confirm_seconds)))
@@ -151,23 +166,29 @@ async def _probe_by_bot(work: Work, pending: Stored) -> Probed | Rest:
     return Rest(work.after(_PROBE_POLL_SECONDS), f"{name} to try the key from its own address")
 
 
-async def _judge_report(work: Work, name: str, report: ProbeReport) -> Probed:
-    """Take the bot's word that the key works there, and the manager's list for what it may do."""
+def _judge_report(name: str, report: ProbeReport) -> Probed:
+    """Take the bot's word that the key works there; the manager's list tells what it may do.
+
+    Raises:
+        ExchangeError: the key did not work there.
+    """
     if report.fault:
         fault = ExchangeFault(report.fault)
         raise ExchangeError(fault, f"{name} tried the key from its own address: {fault}.")
-    facts = report.facts or await _listed(work)
-    if facts is None:
-        raise ExchangeError(ExchangeFault.INVALID_KEY, "The venue does not list the new key.")
-    return Probed(facts, name)
+    return Probed(report.facts, name)
+
+
+def _is_young(work: Work) -> bool:
+    """Tell whether the venue may still need time to come to know the new key."""
+    birth = work.driver.manifest.propagation_seconds + _BIRTH_MARGIN_SECONDS
+    return work.rotation.failures * _BIRTH_POLL_SECONDS < birth
 
 
 async def _refused(work: Work, error: ExchangeError) -> Rest | None:
     """Judge a refusal of the new key: too early, or wrong for good."""
     r = work.rotation
     if error.fault is ExchangeFault.INVALID_KEY:
-        birth = work.driver.manifest.propagation_seconds + _BIRTH_MARGIN_SECONDS
-        if r.failures * _BIRTH_POLL_SECONDS < birth:
+        if _is_young(work):
             return await work.defer(_BIRTH_POLL_SECONDS, "The venue does not know the new key yet.")
         await work.abort("The venue never came to know the new key.")
         return None
@@ -183,8 +204,8 @@ async def _refused(work: Work, error: ExchangeError) -> Rest | None:
     raise error
 
 
-def _judge(work: Work, facts: KeyFacts) -> list[str]:
-    """Hold what the venue says against what is declared; nothing is forgiven."""
+def _judge_rights(work: Work, facts: KeyFacts) -> list[str]:
+    """Hold what the key may do, and whose it is, against what is declared."""
     entry, r, problems = work.entry, work.rotation, []
     expected = work.driver.grants_for(entry.permissions)
     if more := facts.grants - expected:
@@ -192,13 +213,17 @@ def _judge(work: Work, facts: KeyFacts) -> list[str]:
         problems.append(f"it can also {', '.join(sorted(more))}{able}")
     if less := expected - facts.grants:
         problems.append(f"it cannot {', '.join(sorted(less))}")
-    if facts.ip_allowlist != entry.ip_allowlist:
-        shown = ", ".join(sorted(facts.ip_allowlist or ())) or "none"
-        problems.append(
-            f"its IP list is {shown} and {', '.join(sorted(entry.ip_allowlist)) or 'none'} is declared"
-        )
     if not facts.enabled:
         problems.append("it is disabled")
     if r.account_uid and facts.account_uid and facts.account_uid != r.account_uid:
         problems.append("it belongs to another account than the key that it replaces")
     return problems
+
+
+def _judge_addresses(work: Work, facts: KeyFacts) -> list[str]:
+    """Hold the key's address list against the declared one."""
+    declared = work.entry.ip_allowlist
+    if facts.ip_allowlist == declared:
+        return []
+    shown = ", ".join(sorted(facts.ip_allowlist or ())) or "none"
+    return [f"its IP list is {shown} and {', '.join(sorted(declared)) or 'none'} is declared"]

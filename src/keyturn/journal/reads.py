@@ -170,15 +170,15 @@ def _pages(connection: Connection, table: Table, by: Any) -> Iterator[Any]:
     yield from result.mappings()
 
 
-def _one(found: CursorResult[str]) -> Rotation | None:
+def _one(found: CursorResult[tuple[str]]) -> Rotation | None:
     text = found.scalar()
     return None if text is None else read_record(Rotation, text)
 
 
-def _rotations(connection: Connection, query: Select[str]) -> Sequence[Rotation]:
+def _rotations(connection: Connection, query: Select[tuple[str]]) -> Sequence[Rotation]:
     return [read_record(Rotation, row[0]) for row in connection.execute(query)]
 
 
-def _keys(connection: Connection, query: Select[str]) -> Sequence[KeyRecord]:
+def _keys(connection: Connection, query: Select[tuple[str]]) -> Sequence[KeyRecord]:
     ordered = query.order_by(keys.c.recorded_at, keys.c.number)
     return [read_record(KeyRecord, row[0]) for row in connection.execute(ordered)]

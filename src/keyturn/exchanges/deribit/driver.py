@@ -129,11 +129,27 @@ class Driver(CcxtDriver):
         await self._call(REVOKE, {"id": handle}, manager)
 
     async def _handle(self, manager: Caller, key: KeyHandle) -> str | None:
-        """Give the number of a key, by a listing where the caller does not know it."""
-        if key.handle is not None:
-            return key.handle
+        """Give the number of a key in the manager's account, by a listing.
+
+        Each account counts its keys from 1. With the manager key of another account, a number that was
+        written down here would name somebody else's key there.
+
+        Raises:
+            ExchangeError: `REJECTED`, the number belongs to another key.
+        """
         listed = await self.list_keys(manager, key.subaccount)
-        return next((facts.handle for facts in listed if facts.key_ref == key.key_ref), None)
+        for facts in listed:
+            if facts.key_ref == key.key_ref:
+                return facts.handle
+        if key.handle is not None and any(facts.handle == key.handle for facts in listed):
+            raise self._refused(
+                LIST.action,
+                ExchangeFault.REJECTED,
+                "under the key's number its account holds another key, which was left alone.",
+                "See that the manager key is one of the account that the key belongs to.",
+            )
+        # Not listed: gone, or the list is outdated.
+        return key.handle
 
     async def _summary(self, caller: Caller) -> Any:
         body = await self._call(SUMMARY, {"currency": "BTC", "extended": "true"}, caller)

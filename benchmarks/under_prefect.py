@@ -1,0 +1,43 @@
+"""The engine under Prefect: a server of its own, and the sweep flow over every credential."""
+
+from __future__ import annotations
+
+import os
+import time
+from functools import partial
+from unittest.mock import patch
+
+from benchmarks.engine import check
+from benchmarks.scene import Scene
+
+
+async def measure(scene: Scene, at_once: int) -> float:
+    """Rotate every credential of the scene in one run of the sweep; give the seconds of the run.
+
+    The server is started before the clock; the process, its import of Prefect and the server are not in
+    the figure, for a worker has them running.
+    """
+    os.environ["KEYTURN_INVENTORY"] = str(scene.inventory)
+    os.environ["PREFECT_HOME"] = str(scene.folder / "prefect")
+    os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
+    os.environ["PREFECT_LOGGING_LEVEL"] = "WARNING"
+    from prefect.testing.utilities import prefect_test_harness
+
+    from flows.forms import SweepRequest
+    from flows.sweep import sweep
+    from keyturn import wiring
+    from keyturn.engine.status import status
+    from keyturn.exchanges import catalog
+    from keyturn.settings import load_inventory
+
+    # The venues' documented rates would be the figure; the floor keeps to none either.
+    unlimited = patch.object(wiring, "open_world", partial(wiring.open_world, rate_limit=False))
+    with prefect_test_harness(server_startup_timeout=180), unlimited:
+        began = time.perf_counter()
+        await sweep(SweepRequest(at_once=at_once), return_state=True)
+        took = time.perf_counter() - began
+    loaded = load_inventory(scene.inventory, manifests=catalog.manifests())
+    async with wiring.open_world(loaded, actor="benchmark") as world:
+        done = {s.credential for s in await status(world) if s.state == "idle" and s.last_rotated_at}
+    check(["completed" if c.name in done else "not completed" for c in scene.credentials])
+    return took

@@ -1,0 +1,217 @@
+"""After rotations that succeed, fail at every call and are killed: no secret stands where it does not belong.
+
+Each search is shown first to find what a careless flow left in that very place, or what is planted there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from keyturn import wiring
+from keyturn.domain.slots import Slot
+from keyturn.exchanges import catalog
+from keyturn.settings import load_inventory
+
+from .bombs import KINDS
+from .play import Play
+from .scanner import Hit, Search, columns
+
+pytestmark = [pytest.mark.prefect, pytest.mark.slow, pytest.mark.timeout(600)]
+
+_DATABASE = "home/prefect/prefect.db"
+_PROC = pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs /proc: run it on Linux")
+
+
+@pytest.fixture(scope="module")
+def play(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Play]:
+    with Play(tmp_path_factory.mktemp("canary")) as played:
+        played.perform()
+        yield played
+
+
+@pytest.fixture(scope="module")
+def hits(play: Play) -> list[Hit]:
+    """What the search finds in all that was left."""
+    return play.found()
+
+
+@pytest.fixture(scope="module")
+def decoys(play: Play) -> set[str]:
+    """Where the search finds what a careless flow told Prefect."""
+    return {hit.place for hit in Search({"decoy": play.decoy}).tree(play.folder)}
+
+
+def under(hits: list[Hit], start: str) -> list[Hit]:
+    return [hit for hit in hits if hit.place.removeprefix("name of ").startswith(start)]
+
+
+# -- the play is what it says that it is ------------------------------------------------------
+
+
+def test_every_call_failed_once_and_every_kind_of_exception_met_prefect(play: Play):
+    told = play.told
+    assert {run["state"] for run in told["good"]} == {"Completed"}
+    met = [failure for run in told["runs"] for failure in run["met"]]
+    swept = [failure for failures in told["sweep"]["met"].values() for failure in failures]
+    assert all(run["met"] for run in told["runs"]), "a failure was laid where no call went by"
+    assert all(told["sweep"]["met"].values()), "a failure was laid where no call went by"
+    assert {failure.partition(": ")[2] for failure in (*met, *swept)} == set(KINDS)
+    struck = {failure.partition(": ")[0] for failure in swept}
+    assert struck == {call for calls in told["clean"].values() for call in calls}
+
+
+def test_secrets_were_where_the_flows_worked(play: Play):
+    assert play.canary in play.house.rendered.read_text()
+    assert all(not exchange.spoiled for exchange in play.street.exchanges.values()), (
+        "not every answer was given"
+    )
+    issued = [s for exchange in play.street.exchanges.values() for s in exchange.secrets()]
+    assert sum(play.canary in s for s in issued) > len(play.house.tenants)
+
+    async def stored() -> str:
+        loaded = load_inventory(play.house.file, manifests=catalog.manifests())
+        async with wiring.open_world(loaded, actor="test") as world:
+            current = await world.adapters.store("main").read("bots/arb-okx", Slot.CURRENT)
+            assert current is not None
+            return repr(current.material.reveal())
+
+    assert asyncio.run(stored()).count(play.canary) == 2, "secret and passphrase"
+
+
+def test_everybody_spoke_at_debug(play: Play):
+    log = (play.folder / "logs" / "rotate.log").read_text()
+    for logger in (
+        "sqlalchemy.engine.Engine",
+        "prefect.flow_runs DEBUG",
+        "asyncio DEBUG",
+        "prefect.task_runs",
+    ):
+        assert f" {logger}" in log, logger
+    assert "keyturn.client" in (play.folder / "logs" / "bot.log").read_text()
+
+
+# -- Prefect ----------------------------------------------------------------------------------
+
+
+def test_the_search_finds_what_a_careless_flow_told_prefect(decoys: set[str]):
+    in_columns = {
+        "flow_run.parameters",
+        "flow_run_state.message",
+        "task_run.name",
+        "log.message",
+        "events.payload",
+        "event_resources.resource",
+        "artifact.data",
+        "artifact_collection.data",
+        "variable.value",
+    }
+    assert {f"{_DATABASE}: {column}" for column in in_columns} <= decoys
+    stored = [place for place in decoys if place.startswith("home/prefect/storage/")]
+    assert len(stored) >= 2, "a task's result and the flow's pickled exception"
+    assert {"logs/careless.log", "logs/careless.err"} <= decoys
+
+
+def test_no_secret_stands_in_any_column_of_prefects_database(hits: list[Hit]):
+    assert under(hits, _DATABASE) == []
+
+
+def test_no_secret_stands_in_prefects_result_storage(play: Play, hits: list[Hit]):
+    assert any((play.prefect_home / "storage").iterdir())
+    assert under(hits, "home/prefect/storage/") == []
+
+
+@pytest.mark.parametrize("name", [_DATABASE, "house/journal.db"])
+def test_a_secret_in_any_column_of_these_databases_would_be_found(play: Play, name: str, tmp_path: Path):
+    """In a copy, one row of each table that has any gets it in every column."""
+    copy = tmp_path / "copy.db"
+    with closing(sqlite3.connect(f"file:{play.folder / name}?mode=ro", uri=True)) as source:
+        with closing(sqlite3.connect(copy)) as target:
+            source.backup(target)
+    assert list(play.search().database(copy)) == []
+    planted = set()
+    with closing(sqlite3.connect(copy, isolation_level=None)) as connection:
+        for (trigger,) in connection.execute(
+            "SELECT name FROM sqlite_master WHERE type = 'trigger'"
+        ).fetchall():
+            connection.execute(f'DROP TRIGGER "{trigger}"')
+        connection.execute("PRAGMA ignore_check_constraints = ON")
+        for table, column in columns(connection):
+            plant = f'UPDATE "{table}" SET "{column}" = ? WHERE rowid = (SELECT min(rowid) FROM "{table}")'
+            try:
+                changed = connection.execute(plant, (f"x{play.canary}x",)).rowcount
+            except sqlite3.IntegrityError:  # a number that is the key of its table: it can hold nothing else
+                continue
+            planted |= {f"copy.db: {table}.{column}"} if changed else set()
+    assert len(planted) > 30
+    assert {hit.place for hit in play.search().database(copy)} == planted
+
+
+# -- everything else --------------------------------------------------------------------------
+
+
+def test_no_secret_stands_in_the_journal(hits: list[Hit]):
+    assert under(hits, "house/journal.db") == []
+
+
+def test_no_secret_stands_in_a_log_or_in_what_a_process_wrote(hits: list[Hit]):
+    assert under(hits, "logs/") == []
+
+
+def test_no_secret_stands_in_the_store_unsealed_or_in_a_mailbox_or_anywhere_else_around_the_inventory(
+    play: Play, hits: list[Hit]
+):
+    assert list((play.house.folder / "mailbox").rglob("ack*"))
+    assert list((play.house.folder / "secrets").rglob("slots.json"))
+    assert list((play.house.folder / "secrets").rglob("*.age"))
+    assert play.house.command_saw.exists()
+    assert under(hits, "house/") == []
+
+
+def test_no_secret_stands_anywhere_at_all(hits: list[Hit]):
+    assert hits == []
+
+
+def test_no_notice_to_a_webhook_holds_a_secret(play: Play):
+    assert len(play.street.notices) > 3
+    assert play.found_in(("notice", notice) for notice in play.street.notices) == []
+
+
+@_PROC
+@pytest.mark.parametrize("what", ["cmdline", "environ"])
+def test_no_process_was_given_a_secret_in_its_arguments_or_its_environment(play: Play, what: str):
+    seen = list(play.sampler.blobs(what))
+    if what == "cmdline":
+        for part in (b"prefect\0server", b"flows.serve", b"prefect.engine", b"canary.launch\0kill"):
+            assert any(part in data for _, data in seen), part
+    assert play.found_in(iter(seen)) == []
+
+
+def test_no_command_tells_a_secret_when_it_fails(play: Play, hits: list[Hit]):
+    said = play.said("commands")
+    assert "TRACEBACK" not in said
+    assert said.count("exit status") == said.count("$ keyturn") > 15
+    for kind in ("ccxt refusal", "panic", "chain", "SQL", "group", "JSON", "unicode", "ccxt network"):
+        assert f": {kind}'" in said, kind
+    assert under(hits, "logs/commands.") == []
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["logs", "home", "home/prefect/storage", "tmp", "house", "house/mailbox", "house/secrets", "house/run"],
+)
+def test_a_secret_planted_here_would_be_found(play: Play, place: str):
+    planted = play.folder / place / "planted"
+    planted.write_bytes(base64.b64encode(f"x{play.canary}x".encode()))
+    try:
+        assert any(place.endswith("planted") for place in {hit.place for hit in play.found(planted.parent)})
+    finally:
+        planted.unlink()
+    assert play.found(planted.parent) == []

@@ -1,0 +1,51 @@
+"""The other way to run: `prefect deploy` to a work pool and a process worker, which is then ended."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = [pytest.mark.prefect, pytest.mark.slow, pytest.mark.timeout(420)]
+
+
+@pytest.fixture(scope="module")
+def town(tmp_path_factory: pytest.TempPathFactory, make_town: Any) -> Iterator[Any]:
+    if not Path("/proc/self/environ").exists():
+        pytest.skip("these tests find their processes in /proc: run them on Linux")
+    made = make_town(tmp_path_factory.mktemp("pool"))
+    try:
+        made.prefect("server", "start", "--port", str(made.port))
+        made.wait_for("Prefect's server", made.healthy, 180)
+        assert made.prefect("work-pool", "create", "keyturn", "--type", "process").wait(60) == 0
+        assert made.prefect("deploy", "--all", "--prefect-file", "deployments/prefect.yaml").wait(90) == 0
+        yield made
+    finally:
+        made.close()
+
+
+def worker(town: Any) -> Any:
+    return town.prefect("worker", "start", "--pool", "keyturn", "--type", "process")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_worker_that_is_ended_in_the_middle_of_a_rotation_leaves_nothing_unfinished(
+    town: Any, number: signal.Signals
+) -> None:
+    first = worker(town)
+    run, before = town.in_the_middle()
+    first.send_signal(number)
+    if number is signal.SIGKILL:  # a machine that goes down takes the run's process along
+        for process in town.pids("prefect.engine"):
+            os.kill(process, number)
+    first.wait(60)
+    assert town.state(run)["type"] not in {"COMPLETED", "FAILED"}
+    second = worker(town)
+    town.at_rest()
+    assert before not in town.live()["mm-bybit"]
+    second.terminate()
+    second.wait(60)
