@@ -121,5 +121,8 @@ ROADS: dict[str, Road] = {
     "the list is stale": Road(stale_list),
     "the confirmation comes late": Road(late_confirmation, {"confirm_within": "5s"}),
     "verified long ago": Road(woken_late),
+    "with a mirror": Road(forward, {"mirrored": True}),
+    "with a mirror, rolled back in grace": Road(rolled_back_at(State.GRACE), {"mirrored": True}),
+    "the first key, with a mirror": Road(forward, {"mirrored": True}, old_key=False),
     "slow propagation": Road(forward, {"propagation_seconds": 5.0}),
 }

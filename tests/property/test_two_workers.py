@@ -90,14 +90,15 @@ class TwoWorkers(RuleBasedStateMachine):
 
     def world(self, worker: Worker) -> World:
         plain = self.fake.world()
-        ports = _Adapters(*(Gated(worker, p) for p in (self.fake.exchange, self.fake.store, self.fake.bot)))
+        fake = self.fake
+        ports = _Adapters(*(Gated(worker, p) for p in (fake.exchange, fake.store, fake.bot, fake.mirror)))
         return World(
             plain.inventory, plain.manifests, ports, Gated(worker, plain.journal), plain.clock, "worker"
         )
 
-    @initialize(old_key=st.booleans(), lag=st.sampled_from([0.0, 3.0]))
-    def begin(self, old_key: bool, lag: float) -> None:
-        self.fake = FakeWorld(grace="10s", confirm_within="60s", propagation_seconds=lag)
+    @initialize(old_key=st.booleans(), lag=st.sampled_from([0.0, 3.0]), mirrored=st.booleans())
+    def begin(self, old_key: bool, lag: float, mirrored: bool) -> None:
+        self.fake = FakeWorld(grace="10s", confirm_within="60s", propagation_seconds=lag, mirrored=mirrored)
         self.run(self.fake.prepare(old_key=old_key))
         engine = Engine(self.fake.world())
         self.run(engine.open(NAME, mode=Mode.MANUAL, reason="a property"))

@@ -53,6 +53,8 @@ def _references(book: Book) -> Iterator[tuple[Path, str, str]]:
             yield (*path, "policy"), "policies", entry.policy
         for index, consumer in enumerate(entry.consumers):
             yield (*path, "consumers", index), "consumers", consumer
+        for index, mirror in enumerate(entry.mirrors):
+            yield (*path, "mirrors", index, "store"), "stores", mirror.store
     if inventory.defaults.store:
         yield ("defaults", "store"), "stores", inventory.defaults.store
     if inventory.defaults.policy:
@@ -82,7 +84,13 @@ def secret_refs_name_one_place(book: Book) -> Iterator[Finding]:
 
 def _secret_refs(book: Book) -> Iterator[tuple[Path, SecretRef]]:
     for name, store in book.inventory.stores.items():
-        yield ("stores", name, "key"), store.key
+        if isinstance(store, AgeFilesStore):
+            yield ("stores", name, "key"), store.key
+        elif isinstance(store, VaultKv2Store):
+            auth = store.auth
+            for field in ("token", "secret_id"):
+                if isinstance(ref := getattr(auth, field, None), SecretRef):
+                    yield ("stores", name, "auth", field), ref
     for name, consumer in book.inventory.consumers.items():
         if isinstance(consumer, WebhookConsumer):
             yield ("consumers", name, "hmac_key"), consumer.hmac_key
@@ -110,6 +118,12 @@ def one_path_one_secret(book: Book) -> Iterator[Finding]:
         if place in taken:
             yield refuse((*path, "path"), f"{taken[place][0]} is there", "write a path of its own")
         taken.setdefault(place, (f"the key of {name}", name))
+        for index, mirror in enumerate(entry.mirrors):
+            place = _address(book, mirror.store, mirror.path)
+            if place in taken:
+                where = (*path, "mirrors", index, "path")
+                yield refuse(where, f"{taken[place][0]} is there", "write a path of its own")
+            taken.setdefault(place, (f"a mirror of {name}", name))
 
 
 def _address(book: Book, store: str, path: str) -> str:

@@ -9,6 +9,7 @@ from keyturn.domain.errors import ConsumerError, ConsumerFault, ExchangeError, S
 from keyturn.domain.evidence import STRENGTH, Confirmation, Evidence, Notice, NoticeKind
 from keyturn.domain.rotation import EventType, Park, State
 from keyturn.domain.slots import Slot
+from keyturn.engine import mirrors
 from keyturn.engine.trouble import backoff
 from keyturn.engine.work import Rest, Work
 from keyturn.ports.exchange import Caller
@@ -96,6 +97,9 @@ async def notify(work: Work, kind: NoticeKind = NoticeKind.PROMOTED) -> Rest | N
     confirm_by = since + timedelta(seconds=r.confirm_seconds)
     consumers = work.consumers()
     told = notices(work, kind, confirm_by)
+    # Consumers of a mirror should find the key there when they are told; one that is down holds up nobody
+    # else, and is waited for together with the confirmations.
+    await mirrors.follow(work)
     results = await asyncio.gather(
         *(consumers[name].notify(notice) for name, notice in told.items()), return_exceptions=True
     )
@@ -161,7 +165,7 @@ def _grace_seconds(work: Work, kind: NoticeKind) -> float:
 
 
 async def collect(work: Work, kind: NoticeKind, confirm_by: datetime) -> tuple[list[Confirmation], list[str]]:
-    """Ask the consumers that owe a proof; give the new proofs and the names of those still missing."""
+    """Ask who owes a proof, and bring up the mirrors; give the new proofs and the names still missing."""
     r = work.rotation
     told = notices(work, kind, confirm_by)
     owed = {name: work.world.inventory.consumers[name].evidence for name in told}
@@ -183,7 +187,8 @@ async def collect(work: Work, kind: NoticeKind, confirm_by: datetime) -> tuple[l
         good = [p for p in proofs if p.fingerprint == told[name].fingerprint and _enough(p, owed[name])]
         new.extend(good[:1])
     proved = known | {c.consumer for c in new}
-    return new, [name for name in waiting if name not in proved]
+    behind = await mirrors.follow(work)
+    return new, [*(name for name in waiting if name not in proved), *behind]
 
 
 def _enough(proof: Confirmation, owed: Evidence) -> bool:

@@ -131,6 +131,8 @@ async def _store(world: World, name: str) -> list[Finding]:
     paths += [
         inventory.store_of(c).path for c in inventory.credentials if inventory.store_of(c).store == name
     ]
+    entries = inventory.credentials.values()
+    paths += [m.path for entry in entries for m in entry.mirrors if m.store == name]
     try:
         return list(await world.adapters.store(name).check(paths))
     except KeyturnError as error:

@@ -8,6 +8,7 @@ from datetime import timedelta
 from keyturn.domain.errors import ExchangeError, ExchangeFault
 from keyturn.domain.rotation import EventType, Fate, KeyRecord, Park
 from keyturn.domain.slots import Slot
+from keyturn.engine import mirrors
 from keyturn.engine.trouble import backoff
 from keyturn.engine.work import Rest, Work
 from keyturn.ports.exchange import Caller, KeyHandle
@@ -52,6 +53,8 @@ async def _licence(work: Work) -> KeyRecord | Rest:
             "The store shows the old key as current again, or no key at all; nothing was revoked.",
             f"See who wrote to {work.path}. Then: keyturn rollback {r.credential}, or keyturn resume.",
         )
+    if named := await mirrors.naming(work, r.old_ref):
+        return await work.defer(backoff(r), f"The old key is still current in {', '.join(named)}.")
     return record
 
 
@@ -63,6 +66,7 @@ async def finish(work: Work) -> Rest | None:
     previous = await work.peek(Slot.PREVIOUS)
     if previous and previous.meta and previous.meta.key_ref == r.old_ref:
         await work.store.discard(work.path, Slot.PREVIOUS, version=previous.version)
+    await mirrors.forget_previous(work, r.old_ref)
     await work.commit(work.event(EventType.COMPLETED))
     return None
 

@@ -8,7 +8,7 @@ from keyturn.domain.errors import ExchangeError, ExchangeFault
 from keyturn.domain.evidence import NoticeKind
 from keyturn.domain.rotation import EventType, Fate, Park
 from keyturn.domain.slots import Slot
-from keyturn.engine import cutover
+from keyturn.engine import cutover, mirrors
 from keyturn.engine.settle import find
 from keyturn.engine.work import Rest, Work
 from keyturn.ports.exchange import Caller, KeyHandle
@@ -31,6 +31,8 @@ async def abort(work: Work) -> Rest | None:
     previous = await work.peek(Slot.PREVIOUS)
     if previous and previous.attempt and previous.attempt.rotation_id == r.id:
         await work.store.discard(work.path, Slot.PREVIOUS, version=previous.version)
+    if r.restored_at is not None:
+        await mirrors.forget_previous(work, r.new_ref)
     await work.commit(work.event(EventType.ABORTED))
     return None
 

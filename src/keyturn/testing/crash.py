@@ -61,6 +61,7 @@ class Row:
 CHANGING = {
     "exchange": {"create_key", "edit_key", "revoke_key"},
     "store": {"claim", "stage", "promote", "restore_previous", "discard", "put"},
+    "mirror": {"put", "discard"},
     "journal": {"open", "commit", "record_keys"},
     "consumer": {"notify", "request_probe"},
 }
@@ -73,7 +74,7 @@ def failure(port: str, method: str, mishap: Mishap) -> KeyturnError:
     what = f"injected: {port}.{method}: {mishap}."
     if port == "exchange":
         return ExchangeError(ExchangeFault.OUTCOME_UNKNOWN if unknown else ExchangeFault.VENUE_DOWN, what)
-    if port == "store":
+    if port in {"store", "mirror"}:
         return StoreError(StoreFault.OUTCOME_UNKNOWN if unknown else StoreFault.UNAVAILABLE, what)
     if port == "consumer":
         return ConsumerError(ConsumerFault.OUTCOME_UNKNOWN if unknown else ConsumerFault.UNREACHABLE, what)

@@ -98,12 +98,13 @@ class _Adapters:
     exchange: ExchangeDriver
     stores: SecretStore
     bot: Consumer
+    mirrors: SecretStore
 
     def driver(self, account: str) -> ExchangeDriver:
         return self.exchange
 
     def store(self, name: str) -> SecretStore:
-        return self.stores
+        return self.mirrors if name == "mirror" else self.stores
 
     def consumer(self, name: str, credential: str) -> Consumer:
         return self.bot
@@ -120,6 +121,7 @@ class FakeWorld:
     grace: str = "1h"
     confirm_within: str = "2h"
     consumers: tuple[str, ...] = ("bot",)
+    mirrored: bool = False
     #: Where the exchange sees keyturn, and the bot, coming from.
     address: str = "127.0.0.1"
     bot_proxy: str | None = None
@@ -139,6 +141,7 @@ class FakeWorld:
             propagation_seconds=self.propagation_seconds,
         )
         self.store = MemoryStore()
+        self.mirror = MemoryStore()
         self.journal: Journal = MemoryJournal()
         self.bot = FakeBot(self)
         self.old: MintedKey | None = None
@@ -154,11 +157,12 @@ class FakeWorld:
             "ip_allowlist": list(self.ips),
             "path": PATH,
             "consumers": list(self.consumers),
+            "mirrors": [{"store": "mirror", "path": PATH}] if self.mirrored else [],
             "egress_proxy": self.egress_proxy,
         }
         return {
             "version": 1,
-            "stores": {"s": {"kind": "age_files", "path": "s", "key": {"env": "K"}}},
+            "stores": {n: {"kind": "age_files", "path": n, "key": {"env": "K"}} for n in ("s", "mirror")},
             "accounts": {"main": {"exchange": "memory", "manager": {"store": "s", "path": _MANAGER_PATH}}},
             "credentials": {NAME: credential},
             "consumers": {c: {"kind": "client", "evidence": self.evidence} for c in self.consumers},
@@ -172,7 +176,10 @@ class FakeWorld:
         """Give a world whose ports are this one's; traced ones go through the crash injector."""
         wrap = self.tracer.wrap if traced else (lambda _port, target: target)
         adapters = _Adapters(
-            wrap("exchange", self.exchange), wrap("store", self.store), wrap("consumer", self.bot)
+            wrap("exchange", self.exchange),
+            wrap("store", self.store),
+            wrap("consumer", self.bot),
+            wrap("mirror", self.mirror),
         )
         return World(
             inventory=self.inventory,
@@ -194,7 +201,9 @@ class FakeWorld:
             self.old = self.exchange.add_key(
                 [Permission(p) for p in self.permissions], ips=self.ips, label="made by hand"
             )
-            await adopt.put_credential(world, NAME, self.old.material)
+            taken = await adopt.put_credential(world, NAME, self.old.material)
+            if self.mirrored and taken.info.meta:
+                await self.mirror.put(PATH, self.old.material, taken.info.meta, expect_current=None)
             self.bot.loaded = await self.store.read(PATH, Slot.CURRENT)
 
     # -- driving ---------------------------------------------------------------------------
@@ -229,8 +238,8 @@ class FakeWorld:
 
     # -- judging ---------------------------------------------------------------------------
 
-    def _current(self) -> Stored | None:
-        shelf = self.store._shelves.get(PATH)
+    def _current(self, store: MemoryStore) -> Stored | None:
+        shelf = store._shelves.get(PATH)
         info = shelf.ledger.info(Slot.CURRENT) if shelf else None
         return Stored(info, shelf.contents[info.version]) if shelf and info else None
 
@@ -243,8 +252,10 @@ class FakeWorld:
         if not self.judging:
             return
         books = self.exchange.truth()
-        current = self._current()
+        current = self._current(self.store)
         assert current is None or current.material.key_ref in books, "1: current names a dead key"
+        mirrored = self._current(self.mirror)
+        assert mirrored is None or mirrored.material.key_ref in books, "1: the mirror names a dead key"
         loaded = self.bot.loaded
         if loaded is not None:
             assert loaded.material.key_ref in books, "1: the bot was left with a dead key"
@@ -257,7 +268,7 @@ class FakeWorld:
             AssertionError: something is left over, or missing.
         """
         self.judge_now()
-        current = self._current()
+        current = self._current(self.store)
         assert current is not None, "no key is current"
         assert current.info.meta is not None
         salt = await self.journal.salt()
@@ -274,6 +285,11 @@ class FakeWorld:
         assert live.ip_allowlist == frozenset(self.ips)
         assert await self.store.peek(PATH, Slot.PENDING) is None, "a pending secret is left over"
         assert await self.store.peek(PATH, Slot.PREVIOUS) is None, "the old secret was not destroyed"
+        if self.mirrored:
+            mirrored = self._current(self.mirror)
+            assert mirrored is not None, "the mirror has no key"
+            assert mirrored.material == current.material, "the mirror was left behind"
+            assert await self.mirror.peek(PATH, Slot.PREVIOUS) is None, "the mirror keeps a dead secret"
         assert self.bot.loaded is not None
         assert self.bot.loaded.material.key_ref == current.material.key_ref, "the bot was not moved"
         report = await self.journal.verify()

@@ -1,0 +1,87 @@
+"""Mirrors: further stores that follow the promotion of the primary, and are part of "confirmed".
+
+The promotion is the primary's alone: before it no mirror is touched, so a mirror that is down parks
+nothing. After it each mirror gets the key that is current in the primary, and until all have it the old
+key is not revoked. On the way back they follow in the same way.
+"""
+
+from __future__ import annotations
+
+from keyturn.domain.errors import StoreError, StoreFault
+from keyturn.domain.inventory import StoreAddress
+from keyturn.domain.slots import Slot, SlotInfo, Stored
+from keyturn.engine.work import Work
+
+
+async def follow(work: Work) -> dict[str, str]:
+    """Bring every mirror up to the primary's current key; give what is in the way, by mirror.
+
+    Idempotent: a mirror that has the key already is only looked at.
+
+    Raises:
+        StoreError: the primary cannot be read.
+    """
+    addresses = work.entry.mirrors
+    if not addresses:
+        return {}
+    current = await work.store.read(work.path, Slot.CURRENT)
+    if current is None or current.info.meta is None:
+        return {_name(address): "the primary has no current key" for address in addresses}
+    behind: dict[str, str] = {}
+    for address in addresses:
+        try:
+            await _bring_up(work, address, current)
+        except StoreError as error:
+            behind[_name(address)] = error.what
+    return behind
+
+
+async def _bring_up(work: Work, address: StoreAddress, current: Stored) -> None:
+    store, meta = work.world.adapters.store(address.store), current.info.meta
+    there = await store.peek(address.path, Slot.CURRENT)
+    if meta is None or (there and _same_key(there, current.info)):
+        return
+    try:
+        await store.put(address.path, current.material, meta, expect_current=there.version if there else None)
+    except StoreError as error:
+        if error.fault not in {StoreFault.CONFLICT, StoreFault.OUTCOME_UNKNOWN}:
+            raise
+        # Another worker may have brought it up, or our own write arrived without its answer.
+        there = await store.peek(address.path, Slot.CURRENT)
+        if not (there and _same_key(there, current.info)):
+            raise
+
+
+def _same_key(one: SlotInfo, other: SlotInfo) -> bool:
+    return bool(one.meta and other.meta and one.meta.key_ref == other.meta.key_ref)
+
+
+def _name(address: StoreAddress) -> str:
+    return f"mirror {address.store}:{address.path}"
+
+
+async def naming(work: Work, key_ref: str | None) -> list[str]:
+    """Give the mirrors whose current key is this one, freshly read.
+
+    Raises:
+        StoreError: a mirror does not answer, so nobody knows.
+    """
+    named = []
+    for address in work.entry.mirrors:
+        there = await work.world.adapters.store(address.store).peek(address.path, Slot.CURRENT)
+        if there and there.meta and there.meta.key_ref == key_ref:
+            named.append(_name(address))
+    return named
+
+
+async def forget_previous(work: Work, dead_ref: str | None) -> None:
+    """Destroy what the mirrors still hold of a key that is dead.
+
+    Raises:
+        StoreError: a mirror does not answer; the rotation comes back for it.
+    """
+    for address in work.entry.mirrors:
+        store = work.world.adapters.store(address.store)
+        previous = await store.peek(address.path, Slot.PREVIOUS)
+        if previous and previous.meta and previous.meta.key_ref == dead_ref:
+            await store.discard(address.path, Slot.PREVIOUS, version=previous.version)
