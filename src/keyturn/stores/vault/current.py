@@ -1,0 +1,143 @@
+"""The moves of the consumer's path, each one write: promote, restore, put; and the end of previous."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import replace
+
+from keyturn.domain.errors import StoreError
+from keyturn.domain.labels import Attempt
+from keyturn.domain.material import SecretMaterial
+from keyturn.domain.slots import KeyMeta, Promotion, Slot, SlotInfo
+from keyturn.stores.vault.documents import Current, Pending, Pointer, State, mark, material_values
+from keyturn.stores.vault.faults import busy, conflict, moved
+from keyturn.stores.vault.kv import MovedError
+from keyturn.stores.vault.shelf import TRIES, Shelf
+
+
+def promote(shelf: Shelf, path: str, attempt: Attempt, expect: str | None) -> Promotion:
+    """Make the staged attempt current; see the port."""
+    for _ in range(TRIES):
+        # In this order: the fence rests on it.
+        current = shelf.current(path)
+        if current.version and current.attempt == attempt:
+            return _promoted(shelf, path, current)
+        pending = shelf.pending(path)
+        if pending.state is not State.STAGED or pending.attempt != attempt or current.spent(attempt):
+            # Another worker may have promoted it between the two looks.
+            now = shelf.current(path)
+            if now.version and now.attempt == attempt:
+                return Promotion(now.version, now.replaced)
+            raise conflict(
+                f"Attempt {attempt} is not staged at {path}.",
+                "Read the slots again: it was discarded, fenced off, or never staged.",
+            )
+        if current.version != expect:
+            raise moved(path, expect, current.version)
+        try:
+            shelf.write_current(path, _after(current, pending), current)
+        except MovedError:
+            continue
+        _clear(shelf, path, pending)
+        return Promotion(pending.version, current.version)
+    raise busy(path)
+
+
+def _after(current: Current, pending: Pending) -> Current:
+    return Current(
+        version=pending.version,
+        attempt=pending.attempt,
+        meta=pending.meta,
+        values=pending.values,
+        others=current.others,
+        previous=_pointer(current),
+        replaced=current.version,
+        promoted=pending.attempt,
+    )
+
+
+def _promoted(shelf: Shelf, path: str, current: Current) -> Promotion:
+    pending = shelf.pending(path)
+    if pending.state is State.STAGED and pending.attempt == current.attempt:
+        _clear(shelf, path, pending)
+    return Promotion(str(current.version), current.replaced)
+
+
+def _clear(shelf: Shelf, path: str, pending: Pending) -> None:
+    # The promotion has happened, whatever becomes of this. Until it is cleared, pending counts as empty
+    # because current names its attempt, and the end of the rotation clears it, too.
+    with suppress(StoreError):
+        shelf.sweep_pending(path, pending.kv)
+
+
+def _pointer(current: Current) -> Pointer | None:
+    return Pointer(current.kv, current.version, current.attempt) if current.version else None
+
+
+def restore_previous(shelf: Shelf, path: str, expect: str) -> Promotion:
+    """Swap current and previous; see the port."""
+    for _ in range(TRIES):
+        current = shelf.current(path)
+        if current.version != expect:
+            raise moved(path, expect, current.version)
+        previous = shelf.previous(path, current.previous)
+        if previous is None:
+            raise conflict(f"{path} has no previous version to go back to.", "Rotate forward instead.")
+        after = replace(
+            previous,
+            others={k: v for k, v in current.others.items() if k not in previous.values},
+            previous=_pointer(current),
+            replaced=current.version,
+            promoted=current.promoted,
+        )
+        try:
+            shelf.write_current(path, after, current)
+        except MovedError:
+            continue
+        return Promotion(str(previous.version), current.version)
+    raise busy(path)
+
+
+def put(shelf: Shelf, path: str, material: SecretMaterial, meta: KeyMeta, expect: str | None) -> SlotInfo:
+    """Write straight to current; see the port."""
+    values = material_values(material)
+    for _ in range(TRIES):
+        current = shelf.current(path)
+        if current.version != expect:
+            raise moved(path, expect, current.version)
+        version = f"{current.kv + 1}-{mark()}"
+        after = Current(
+            version=version,
+            attempt=meta.attempt,
+            meta=meta,
+            values=values,
+            others=current.others,
+            previous=_pointer(current),
+            replaced=current.version,
+            promoted=current.promoted,
+        )
+        try:
+            shelf.write_current(path, after, current)
+        except MovedError:
+            continue
+        return SlotInfo(Slot.CURRENT, version, meta.attempt, meta)
+    raise busy(path)
+
+
+def discard_previous(shelf: Shelf, path: str, version: str) -> None:
+    """Empty previous: destroy every version but the newest.
+
+    All of them, because copies of a key may stand under several numbers (a roll-back writes one). What
+    a promotion left in pending is cleared on the way.
+    """
+    current = shelf.current(path)
+    if current.previous is None or current.previous.version != version:
+        return
+    where = shelf.places.current(path)
+    versions = (shelf.kv.metadata(where) or {}).get("versions") or {}
+    alive = [int(n) for n, row in versions.items() if not row.get("destroyed")]
+    # The pointer's version is named in any case; what is newer than our look is not ours to judge.
+    shelf.kv.destroy(where, {current.previous.kv, *(n for n in alive if n < current.kv)})
+    pending = shelf.pending(path)
+    if pending.state is State.STAGED and current.spent(pending.attempt):
+        _clear(shelf, path, pending)

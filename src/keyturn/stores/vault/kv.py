@@ -1,0 +1,187 @@
+"""The wire of a KV v2 mount: read, write with check-and-set, destroy; and what refusals mean."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from keyturn.domain.errors import StoreError, StoreFault
+from keyturn.stores.vault.documents import Snapshot
+from keyturn.stores.vault.faults import denied, misconfigured, silent
+from keyturn.stores.vault.session import Session
+from keyturn.stores.vault.transport import Answer
+
+# The text is all that tells this 400 from another (OpenBao 2.6.2 and hvac 2.4.0, 2026-11-21).
+_MISMATCH = "check-and-set parameter did not match"
+_ROOT_CAPABILITY = "root"
+
+
+class MovedError(Exception):
+    """The path was written by somebody else since the version that the write named."""
+
+
+class Kv:
+    """A KV v2 mount.
+
+    Args:
+        name: of the store, for messages.
+        mount: where the engine is mounted.
+        session: makes calls with a valid token.
+    """
+
+    def __init__(self, name: str, mount: str, session: Session) -> None:
+        self._name = name
+        self._mount = mount
+        self._session = session
+        self._known_good = False
+
+    def read(self, path: str, version: int | None = None) -> Snapshot:
+        """Read a version of a path, the newest if none is named.
+
+        Raises:
+            StoreError: `DENIED`, `UNAVAILABLE`, `MISCONFIGURED`.
+        """
+        where = f"{self._mount}/data/{path}"
+        answer = self._session.call("get", where, params={"version": version} if version else None)
+        metadata = answer.data.get("metadata")
+        if answer.status in {200, 404} and isinstance(metadata, dict) and "version" in metadata:
+            data = answer.data.get("data")
+            return Snapshot(
+                int(metadata["version"]),
+                data if answer.status == 200 and isinstance(data, dict) else None,
+                str(metadata.get("created_time") or ""),
+            )
+        if answer.status == 404 and not answer.errors:
+            # A mount of version 1 answers like an empty one of version 2.
+            self.ensure_version_2()
+            return Snapshot(0)
+        if answer.status == 200:
+            raise self._not_version_2()
+        raise self._refusal(answer, where, ("read",))
+
+    def write(self, path: str, document: Mapping[str, Any], cas: int) -> int:
+        """Write a new version over version `cas`; give its number.
+
+        Raises:
+            MovedError: the newest version is another; nothing was written.
+            StoreError: `OUTCOME_UNKNOWN` when no answer came and reading back did not tell.
+        """
+        self.ensure_version_2()
+        where = f"{self._mount}/data/{path}"
+        body = {"data": document, "options": {"cas": cas}}
+        try:
+            answer = self._session.call("post", where, body=body, changes=True)
+        except StoreError as error:
+            if error.fault is not StoreFault.OUTCOME_UNKNOWN or not self._landed(path, document, cas):
+                raise
+            return cas + 1
+        if answer.status == 200:
+            return int(answer.data["version"])
+        if answer.status == 400 and _MISMATCH in answer.errors:
+            # An earlier send of this very write may be what moved it.
+            if answer.lost and self._landed(path, document, cas, must_know=True):
+                return cas + 1
+            raise MovedError
+        if answer.lost:
+            if self._landed(path, document, cas):
+                return cas + 1
+            raise silent(self._name, f"HTTP {answer.status}", may_be_done=True)
+        raise self._refusal(answer, where, ("create", "update"))
+
+    def _landed(self, path: str, document: Mapping[str, Any], cas: int, *, must_know: bool = False) -> bool:
+        """Read back whether a write without an answer was carried out."""
+        try:
+            seen = self.read(path, cas + 1)
+        except StoreError:
+            if must_know:
+                raise silent(self._name, "reading back failed", may_be_done=True) from None
+            return False
+        return seen.write is not None and seen.write == Snapshot(0, document).write
+
+    def destroy(self, path: str, versions: Iterable[int]) -> None:
+        """Destroy versions for good. Those that are not there do not matter.
+
+        Raises:
+            StoreError: as of `write`.
+        """
+        numbers = sorted(set(versions))
+        if not numbers:
+            return
+        where = f"{self._mount}/destroy/{path}"
+        answer = self._session.call("post", where, body={"versions": numbers}, changes=True)
+        if answer.status not in {200, 204}:
+            raise self._refusal(answer, where, ("update",))
+
+    def metadata(self, path: str) -> Mapping[str, Any] | None:
+        """Give the metadata of a path; None where nothing was ever written.
+
+        Raises:
+            StoreError: `DENIED` when it may not be read, `UNAVAILABLE`, `MISCONFIGURED`.
+        """
+        where = f"{self._mount}/metadata/{path}"
+        answer = self._session.call("get", where)
+        if answer.status == 200:
+            return answer.data
+        if answer.status == 404 and not answer.errors:
+            return None
+        raise self._refusal(answer, where, ("read",))
+
+    def ensure_version_2(self) -> None:
+        """Make sure, once, that this is a KV mount of version 2.
+
+        One of version 1 takes these writes with a smile, stores the envelope as the secret and ignores
+        the check-and-set (seen with OpenBao 2.6.2, 2026-11-21).
+
+        Raises:
+            StoreError: `MISCONFIGURED`.
+        """
+        if self._known_good:
+            return
+        answer = self._session.call("get", f"sys/internal/ui/mounts/{self._mount}")
+        if answer.status in {400, 403, 404}:
+            raise misconfigured(
+                f"The store {self._name} has no mount {self._mount}, or its login has no right on it.",
+                "Correct `mount`, or give the login its policy: infra/vault has one for each use.",
+            )
+        options = answer.data.get("options") or {}
+        if answer.status != 200 or answer.data.get("type") != "kv" or str(options.get("version")) != "2":
+            raise self._not_version_2()
+        self._known_good = True
+
+    def capabilities(self, paths: Sequence[str]) -> Mapping[str, frozenset[str]] | None:
+        """Ask what the login may do at each path; None where it may not even ask."""
+        answer = self._session.call("post", "sys/capabilities-self", body={"paths": list(paths)})
+        if answer.status != 200:
+            return None
+        return {path: frozenset(answer.data.get(path) or ()) for path in paths}
+
+    def _not_version_2(self) -> StoreError:
+        return misconfigured(
+            f"The mount {self._mount} of the store {self._name} is not a KV engine of version 2.",
+            f"Name another mount, or upgrade it: vault kv enable-versioning {self._mount}",
+        )
+
+    def _refusal(self, answer: Answer, where: str, needs: tuple[str, ...]) -> StoreError:
+        if answer.status == 403:
+            return denied(self._lacking(where, needs), "Give its policy what is missing: see infra/vault.")
+        if answer.status == 404:
+            return misconfigured(
+                f"The store {self._name} has nothing at {self._mount}: no such mount.",
+                "Correct `mount` of the store.",
+            )
+        if answer.status == 413:
+            return misconfigured(
+                f"The server of the store {self._name} refused the request as too large.",
+                "See its max_request_size, and what else stands at the path.",
+            )
+        return misconfigured(
+            f"The store {self._name} refused the request for {where} (HTTP {answer.status}).",
+            "See the server's log for the reason.",
+        )
+
+    def _lacking(self, where: str, needs: tuple[str, ...]) -> str:
+        held = (self.capabilities([where]) or {}).get(where)
+        if held is None or _ROOT_CAPABILITY in held:
+            return f"The store {self._name} refused {' or '.join(needs)} on {where}."
+        missing = [need for need in needs if need not in held] or list(needs)
+        return f"The login of the store {self._name} lacks {' and '.join(missing)} on {where}."

@@ -1,0 +1,154 @@
+"""The ways to log in, each by hvac's own method; every secret is fetched anew at each login."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hvac.api.auth_methods import JWT, AppRole, Aws, Kubernetes
+
+from keyturn.domain.errors import KeyturnError, StoreError
+from keyturn.domain.inventory import VaultAppRole, VaultAuth, VaultAws, VaultJwt, VaultKubernetes, VaultToken
+from keyturn.stores.keys import resolve_secret
+from keyturn.stores.vault.faults import denied, misconfigured
+from keyturn.stores.vault.transport import Answer, ListedAdapter
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """A token, and for how long it is good. A lease of 0 does not end."""
+
+    token: str = field(repr=False)
+    lease: float
+    renewable: bool
+
+
+class Login:
+    """Logs in as the inventory says.
+
+    Args:
+        name: of the store, for messages.
+        auth: the inventory's entry.
+        adapter: the way to the server.
+        base: the folder of the inventory, which relative file names start from.
+    """
+
+    def __init__(self, name: str, auth: VaultAuth, adapter: ListedAdapter, base: Path) -> None:
+        self._name = name
+        self._auth = auth
+        self._adapter = adapter
+        self._base = base
+
+    @property
+    def by_token(self) -> bool:
+        """Whether there is only a given token, and nothing to log in with."""
+        return isinstance(self._auth, VaultToken)
+
+    def __call__(self) -> Grant:
+        """Log in.
+
+        Raises:
+            StoreError: `DENIED`, `MISCONFIGURED`, `UNAVAILABLE`.
+        """
+        if isinstance(self._auth, VaultToken):
+            return self._given(self._auth)
+        answer = self._ask()
+        if answer.status != 200 or not isinstance(answer.body.get("auth"), dict):
+            raise self._refused(answer)
+        auth = answer.body["auth"]
+        return Grant(
+            str(auth["client_token"]), float(auth.get("lease_duration") or 0), bool(auth.get("renewable"))
+        )
+
+    def _ask(self) -> Answer:
+        auth, adapter = self._auth, self._adapter
+        if isinstance(auth, VaultAppRole):
+            secret_id = self._secret(lambda: resolve_secret(auth.secret_id, self._base))
+            return _answer(
+                AppRole(adapter).login(auth.role_id, secret_id, use_token=False, mount_point=auth.mount)
+            )
+        if isinstance(auth, VaultKubernetes):
+            # The kubelet replaces this file while the pod runs.
+            jwt = self._secret(lambda: _file(self._base / auth.token_file))
+            return _answer(Kubernetes(adapter).login(auth.role, jwt, use_token=False, mount_point=auth.mount))
+        if isinstance(auth, VaultJwt):
+            jwt = self._secret(lambda: resolve_secret(auth.token, self._base))
+            return _answer(JWT(adapter).jwt_login(auth.role, jwt, use_token=False, path=auth.mount))
+        assert isinstance(auth, VaultAws)  # noqa: S101 - the last of the union
+        return self._by_aws(auth)
+
+    def _by_aws(self, auth: VaultAws) -> Answer:
+        try:
+            import boto3  # type: ignore[import-untyped]
+        except ImportError:
+            raise misconfigured(
+                f"The store {self._name} logs in with AWS, and boto3 is not installed.",
+                "pip install 'keyturn[aws]'",
+            ) from None
+        found = boto3.Session().get_credentials()
+        if found is None:
+            raise misconfigured(
+                f"The store {self._name} logs in with AWS, and this machine has no AWS credentials.",
+                "Give it a role, or set up the AWS configuration: aws sts get-caller-identity",
+            )
+        keys = found.get_frozen_credentials()
+        return _answer(
+            Aws(self._adapter).iam_login(
+                keys.access_key,
+                keys.secret_key,
+                session_token=keys.token,
+                header_value=auth.header_value,
+                role=auth.role,
+                use_token=False,
+                region=auth.region,
+                mount_point=auth.mount,
+            )
+        )
+
+    def _given(self, auth: VaultToken) -> Grant:
+        token = self._secret(lambda: resolve_secret(auth.token, self._base))
+        answer = self._adapter.call("get", "/v1/auth/token/lookup-self", token=token)
+        if answer.status != 200:
+            # It may be dead, or just not allowed to ask: the next call tells.
+            return Grant(token, 0.0, renewable=False)
+        lasting = answer.data.get("type") == "batch" or not answer.data.get("renewable")
+        return Grant(token, float(answer.data.get("ttl") or 0), renewable=not lasting)
+
+    def _secret(self, fetch: Callable[[], str]) -> str:
+        try:
+            return fetch()
+        except KeyturnError as error:
+            problem, todo = error.what, error.todo
+        raise misconfigured(f"The store {self._name} has nothing to log in with. {problem}", todo)
+
+    def _refused(self, answer: Answer) -> StoreError:
+        method, mount = self._auth.method, getattr(self._auth, "mount", "")
+        if answer.status == 404 or "no handler for route" in answer.errors:
+            return misconfigured(
+                f"The store {self._name} has no login at auth/{mount}.",
+                "Correct `mount` of the store's `auth`, or enable it: vault auth enable",
+            )
+        return denied(
+            f"The store {self._name} refused the login by {method} at auth/{mount} (HTTP {answer.status}).",
+            "See that role and secret are right, not used up and not expired, then try again.",
+        )
+
+
+def _answer(given: object) -> Answer:
+    if not isinstance(given, Answer):
+        raise TypeError(type(given).__name__)
+    return given
+
+
+def _file(path: Path) -> str:
+    problem = ""
+    try:
+        if text := path.read_text(encoding="utf-8").strip():
+            return text
+        problem = "is empty"
+    except OSError as error:
+        problem = f"cannot be read: {error.strerror}"
+    except UnicodeDecodeError:
+        problem = "is not text"
+    raise misconfigured(f"The token file {path} {problem}.", "See that the pod mounts its service account.")

@@ -1,0 +1,297 @@
+"""One call to the server: addresses in their order, bounded retries, redirects to listed hosts only.
+
+It stands in the place of hvac's adapter, so that hvac's own logins go the same way. hvac follows
+redirects with the token to any host, has no retries, and its documented ones leave out POST, which every
+KV write is (seen with hvac 2.4.0 on the wire, 2026-11-21).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from http.cookiejar import DefaultCookiePolicy
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+from hvac.adapters import Adapter
+from requests.adapters import HTTPAdapter
+from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
+
+from keyturn.domain.errors import StoreError, StoreFault
+from keyturn.stores.vault.faults import misconfigured, off_the_list, silent
+
+#: Calls in flight at most; as many connections are kept open.
+LANES = 32
+# Sends of one call, addresses and redirects included: about four seconds of patience in all. Longer waits
+# are the engine's, which comes back later.
+_SENDS = 6
+_PAUSES = (0.05, 0.2, 0.6, 1.2, 2.0)
+# A server that asks for a longer pause than this is left alone until the engine comes back.
+_LONGEST_PAUSE = 5.0
+# 412, 472 and 473 are what Vault's replicas say who lag behind or only stand by; all three before any work.
+# https://developer.hashicorp.com/vault/api-docs#http-status-codes (read 2026-11-21)
+_NOT_TAKEN = frozenset({412, 429, 472, 473})
+# The request may have been carried out before this was said.
+_UNCLEAR = frozenset({500, 502, 503, 504})
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the server said in the end."""
+
+    status: int
+    body: Mapping[str, Any]
+    #: Whether an earlier send of the same call may have been carried out.
+    lost: bool = False
+    date: str = ""
+
+    @property
+    def errors(self) -> str:
+        """The server's own words, for comparing; never shown."""
+        errors = self.body.get("errors")
+        return " ".join(map(str, errors)) if isinstance(errors, list) else ""
+
+    @property
+    def data(self) -> Mapping[str, Any]:
+        """The `data` of the answer."""
+        data = self.body.get("data")
+        return data if isinstance(data, dict) else {}
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """A send without an answer that counts."""
+
+    reason: str
+    may_be_done: bool
+    next_address: bool = True
+    pause: float | None = None
+
+
+class ListedAdapter(Adapter):  # type: ignore[misc]  # hvac has no types
+    """hvac's adapter for a list of addresses. Safe for many threads; holds no token.
+
+    Args:
+        name: of the store, for messages.
+        addresses: base URLs; the token is sent to no other.
+        ca_file: CA bundle; None for the system's.
+        timeout: seconds to wait for a connection, and again for an answer.
+        pause: how to wait; a test needs no patience.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        addresses: Sequence[str],
+        *,
+        namespace: str | None = None,
+        ca_file: str | None = None,
+        timeout: float = 10.0,
+        pause: Callable[[float], None] = time.sleep,
+    ) -> None:
+        super().__init__(
+            base_uri=addresses[0], namespace=namespace, session=requests.Session(), allow_redirects=False
+        )
+        self._name = name
+        self._origins = [_origin(address) for address in addresses]
+        self._bases = [address.rstrip("/") for address in addresses]
+        self._preferred = 0
+        self._timeout = timeout
+        self._pause = pause
+        # A passed session overrides hvac's `verify`, so the bundle belongs here (hvac#991). The
+        # environment is not asked again for each call: it costs as much as the call, and a .netrc
+        # could add a password. Its proxy and bundle are taken once.
+        session = self.session
+        session.trust_env = False
+        session.verify = ca_file or os.environ.get("REQUESTS_CA_BUNDLE") or True
+        session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+        lanes = HTTPAdapter(pool_connections=len(addresses), pool_maxsize=LANES, max_retries=0)
+        session.mount("https://", lanes)
+        session.mount("http://", lanes)
+        self._proxies = [requests.utils.get_environ_proxies(base) for base in self._bases]
+
+    def get_login_token(self, response: Answer) -> str:
+        """Give the token of a login; part of hvac's interface."""
+        return str(response.body["auth"]["client_token"])
+
+    def request(
+        self,
+        method: str,
+        url: str,
+        headers: dict[str, str] | None = None,
+        raise_exception: bool = True,
+        **kwargs: Any,
+    ) -> Answer:
+        """Make a call for hvac; answers of every status are given back, as `call` does."""
+        return self.call(method, url, body=kwargs.get("json"), params=kwargs.get("params"))
+
+    def call(
+        self,
+        method: str,
+        url: str,
+        *,
+        token: str | None = None,
+        body: Mapping[str, Any] | None = None,
+        params: Mapping[str, Any] | None = None,
+        changes: bool = False,
+    ) -> Answer:
+        """Make a call, as often as it may be made.
+
+        Args:
+            method: the HTTP verb.
+            url: path from `/v1/` on, with nothing in it to normalise.
+            token: to be shown to the server.
+            body: sent as JSON.
+            params: of the query.
+            changes: whether it matters that a send without an answer may have been carried out.
+
+        Raises:
+            StoreError: `UNAVAILABLE`, `MISCONFIGURED`; `OUTCOME_UNKNOWN` for a call that changes something.
+        """
+        lost, failure = False, _Failure("no address", may_be_done=False)
+        for number in range(_SENDS):
+            at = self._preferred
+            outcome = self._send(at, method, url, token, body, params)
+            if isinstance(outcome, Answer):
+                return Answer(outcome.status, outcome.body, lost and changes, outcome.date)
+            failure = outcome
+            lost = lost or failure.may_be_done
+            if failure.next_address and self._preferred == at:
+                self._preferred = (at + 1) % len(self._bases)
+            if not self._wait(number, failure):
+                break
+        raise silent(self._name, failure.reason, may_be_done=lost and changes)
+
+    def _wait(self, number: int, failure: _Failure) -> bool:
+        """Pause before the next send; False when there should be none."""
+        if failure.pause is not None:
+            if failure.pause > _LONGEST_PAUSE:
+                return False
+            self._pause(failure.pause)
+        elif number >= len(self._bases) - 1:
+            # Each address is tried once before anybody waits; a sealed cluster stays sealed for longer.
+            if failure.reason == _SEALED:
+                return False
+            if number < len(_PAUSES):
+                self._pause(_PAUSES[number])
+        return True
+
+    def _send(
+        self,
+        at: int,
+        method: str,
+        url: str,
+        token: str | None,
+        body: Mapping[str, Any] | None,
+        params: Mapping[str, Any] | None,
+    ) -> Answer | _Failure:
+        headers = {"X-Vault-Request": "true"}
+        if token:
+            headers["X-Vault-Token"] = token
+        if self.namespace:
+            headers["X-Vault-Namespace"] = self.namespace
+        try:
+            response = self.session.request(
+                method.upper(),
+                self._bases[at] + url,
+                headers=headers,
+                json=body,
+                params=params,
+                timeout=self._timeout,
+                allow_redirects=False,
+                proxies=self._proxies[at],
+            )
+            content = response.content
+        except requests.RequestException as error:
+            outcome = self._broken(error, self._origins[at])
+        else:
+            return self._judge(response, content)
+        # Outside of the handler: the library's error carries the request, and with it the token.
+        if isinstance(outcome, StoreError):
+            raise outcome
+        return outcome
+
+    def _broken(self, error: requests.RequestException, origin: str) -> _Failure | StoreError:
+        if isinstance(error, requests.exceptions.SSLError):
+            return misconfigured(
+                f"The store {self._name} does not prove with its certificate that it is {origin}.",
+                "Point `ca_file` of the store at the CA that signed it; see the address and the dates.",
+            )
+        cause = error.args[0] if error.args else None
+        reason = getattr(cause, "reason", None)
+        unsent = isinstance(error, requests.exceptions.ConnectTimeout | requests.exceptions.ProxyError) or (
+            isinstance(reason, NewConnectionError | ConnectTimeoutError)
+        )
+        if unsent:
+            return _Failure(f"{origin} takes no connection", may_be_done=False)
+        slow = isinstance(error, requests.exceptions.Timeout)
+        return _Failure("no answer in time" if slow else "the connection broke", may_be_done=True)
+
+    def _judge(self, response: requests.Response, content: bytes) -> Answer | _Failure:
+        status = response.status_code
+        if status in _REDIRECTS:
+            return self._redirected(response.headers.get("Location", ""))
+        answer = Answer(status, _json(content), date=response.headers.get("Date", ""))
+        if status in _NOT_TAKEN:
+            # A busy server is as busy at its other address; the others have a leader that answers.
+            return _Failure(
+                f"HTTP {status}", may_be_done=False, next_address=status != 429, pause=_retry_after(response)
+            )
+        if status == 503 and "sealed" in answer.errors.lower():
+            return _Failure(_SEALED, may_be_done=False)
+        if status == 500 and "no space left" in answer.errors.lower():
+            raise StoreError(
+                StoreFault.NO_SPACE,
+                f"The server of the store {self._name} has no space left.",
+                now="Nothing was written.",
+                todo="Make room for the server's storage.",
+            )
+        if status in _UNCLEAR:
+            return _Failure(f"HTTP {status}", may_be_done=True, pause=_retry_after(response))
+        if status == 400 and "upgrading from non-versioned" in answer.errors.lower():
+            return _Failure("the mount is being upgraded", may_be_done=False, next_address=False)
+        return answer
+
+    def _redirected(self, location: str) -> _Failure:
+        """Go on at the leader that a standby names, if the inventory names it, too."""
+        parts = urlsplit(location)
+        origin = _origin(location) if parts.hostname else self._origins[self._preferred]
+        if origin not in self._origins:
+            raise off_the_list(self._name, parts.hostname or "nowhere")
+        self._preferred = self._origins.index(origin)
+        return _Failure("redirected in a circle", may_be_done=False, next_address=False, pause=0.0)
+
+
+_SEALED = "it is sealed"
+
+
+def _origin(url: str) -> str:
+    parts = urlsplit(url)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    return f"{parts.scheme}://{parts.hostname}:{port}"
+
+
+def _json(content: bytes) -> Mapping[str, Any]:
+    if not content:
+        return {}
+    try:
+        body = json.loads(content)
+    except ValueError:
+        return {}
+    return body if isinstance(body, dict) else {}
+
+
+def _retry_after(response: requests.Response) -> float | None:
+    text = response.headers.get("Retry-After", "")
+    if text.isdigit():
+        return float(text)
+    try:
+        return max(0.0, parsedate_to_datetime(text).timestamp() - time.time()) if text else None
+    except ValueError:
+        return None
