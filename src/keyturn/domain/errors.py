@@ -126,6 +126,8 @@ class StoreFault(StrEnum):
     #: What is stored cannot be read as a credential; it is left untouched.
     CORRUPT = "corrupt"
     NO_SPACE = "no_space"
+    #: The format in which the key is kept cannot carry this very value to its reader; another may do.
+    UNFIT = "unfit"
 
 
 class StoreError(KeyturnError):

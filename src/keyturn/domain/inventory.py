@@ -7,260 +7,100 @@ References only: the models have no field that takes a secret. Rules that need m
 
 from __future__ import annotations
 
-import re
-from datetime import time, timedelta
-from functools import lru_cache
-from ipaddress import ip_network
+from datetime import timedelta
 from typing import Annotated, Literal, get_args
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PlainSerializer,
-    WithJsonSchema,
-)
+from pydantic import AfterValidator, Field
 
 from keyturn.domain.evidence import Evidence
-from keyturn.domain.keys import Permission, normal_ips
+from keyturn.domain.inventory_stores import (
+    SINGLE_FIELDS,
+    AgeFilesStore,
+    AwsParameterStore,
+    AwsSecretsManagerStore,
+    FormatEntry,
+    MirrorAddress,
+    StoreAddress,
+    StoreEntry,
+    VaultAppRole,
+    VaultAuth,
+    VaultAws,
+    VaultJwt,
+    VaultKubernetes,
+    VaultKv2Store,
+    VaultToken,
+)
+from keyturn.domain.inventory_types import (
+    CLOCK_PATTERN,
+    FIELD_PATTERN,
+    NAME_PATTERN,
+    PATH_PATTERN,
+    URL_PATTERN,
+    Clock,
+    Duration,
+    Entry,
+    Name,
+    Reason,
+    SecretRef,
+    StorePath,
+    Text,
+    Url,
+    declared_ip,
+    declared_ips,
+    format_duration,
+    parse_clock,
+    parse_duration,
+)
+from keyturn.domain.keys import Permission
 
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
-_DURATION = re.compile(r"^(?:\d+(?:\.\d+)?[smhdw])+$")
-_PART = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
-NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,62}$"
-#: One or more segments of plain characters: no `..`, no `%`, nothing that a store could normalise.
-PATH_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9][A-Za-z0-9_.-]*)*$"
-URL_PATTERN = r"^https?://[^@\s]+$"
-CLOCK_PATTERN = r"^([01][0-9]|2[0-3]):[0-5][0-9]$"
-#: What a program can have as a field or a variable; a pasted secret rarely fits.
-FIELD_PATTERN = r"^[A-Za-z_][A-Za-z0-9_.-]{0,63}$"
-# Ten years: longer is a slip of the pen, and date arithmetic stays far from its limits.
-_LONGEST = timedelta(days=3650)
-
-
-def parse_duration(value: object) -> object:
-    """Read `90d`, `24h`, `1h30m`, `45s`.
-
-    Raises:
-        ValueError: the text is not a duration, or one of more than ten years.
-    """
-    if isinstance(value, timedelta):
-        return value
-    if not isinstance(value, str) or not _DURATION.fullmatch(value):
-        raise ValueError("write a duration with its unit, such as 60d, 24h, 30m or 45s")
-    seconds = sum(float(n) * _UNITS[u] for n, u in _PART.findall(value))
-    if seconds > _LONGEST.total_seconds():
-        raise ValueError("write a duration of ten years at most, such as 60d")
-    return timedelta(seconds=seconds)
-
-
-def parse_clock(value: object) -> object:
-    """Read `02:00`, a time of day without a zone.
-
-    Raises:
-        ValueError: the text is not a time of day.
-    """
-    if isinstance(value, time):
-        return value
-    if not isinstance(value, str) or not re.fullmatch(CLOCK_PATTERN, value):
-        raise ValueError("write a time of day as 02:00 or 23:30")
-    return time.fromisoformat(value)
-
-
-@lru_cache(maxsize=4096)  # a fleet names the same few machines in every credential
-def declared_ip(value: str) -> str:
-    """Bring an entry of a credential's IP list into the form of `normal_ips`.
-
-    Stricter than what exchanges report: `203.0.113.7/24` would open the key to 256 addresses
-    where one was meant.
-
-    Raises:
-        ValueError: neither an address nor a network, or a network with host bits.
-    """
-    ip_network(value, strict=True)
-    return next(iter(normal_ips([value])))
-
-
-def declared_ips(values: frozenset[str]) -> frozenset[str]:
-    """Bring the IP list of a credential into the form of `normal_ips`.
-
-    Raises:
-        ValueError: as of `declared_ip`.
-    """
-    return frozenset(map(declared_ip, values))
-
-
-def format_duration(value: timedelta) -> str:
-    """Write a duration the way the inventory does, in the largest units that fit."""
-    rest, parts = value.total_seconds(), []
-    for unit in ("d", "h", "m"):
-        whole, rest = divmod(rest, _UNITS[unit])
-        if whole:
-            parts.append(f"{int(whole)}{unit}")
-    if rest or not parts:
-        parts.append(f"{rest:g}s")
-    return "".join(parts)
-
-
-Duration = Annotated[
-    timedelta,
-    BeforeValidator(parse_duration),
-    PlainSerializer(format_duration, return_type=str),
-    WithJsonSchema({"type": "string", "pattern": _DURATION.pattern, "examples": ["60d", "24h", "30m"]}),
+__all__ = [
+    "CLOCK_PATTERN",
+    "FIELD_PATTERN",
+    "NAME_PATTERN",
+    "PATH_PATTERN",
+    "SINGLE_FIELDS",
+    "URL_PATTERN",
+    "AccountEntry",
+    "AgeFilesStore",
+    "AwsParameterStore",
+    "AwsSecretsManagerStore",
+    "ClientConsumer",
+    "Clock",
+    "ConsumerEntry",
+    "CredentialEntry",
+    "Day",
+    "Defaults",
+    "Duration",
+    "Entry",
+    "FileConsumer",
+    "FormatEntry",
+    "Inventory",
+    "JournalEntry",
+    "MirrorAddress",
+    "Name",
+    "PolicyEntry",
+    "Reason",
+    "SecretRef",
+    "StoreAddress",
+    "StoreEntry",
+    "StorePath",
+    "Text",
+    "Url",
+    "VaultAppRole",
+    "VaultAuth",
+    "VaultAws",
+    "VaultJwt",
+    "VaultKubernetes",
+    "VaultKv2Store",
+    "VaultToken",
+    "WebhookConsumer",
+    "Window",
+    "declared_ip",
+    "declared_ips",
+    "format_duration",
+    "parse_clock",
+    "parse_duration",
 ]
-Clock = Annotated[
-    time,
-    BeforeValidator(parse_clock),
-    PlainSerializer(lambda t: t.strftime("%H:%M"), return_type=str),
-    WithJsonSchema({"type": "string", "pattern": CLOCK_PATTERN, "examples": ["02:00"]}),
-]
-Name = Annotated[str, Field(pattern=NAME_PATTERN)]
-Text = Annotated[str, Field(min_length=1)]
-Url = Annotated[str, Field(pattern=URL_PATTERN)]
-StorePath = Annotated[str, Field(pattern=PATH_PATTERN, max_length=200)]
-Reason = Annotated[str, Field(min_length=10, max_length=500, description="Why, in a sentence.")]
-
-
-class Entry(BaseModel):
-    """Base of every entry: unknown fields are refused, and errors never quote the input."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
-
-
-class SecretRef(Entry):
-    """Where a secret is to be found at run time. Exactly one of the fields."""
-
-    model_config = ConfigDict(json_schema_extra={"minProperties": 1, "maxProperties": 1})
-
-    file: Text | None = Field(None, description="A file that holds it, relative to the inventory.")
-    env: str | None = Field(None, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", description="An environment variable.")
-    keyring: Text | None = Field(None, description="An entry of the OS keyring, under the service `keyturn`.")
-
-
-class AgeFilesStore(Entry):
-    """Files encrypted with age, on this machine."""
-
-    kind: Literal["age_files"]
-    path: Text = Field(description="Folder, relative to the inventory.")
-    key: SecretRef = Field(description="The age identity that opens the files.")
-
-
-class VaultToken(Entry):
-    """Log in with a token that somebody else looks after."""
-
-    method: Literal["token"]
-    token: SecretRef = Field(description="Where the token is.")
-
-
-class VaultAppRole(Entry):
-    """Log in with a role id and a secret id."""
-
-    method: Literal["approle"]
-    mount: str = Field("approle", pattern=PATH_PATTERN)
-    role_id: str = Field(min_length=1, description="Public half of the AppRole.")
-    secret_id: SecretRef = Field(description="Where its secret half is; may be for one use.")
-
-
-class VaultKubernetes(Entry):
-    """Log in with the pod's service account; its token file is read anew at each login."""
-
-    method: Literal["kubernetes"]
-    mount: str = Field("kubernetes", pattern=PATH_PATTERN)
-    role: str = Field(min_length=1, description="The role in Vault.")
-    token_file: str = Field(
-        "/var/run/secrets/kubernetes.io/serviceaccount/token", description="The pod's token."
-    )
-
-
-class VaultJwt(Entry):
-    """Log in with a JSON web token of another issuer."""
-
-    method: Literal["jwt"]
-    mount: str = Field("jwt", pattern=PATH_PATTERN)
-    role: str = Field(min_length=1, description="The role in Vault.")
-    token: SecretRef = Field(description="Where the token is; read anew at each login.")
-
-
-class VaultAws(Entry):
-    """Log in with this machine's AWS identity."""
-
-    method: Literal["aws"]
-    mount: str = Field("aws", pattern=PATH_PATTERN)
-    role: str = Field(min_length=1, description="The role in Vault.")
-    region: str = Field("us-east-1", description="Region of the STS endpoint that is signed for.")
-    header_value: str | None = Field(
-        None, description="Value of `X-Vault-AWS-IAM-Server-ID`, if the mount asks for it."
-    )
-
-
-VaultAuth = Annotated[
-    VaultToken | VaultAppRole | VaultKubernetes | VaultJwt | VaultAws, Field(discriminator="method")
-]
-
-
-class VaultKv2Store(Entry):
-    """HashiCorp Vault or OpenBao, a KV mount of version 2."""
-
-    kind: Literal["vault_kv2"]
-    addresses: Annotated[tuple[str, ...], Field(min_length=1)] = Field(
-        description="Base URLs, tried in this order; the token is sent to no other host."
-    )
-    mount: str = Field("secret", pattern=PATH_PATTERN, description="The KV mount.")
-    namespace: str | None = Field(None, description="Vault Enterprise or OpenBao namespace.")
-    auth: VaultAuth = Field(description="How keyturn logs in.")
-    ca_file: str | None = Field(None, description="CA bundle (PEM), relative to the inventory.")
-    pending_prefix: str = Field(
-        "keyturn/pending", pattern=PATH_PATTERN, description="Where pending versions live, on the same mount."
-    )
-    timeout: Duration = Field(timedelta(seconds=10), description="How long to wait for an answer.")
-
-
-class AwsAccess(Entry):
-    """How a store reaches AWS. Credentials come from boto3's own chain."""
-
-    region: str = Field(description="AWS region.")
-    endpoint_url: str | None = Field(
-        None, pattern=r"^https?://[^@\s]+$", description="Another endpoint: a VPC endpoint, or an emulator."
-    )
-    profile: str | None = Field(None, description="A profile of the AWS configuration.")
-    assume_role: str | None = Field(
-        None, pattern=r"^arn:aws[a-z-]*:iam::\d{12}:role/.+$", description="Role to assume."
-    )
-    external_id: str | None = Field(
-        None, description="For the assumed role, where its trust policy asks for one."
-    )
-    kms_key_id: str | None = Field(
-        None, description="KMS key for what is written; default: the service's own."
-    )
-    prefix: str = Field("", description="Put before every path.")
-    timeout: Duration = Field(timedelta(seconds=10), description="How long to wait for an answer.")
-
-
-class AwsSecretsManagerStore(AwsAccess):
-    """AWS Secrets Manager."""
-
-    kind: Literal["aws_secrets_manager"]
-    replica_regions: tuple[str, ...] = Field((), description="Regions that must have the new version, too.")
-
-
-class AwsParameterStore(AwsAccess):
-    """AWS Systems Manager Parameter Store, SecureString parameters."""
-
-    kind: Literal["aws_parameter_store"]
-
-
-StoreEntry = Annotated[
-    AgeFilesStore | VaultKv2Store | AwsSecretsManagerStore | AwsParameterStore, Field(discriminator="kind")
-]
-
-
-class StoreAddress(Entry):
-    """A path in a named store."""
-
-    store: Name = Field(description="One of `stores`.")
-    path: StorePath = Field(description="Where in the store, such as managers/bybit.")
 
 
 class AccountEntry(Entry):
@@ -291,7 +131,10 @@ class CredentialEntry(Entry):
     )
     store: Name | None = Field(None, description="One of `stores`. Default: `defaults.store`.")
     path: StorePath = Field(description="Where in the store, such as bots/mm-bybit.")
-    mirrors: tuple[StoreAddress, ...] = Field(
+    format: FormatEntry = Field(
+        SINGLE_FIELDS, description="How the stored key looks to the program that reads it."
+    )
+    mirrors: tuple[MirrorAddress, ...] = Field(
         (),
         description="Further places that get each new version after its promotion, before the old key dies.",
     )

@@ -87,10 +87,10 @@ def _secret_refs(book: Book) -> Iterator[tuple[Path, SecretRef]]:
         if isinstance(store, AgeFilesStore):
             yield ("stores", name, "key"), store.key
         elif isinstance(store, VaultKv2Store):
-            auth = store.auth
-            for field in ("token", "secret_id"):
-                if isinstance(ref := getattr(auth, field, None), SecretRef):
-                    yield ("stores", name, "auth", field), ref
+            for way in ("auth", "consumer_auth"):
+                for field in ("token", "secret_id"):
+                    if isinstance(ref := getattr(getattr(store, way), field, None), SecretRef):
+                        yield ("stores", name, way, field), ref
     for name, consumer in book.inventory.consumers.items():
         if isinstance(consumer, WebhookConsumer):
             yield ("consumers", name, "hmac_key"), consumer.hmac_key

@@ -76,5 +76,7 @@ def _names_a_secret(path: Path) -> bool:
 
 
 def _maps_field_names(path: Path) -> bool:
-    """Whether this is the name of a field in a rendered file: `fields: {secret: apiSecret}`."""
-    return len(path) == 4 and path[0] == "consumers" and path[2] == "fields"
+    """Whether this is the name of a field in a file or a document: `fields: {secret: apiSecret}`."""
+    if path[0] == "consumers":
+        return len(path) == 4 and path[2] == "fields"
+    return path[0] == "credentials" and len(path) > 4 and path[-3:-1] == ("format", "fields")
