@@ -1,0 +1,451 @@
+"""What can go wrong between keyturn and Vault, on the simulator: each ends in one fault, nothing lost."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import traceback
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from keyturn.domain.errors import StoreError, StoreFault
+from keyturn.domain.labels import Attempt, new_rotation_id
+from keyturn.domain.material import SecretMaterial
+from keyturn.domain.slots import Slot
+from keyturn.simulator.vault import Trouble, VaultSimulator
+from keyturn.stores.vault_kv2 import VaultKv2Store
+from keyturn.testing.store_contract_support import (
+    fake_material,
+    fake_meta,
+    key_in,
+    keys_in,
+    put_key,
+    slots_of,
+    stage_key,
+)
+
+from .vault_server import PREFIX, Server
+
+PATH = "bots/mm"
+ONE, TWO = Attempt(new_rotation_id(), 1), Attempt(new_rotation_id(), 1)
+# Those from 500 on may be said after the work was done.
+BUSY = [
+    *((Trouble.ANSWER, status) for status in (412, 429, 472, 473, 500, 502, 503, 504)),
+    *((Trouble.ANSWER_AFTER, status) for status in (500, 502, 503, 504)),
+]
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with VaultSimulator() as simulator:
+        yield Server(simulator.address, simulator.root, simulator=simulator).prepare()
+
+
+@pytest.fixture
+async def store(server: Server, tmp_path) -> AsyncIterator[VaultKv2Store]:
+    opened = server.rotator(tmp_path)
+    await opened.peek(PATH, Slot.CURRENT)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+def sim(server: Server) -> VaultSimulator:
+    assert server.simulator is not None
+    return server.simulator
+
+
+async def failed(call) -> StoreError:
+    with pytest.raises(StoreError) as caught:
+        await call
+    error = caught.value
+    assert error.now
+    assert error.todo
+    return error
+
+
+# Each write of the port once, with what must stand before it, and what it leaves.
+
+
+async def _claim(store):
+    await store.claim(PATH, ONE)
+
+
+async def _stage(store):
+    await store.stage(PATH, fake_material("new"), fake_meta("new", ONE), await store.claim(PATH, ONE))
+
+
+async def _promote(store):
+    current = await store.peek(PATH, Slot.CURRENT)
+    await store.promote(PATH, ONE, expect_current=current.version)
+
+
+async def _restore(store):
+    current = await store.peek(PATH, Slot.CURRENT)
+    await store.restore_previous(PATH, expect_current=current.version)
+
+
+async def _discard_pending(store):
+    pending = await store.peek(PATH, Slot.PENDING)
+    await store.discard(PATH, Slot.PENDING, version=pending.version)
+
+
+async def _discard_previous(store):
+    previous = await store.peek(PATH, Slot.PREVIOUS)
+    await store.discard(PATH, Slot.PREVIOUS, version=previous.version)
+
+
+async def _put(store):
+    current = await store.peek(PATH, Slot.CURRENT)
+    await put_key(store, PATH, "put", current.version)
+
+
+VERBS = {
+    "claim": ([], _claim, (None, "key-old", None)),
+    "stage": ([], _stage, ("key-new", "key-old", None)),
+    "promote": ([_stage], _promote, (None, "key-new", "key-old")),
+    "restore": ([_stage, _promote], _restore, (None, "key-old", "key-new")),
+    "discard pending": ([_stage], _discard_pending, (None, "key-old", None)),
+    "discard previous": ([_stage, _promote], _discard_previous, (None, "key-new", None)),
+    "put": ([], _put, (None, "key-put", "key-old")),
+}
+LATER = range(5)
+
+
+async def prepared(store: VaultKv2Store, verb: str):
+    before, move, after = VERBS[verb]
+    await put_key(store, PATH, "old")
+    for step in before:
+        await step(store)
+    return move, after
+
+
+@pytest.mark.parametrize("skip", LATER)
+@pytest.mark.parametrize("trouble", [Trouble.CUT_BEFORE, Trouble.CUT_AFTER])
+@pytest.mark.parametrize("verb", VERBS)
+async def test_a_write_that_is_cut_once_is_made_once(store, sim, verb, trouble, skip):
+    move, after = await prepared(store, verb)
+    sim.fail(trouble, method="POST", skip=skip)
+    await move(store)
+    assert await keys_in(store, PATH) == after
+
+
+@pytest.mark.parametrize(("trouble", "status"), BUSY)
+@pytest.mark.parametrize("verb", VERBS)
+async def test_a_busy_server_is_asked_again_and_posts_too(store, sim, verb, trouble, status):
+    move, after = await prepared(store, verb)
+    sim.fail(trouble, method="POST", status=status)
+    await move(store)
+    assert await keys_in(store, PATH) == after
+
+
+@pytest.mark.parametrize("verb", ["stage", "promote", "restore", "put"])
+async def test_a_write_without_any_answer_is_unknown_and_says_so(store, sim, verb):
+    move, after = await prepared(store, verb)
+    sim.fail(Trouble.CUT_AFTER, method="POST", path="/data/", times=1)
+    sim.fail(Trouble.CUT_BEFORE, path="/data/", times=30, method="POST")
+    if verb == "stage":
+        sim.faults[0].skip = sim.faults[1].skip = 1
+    # Reading back tells that it was made all the same.
+    await move(store)
+    sim.faults.clear()
+    assert await keys_in(store, PATH) == after
+
+
+@pytest.mark.parametrize("done", [True, False])
+async def test_when_reading_back_fails_too_the_outcome_is_unknown(store, sim, done):
+    await prepared(store, "promote")
+    current = await store.peek(PATH, Slot.CURRENT)
+    if done:
+        sim.fail(Trouble.CUT_AFTER, method="POST", path="/data/")
+    sim.fail(Trouble.CUT_BEFORE, method="POST", path="/data/", times=99)
+    sim.fail(Trouble.CUT_BEFORE, method="GET", path="/data/bots", times=99, skip=1)
+    error = await failed(store.promote(PATH, ONE, expect_current=current.version))
+    assert error.fault is StoreFault.OUTCOME_UNKNOWN
+    sim.faults.clear()
+    assert await key_in(store, PATH, Slot.CURRENT) == ("key-new" if done else "key-old")
+
+
+@pytest.mark.parametrize("verb", VERBS)
+async def test_a_refused_connection_leaves_everything_as_it_was(store, sim, server, verb):
+    move, _ = await prepared(store, verb)
+    before = await slots_of(store, PATH)
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        adapter = store._session._adapter
+        adapter._bases = [f"http://127.0.0.1:{closed.getsockname()[1]}"]
+        error = await failed(move(store))
+    adapter._bases = [server.address]
+    assert error.fault is StoreFault.UNAVAILABLE
+    assert await slots_of(store, PATH) == before
+
+
+@pytest.mark.parametrize("verb", VERBS)
+async def test_a_server_that_is_sealed_in_the_middle_of_work_is_unavailable_and_no_login_is_tried(
+    store, sim, server, verb
+):
+    move, after = await prepared(store, verb)
+    sim.seen.clear()
+    sim.fail(
+        Trouble.ANSWER, method="POST", error="Vault is sealed", then=lambda: setattr(sim, "sealed", True)
+    )
+    error = await failed(move(store))
+    assert error.fault is StoreFault.UNAVAILABLE
+    assert "sealed" in error.what
+    assert "unseal" in error.todo
+    assert not [seen for seen in sim.seen if seen.path.endswith("/login")]
+    server.admin("POST", "sys/unseal", {"key": "x"})
+    await move(store)
+    assert await keys_in(store, PATH) == after
+
+
+async def test_a_long_wait_is_left_to_the_engine(store, sim):
+    sim.fail(Trouble.ANSWER, status=429, headers={"Retry-After": "3600"})
+    error = await failed(store.peek(PATH, Slot.CURRENT))
+    assert error.fault is StoreFault.UNAVAILABLE
+    assert sim.faults[0].times == 0
+    waits: list[float] = []
+    store._session._adapter._pause = waits.append
+    sim.fail(Trouble.ANSWER, status=429, headers={"Retry-After": "2"})
+    assert await store.peek(PATH, Slot.CURRENT) is None
+    assert waits == [2.0]
+
+
+async def test_retries_are_bounded(store, sim):
+    sim.fail(Trouble.ANSWER, status=500, times=1000)
+    error = await failed(store.peek(PATH, Slot.CURRENT))
+    assert error.fault is StoreFault.UNAVAILABLE
+    assert sim.faults[0].times > 980
+
+
+# Addresses and redirects.
+
+
+def _standby(sim, target: str) -> VaultSimulator:
+    standby = VaultSimulator()
+    standby.fail(Trouble.ANSWER, status=307, times=1000, headers={"Location": f"{target}/v1/anything"})
+    return standby
+
+
+async def test_a_standby_that_names_a_listed_leader_is_followed(server, sim, tmp_path):
+    with _standby(sim, server.address) as standby:
+        auth = server.given(tmp_path, server.root)
+        store = server.open(auth, addresses=[standby.address, server.address])
+        await put_key(store, PATH, "a")
+        assert await key_in(store, PATH, Slot.CURRENT) == "key-a"
+        assert len(standby.seen) == 1, "the leader is remembered"
+        await store.close()
+
+
+async def test_a_redirect_to_a_host_that_is_not_listed_never_gets_the_token(server, sim, tmp_path):
+    sim.seen.clear()
+    with _standby(sim, server.address) as standby:
+        store = server.open(server.given(tmp_path, server.root), addresses=[standby.address])
+        error = await failed(put_key(store, PATH, "a"))
+        await store.close()
+    assert error.fault is StoreFault.MISCONFIGURED
+    assert "addresses" in error.todo
+    assert not sim.seen
+
+
+async def test_the_next_address_is_taken_when_one_is_down_or_sealed(server, tmp_path):
+    with VaultSimulator() as sealed, socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        sealed.sealed = True
+        down = f"http://127.0.0.1:{closed.getsockname()[1]}"
+        store = server.open(
+            server.given(tmp_path, server.root), addresses=[down, sealed.address, server.address]
+        )
+        await put_key(store, PATH, "a")
+        assert await key_in(store, PATH, Slot.CURRENT) == "key-a"
+        await store.close()
+
+
+async def test_standbys_that_redirect_in_a_circle_are_given_up(tmp_path, server):
+    with VaultSimulator() as a, VaultSimulator() as b:
+        for one, other in ((a, b), (b, a)):
+            one.fail(Trouble.ANSWER, status=307, times=99, headers={"Location": other.address})
+        store = server.open(server.given(tmp_path, server.root), addresses=[a.address, b.address])
+        error = await failed(store.peek(PATH, Slot.CURRENT))
+        assert error.fault is StoreFault.UNAVAILABLE
+        await store.close()
+
+
+# Permissions, mounts, other writers.
+
+
+@pytest.mark.parametrize("verb", VERBS)
+async def test_a_permission_that_is_taken_away_is_named(store, sim, server, verb):
+    move, _ = await prepared(store, verb)
+    for name in sim.rights.policies:
+        if "rotator" in name:
+            rights = sim.rights.policies[name]
+            sim.rights.policies[name] = {
+                p: r - {"create", "update"} if server.mount in p else r for p, r in rights.items()
+            }
+    error = await failed(move(store))
+    assert error.fault is StoreFault.DENIED
+    assert "lacks" in error.what
+    assert "update" in error.what
+    assert f"{server.mount}/" in error.what
+
+
+async def test_another_writer_is_a_conflict_and_its_key_is_kept(store, server):
+    old = await put_key(store, PATH, "old")
+    await stage_key(store, PATH, ONE, "new")
+    server.put(PATH, {"api_key": "by-hand", "secret": "not-a-real-secret-9"})
+    error = await failed(store.promote(PATH, ONE, expect_current=old.version))
+    assert error.fault is StoreFault.CONFLICT
+    assert server.get(PATH)["api_key"] == "by-hand"
+
+
+async def test_a_key_that_was_edited_by_hand_is_not_taken_for_ours(store, server):
+    old = await put_key(store, PATH, "old")
+    edited = {**server.get(PATH), "secret": "not-a-real-secret-edited"}
+    server.put(PATH, edited)
+    info = await store.peek(PATH, Slot.CURRENT)
+    assert info.version != old.version
+    assert (info.meta, info.attempt) == (None, None)
+
+
+async def test_a_field_that_was_added_by_hand_is_kept_and_changes_no_version(store, server):
+    old = await put_key(store, PATH, "old")
+    server.put(PATH, {**server.get(PATH), "note": "call Ada", "limits": {"max": 3}})
+    assert await store.peek(PATH, Slot.CURRENT) == old
+    await stage_key(store, PATH, ONE, "new")
+    promoted = await store.promote(PATH, ONE, expect_current=old.version)
+    await store.restore_previous(PATH, expect_current=promoted.current)
+    for _ in range(2):
+        data = server.get(PATH)
+        assert (data["note"], data["limits"]) == ("call Ada", {"max": 3})
+        current = await store.read(PATH, Slot.CURRENT)
+        assert "note" not in current.material.reveal()
+        await put_key(store, PATH, "more", current.info.version)
+
+
+async def test_a_secret_that_is_not_ours_is_shown_and_adopted_only_when_told_to(store, server):
+    server.put(PATH, {"api_key": "theirs", "secret": "not-a-real-secret-1", "passphrase": "p", "desk": "7"})
+    info = await store.peek(PATH, Slot.CURRENT)
+    assert (info.meta, info.attempt) == (None, None)
+    error = await failed(put_key(store, PATH, "ours"))
+    assert error.fault is StoreFault.CONFLICT
+    await stage_key(store, PATH, ONE, "new")
+    error = await failed(store.promote(PATH, ONE, expect_current=None))
+    assert error.fault is StoreFault.CONFLICT
+    stored = await store.read(PATH, Slot.CURRENT)
+    assert stored.material.key_ref == "theirs"
+    await put_key(store, PATH, "ours", info.version)
+    data = server.get(PATH)
+    assert data["desk"] == "7"
+    assert "passphrase" not in data, "the old key's passphrase is not the new key's"
+    assert (await store.peek(PATH, Slot.PREVIOUS)).version == info.version
+
+
+async def test_a_document_without_a_secret_is_told_as_damaged(store, server):
+    server.put(PATH, {"api_key": "theirs"})
+    error = await failed(store.read(PATH, Slot.CURRENT))
+    assert error.fault is StoreFault.CORRUPT
+    server.put(PATH, {"api_key": "theirs", "secret": "not-a-real-secret-1", "keyturn": "{"})
+    assert (await failed(store.peek(PATH, Slot.CURRENT))).fault is StoreFault.CORRUPT
+    server.put(PATH, {"keyturn": '{"format": 99}'})
+    assert (await failed(store.peek(PATH, Slot.CURRENT))).fault is StoreFault.MISCONFIGURED
+
+
+async def test_a_field_by_the_reserved_name_is_refused(store):
+    material = SecretMaterial("k", "not-a-real-secret", extra={"keyturn": "x"})
+    error = await failed(store.put(PATH, material, fake_meta("a", None), expect_current=None))
+    assert error.fault is StoreFault.MISCONFIGURED
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "../x",
+        "a/../b",
+        "a/./b",
+        "a//b",
+        "/a",
+        "a/",
+        "a b",
+        "a%2e%2e/b",
+        "a?b",
+        "a#b",
+        "",
+        "ä",
+        "a\n",
+        "x" * 500,
+    ],
+)
+async def test_a_path_that_could_be_normalised_is_refused_before_anything_is_sent(store, sim, path):
+    sim.seen.clear()
+    for call in (store.peek(path, Slot.CURRENT), store.claim(path, ONE), put_key(store, path, "a")):
+        assert (await failed(call)).fault is StoreFault.MISCONFIGURED
+    assert (await failed(store.peek(f"{PREFIX}/bots/x", Slot.CURRENT))).fault is StoreFault.MISCONFIGURED
+    assert not sim.seen
+
+
+async def test_a_version_that_was_restored_from_a_soft_delete_is_no_surprise(store, server):
+    old = await put_key(store, PATH, "old")
+    server.admin("DELETE", f"{server.mount}/data/{PATH}")
+    assert await store.peek(PATH, Slot.CURRENT) is None
+    await stage_key(store, PATH, ONE, "new")
+    promoted = await store.promote(PATH, ONE, expect_current=None)
+    assert promoted.previous is None
+    assert promoted.current != old.version
+
+
+async def test_versions_differ_after_the_metadata_was_deleted_and_numbers_begin_anew(store, server):
+    seen = set()
+    for n in range(3):
+        seen.add((await put_key(store, PATH, str(n))).version)
+        server.admin("DELETE", f"{server.mount}/metadata/{PATH}")
+        server.put(PATH, {"api_key": "theirs", "secret": f"not-a-real-secret-{n}"})
+        seen.add((await store.peek(PATH, Slot.CURRENT)).version)
+        server.admin("DELETE", f"{server.mount}/metadata/{PATH}")
+    assert len(seen) == 6
+
+
+# What shows.
+
+
+async def test_neither_token_nor_value_is_in_any_error_or_log(server, sim, tmp_path, caplog):
+    caplog.set_level(logging.DEBUG)
+    token, auth = server.token(tmp_path, server.policy("rotator", PATHS="bots"))
+    store = server.open(auth)
+    secret_texts = [token, "not-a-real-secret", server.root]
+    shown: list[str] = []
+    troubles = [
+        {"status": s, "error": f"quoting {token} not-a-real-secret-b"} for s in (400, 403, 404, 413, 418, 500)
+    ]
+    for trouble in troubles:
+        sim.fail(Trouble.ANSWER, method="POST", path="/data/", times=20, **trouble)
+        shown += _shown(await failed(put_key(store, PATH, "b")))
+        sim.faults.clear()
+    sim.fail(Trouble.CUT_BEFORE, times=50)
+    shown += _shown(await failed(put_key(store, PATH, "b")))
+    sim.faults.clear()
+    sim.rights.revoke(token)
+    shown += _shown(await failed(put_key(store, PATH, "b")))
+    shown += [repr(store), repr(store._session), repr(store._session._token), repr(store._session._login())]
+    shown += [record.getMessage() for record in caplog.records]
+    for text in secret_texts:
+        assert not [line for line in shown if text in line]
+    await store.close()
+
+
+def _shown(error: StoreError) -> list[str]:
+    assert error.__cause__ is None
+    assert error.__context__ is None or error.__suppress_context__
+    # Not even where a debugger or an error tracker follows the context.
+    context = error.__context__
+    while context is not None:
+        assert isinstance(context, StoreError), context
+        context = context.__context__
+    return [
+        str(error),
+        repr(error),
+        error.diagnostics(),
+        repr(error.__dict__),
+        *traceback.format_exception(error),
+    ]
