@@ -577,11 +577,11 @@ def test_a_journal_url_with_a_password_is_refused_and_not_quoted(try_with: Try, 
 
 
 def test_every_rule_of_the_modules_is_in_the_list() -> None:
-    from keyturn.domain import inventory_places
+    from keyturn.domain import inventory_formats, inventory_places
 
     written = {
         name
-        for module in (inventory_places, inventory_rules)
+        for module in (inventory_formats, inventory_places, inventory_rules)
         for name, f in vars(module).items()
         if callable(f) and getattr(f, "__module__", "") == module.__name__ and not name.startswith("_")
     }

@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from typing import Literal
 
+from keyturn.domain.dotenv import quoted
 from keyturn.domain.errors import ConsumerError, ConsumerFault
 from keyturn.domain.slots import Stored
 
-# Needs no quotes anywhere.
-_PLAIN = re.compile(r"[A-Za-z0-9_./+=:@%,-]+")
-# What quoting cannot carry to every reader: a shell keeps a backslash in single quotes and python-dotenv
-# does not; python-dotenv expands `${` in any quotes; the other control characters survive in neither.
-_UNCARRIED = re.compile(r"[\x00-\x09\x0b-\x1f\x7f\x85\u2028\u2029\\]|\$\{")
-_NO_DOUBLE_QUOTES = re.compile(r"[\"$`!]")
 #: May be missing from a key without a word: most venues have none.
 _OPTIONAL = "passphrase"
 
@@ -51,13 +45,8 @@ def render(stored: Stored, fields: Mapping[str, str], form: Literal["json", "env
 
 
 def _quoted(name: str, value: str) -> str:
-    if _PLAIN.fullmatch(value):
-        return value
-    if not _UNCARRIED.search(value):
-        if "'" not in value:
-            return f"'{value}'"
-        if not _NO_DOUBLE_QUOTES.search(value):
-            return f'"{value}"'
+    if (written := quoted(value)) is not None:
+        return written
     raise ConsumerError(
         ConsumerFault.MISCONFIGURED,
         f"The value of {name} holds characters that an env file cannot carry to every reader.",

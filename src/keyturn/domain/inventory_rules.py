@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 
+from keyturn.domain import inventory_formats as formats
 from keyturn.domain import inventory_places as places
 from keyturn.domain.inventory import CredentialEntry, Inventory, format_duration
 from keyturn.domain.inventory_book import SECTIONS, Book, refuse, warn
@@ -272,5 +273,7 @@ RULES: tuple[Rule, ...] = (
     places.file_consumers_are_sound,
     places.one_file_one_credential,
     places.keys_have_one_consumer_each,
+    formats.formats_are_for_stores_that_have_them,
+    formats.formats_are_whole,
     places.nothing_lies_unused,
 )

@@ -27,6 +27,11 @@ _STAGE_PAUSES = (0.2, 0.5, 1.5, 4.0, 8.0)
 # After an intent whose key did not show, the venue's list is believed only when this much more time than
 # its stated propagation has passed; a minute covers a list served from a cache.
 _SETTLE_MARGIN_SECONDS = 60.0
+# A secret that a bot would misread (`12e4` as a number) is one in thousands, and the next one fits. When
+# none of this many does, the format is wrong and not the luck.
+_MOST_UNFIT = 4
+# Faults of staging that trying again with the same key does not mend.
+_LOST = frozenset({StoreFault.CONFLICT, StoreFault.DENIED, StoreFault.MISCONFIGURED, StoreFault.UNFIT})
 
 
 async def plan(work: Work) -> Rest | None:
@@ -131,7 +136,12 @@ async def _mint_and_stage(
         minted = await work.driver.create_key(manager, work.spec(attempt))
     except ExchangeError as error:
         return await _mint_failed(work, error)
-    info = await _stage(work, manager, minted, claim)
+    try:
+        info = await _stage(work, manager, minted, claim)
+    except StoreError as error:
+        if error.fault is not StoreFault.UNFIT or attempt.number >= _MOST_UNFIT:
+            raise
+        return await work.defer(1, f"{error.what} It was revoked and another is minted.")
     if info is None or info.meta is None:
         return await work.defer(
             1, "The store did not take the new key; it was revoked and another is minted."
@@ -170,7 +180,7 @@ async def _stage(work: Work, manager: Caller, minted: MintedKey, claim: Claim) -
         except StoreError as error:
             if error.fault is StoreFault.CONFLICT and (staged := await _already_staged(work, claim.attempt)):
                 return staged
-            lost = error.fault in {StoreFault.CONFLICT, StoreFault.DENIED, StoreFault.MISCONFIGURED}
+            lost = error.fault in _LOST
             if not lost and pause is not None:
                 await work.world.clock.sleep(pause)
                 continue

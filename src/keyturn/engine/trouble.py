@@ -34,6 +34,7 @@ _PARKED_STORE = {
     StoreFault.DENIED: Park.STORE,
     StoreFault.MISCONFIGURED: Park.STORE,
     StoreFault.CORRUPT: Park.STORE,
+    StoreFault.UNFIT: Park.STORE,
 }
 
 

@@ -22,6 +22,7 @@ from keyturn.domain.material import SecretMaterial
 from keyturn.domain.slots import Claim, KeyMeta, Promotion, Slot, SlotInfo, Stored, VersionInfo
 from keyturn.ports.store import Finding
 from keyturn.stores import folder as disk
+from keyturn.stores.formats import SINGLE, Formats
 from keyturn.stores.ledger import Ledger
 from keyturn.stores.ledger_text import NewerFormatError, Page, dump, load
 from keyturn.stores.sealing import BadIdentityError, DamagedError, Sealer, WrongKeyError
@@ -40,16 +41,17 @@ _LOCK_WAIT = 10.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.002, 0.05
 
 
-def open_age_files(entry: AgeFilesEntry, base: Path) -> AgeFilesStore:
+def open_age_files(entry: AgeFilesEntry, base: Path, formats: Formats = SINGLE) -> AgeFilesStore:
     """Open the store that an inventory entry describes; nothing is read until it is needed.
 
     Args:
         entry: of the inventory.
         base: the folder of the inventory.
+        formats: what the keys must fit; files have a form of their own, their mirrors may not.
     """
     from keyturn.stores.keys import resolve_secret
 
-    return AgeFilesStore(base / entry.path, lambda: resolve_secret(entry.key, base))
+    return AgeFilesStore(base / entry.path, lambda: resolve_secret(entry.key, base), formats=formats)
 
 
 class AgeFilesStore:
@@ -59,12 +61,21 @@ class AgeFilesStore:
         root: the store's folder; made at the first write.
         key_text: gives the text of the age identity file; called when it is first needed.
         lock_wait: seconds to wait for another writer of the same path.
+        formats: what the keys must fit.
     """
 
-    def __init__(self, root: Path, key_text: Callable[[], str], *, lock_wait: float = _LOCK_WAIT) -> None:
+    def __init__(
+        self,
+        root: Path,
+        key_text: Callable[[], str],
+        *,
+        lock_wait: float = _LOCK_WAIT,
+        formats: Formats = SINGLE,
+    ) -> None:
         self._root = root.absolute()
         self._key_text = key_text
         self._lock_wait = lock_wait
+        self._formats = formats
         self._sealer: Sealer | None = None
         self._pool: ThreadPoolExecutor | None = None
 
@@ -89,6 +100,7 @@ class AgeFilesStore:
             after = ledger.stage(path, claim, meta)
             return after, after.filled(Slot.PENDING)
 
+        self._formats.check(path, material)
         return await self._write(path, verb, content=lambda sealer: sealer.seal(material, meta))
 
     async def promote(self, path: str, attempt: Attempt, *, expect_current: str | None) -> Promotion:
@@ -116,6 +128,7 @@ class AgeFilesStore:
             after = ledger.put(path, meta, expect_current)
             return after, after.filled(Slot.CURRENT)
 
+        self._formats.check(path, material)
         return await self._write(path, verb, content=lambda sealer: sealer.seal(material, meta))
 
     async def history(self, path: str) -> Sequence[VersionInfo]:

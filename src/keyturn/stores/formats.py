@@ -1,0 +1,317 @@
+"""How a stored key looks to the bot that reads it: written that way, and read back as the bot would.
+
+A format turns a key into fields of a document and such a document into a key again. `Formats` knows which
+path has which, and makes sure before a key is stored that every one of its readers would get it unchanged:
+a bot that guesses types, or an .env that eats a character, must not find out after the promotion.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from keyturn.domain import dotenv
+from keyturn.domain.errors import StoreError, StoreFault
+from keyturn.domain.inventory import SINGLE_FIELDS
+from keyturn.domain.material import SecretMaterial
+
+if TYPE_CHECKING:
+    from keyturn.domain.inventory import FormatEntry, Inventory
+
+Kind = Literal["field", "json", "env", "freqtrade", "hummingbot"]
+
+_OWN = ("api_key", "secret", "passphrase")
+_TEXT_FIELD = "env"
+# freqtrade 2026.9 hands these to ccxt, from the file and from the environment alike. In a file `api_key`
+# and `apiKey` go before `key`: what stands there would be used in place of ours (run 2026-11-21).
+_FREQTRADE = {"api_key": "exchange.key", "secret": "exchange.secret", "passphrase": "exchange.password"}
+_FREQTRADE_SHADOWS = ("exchange.api_key", "exchange.apiKey")
+# https://github.com/freqtrade/freqtrade/blob/develop/freqtrade/configuration/environment_vars.py, 2026-11-21
+_FREQTRADE_PREFIX = "FREQTRADE__"
+_FREQTRADE_AS_THEY_ARE = frozenset({"CHAT_ID", "PASSWORD"})
+#: The names of hummingbot's connectors for a key, from each connector's `*_utils.py` (hummingbot 2.16 and
+#: master, https://github.com/hummingbot/hummingbot/tree/master/hummingbot/connector, 2026-11-21).
+HUMMINGBOT: Mapping[str, Mapping[str, str]] = {
+    "bybit": {"api_key": "bybit_api_key", "secret": "bybit_api_secret"},
+    "bybit_perpetual": {"api_key": "bybit_perpetual_api_key", "secret": "bybit_perpetual_secret_key"},
+    "okx": {"api_key": "okx_api_key", "secret": "okx_secret_key", "passphrase": "okx_passphrase"},
+    "okx_perpetual": {
+        "api_key": "okx_perpetual_api_key",
+        "secret": "okx_perpetual_secret_key",
+        "passphrase": "okx_perpetual_passphrase",
+    },
+}
+
+
+class UncarriedError(ValueError):
+    """A format cannot carry a key. The text names the field, never a value."""
+
+
+class UnreadableError(ValueError):
+    """A document is not of the format. The text names the field, never a value."""
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """One way to write a key into a document.
+
+    `names` maps keyturn's fields to the document's, with a dot for each level down; for `env` to the
+    variables in the field `text_field`. `fixed` holds fields that are always there.
+    """
+
+    kind: Kind = "field"
+    names: Mapping[str, str] = field(default_factory=dict)
+    text_field: str | None = None
+    fixed: Mapping[str, str] = field(default_factory=dict)
+
+    def render(self, material: SecretMaterial) -> dict[str, Any]:
+        """Write a key as the fields of a document.
+
+        Raises:
+            UncarriedError: the key has a field that the format has no name for, or a value that
+                the format cannot hold.
+        """
+        values = material.reveal()
+        if self.kind == "field":
+            return dict(values)
+        if nameless := sorted(values.keys() - self.names.keys()):
+            raise UncarriedError(f"there is no name for its field {nameless[0]}")
+        named = {name: values[key] for key, name in self.names.items() if key in values}
+        if self.text_field is not None:
+            try:
+                return {self.text_field: dotenv.lines(named)}
+            except ValueError as error:
+                raise UncarriedError(str(error)) from None
+        document: dict[str, Any] = dict(self.fixed)
+        for name, value in named.items():
+            _set(document, name, value)
+        return document
+
+    def parse(self, document: Mapping[str, Any]) -> SecretMaterial:
+        """Read a key as the bot would.
+
+        Raises:
+            UnreadableError: a field is missing, or the bot would take it for something else than text.
+        """
+        if self.kind == "field":
+            found: dict[str, Any] = {k: document[k] for k in _OWN if k in document}
+        elif self.text_field is not None:
+            text = document.get(self.text_field)
+            named = dotenv.parse(text) if isinstance(text, str) else {}
+            found = {k: _as_read(name, named[name]) for k, name in self.names.items() if name in named}
+        else:
+            found = {k: v for k, name in self.names.items() if (v := _get(document, name)) is not None}
+            for shadow in self._shadows():
+                if (value := _get(document, shadow)) is not None:
+                    found["api_key"] = value
+        for key in ("api_key", "secret"):
+            if key not in found:
+                raise UnreadableError(f"it has no {self._called(key)}")
+        for key, value in found.items():
+            if not isinstance(value, str):
+                raise UnreadableError(f"its {self._called(key)} is read as {_kind_of(value)}")
+        return SecretMaterial.of(found)
+
+    def place(self, others: Mapping[str, Any], material: SecretMaterial) -> dict[str, Any]:
+        """Write a key among the other fields of a document."""
+        return _merged(self.rest(others), self.render(material))
+
+    def rest(self, document: Mapping[str, Any]) -> dict[str, Any]:
+        """Give a document without what is the key's in it."""
+        if self.kind == "field":
+            ours: tuple[str, ...] = _OWN
+        elif self.text_field is not None:
+            ours = (self.text_field,)
+        else:
+            ours = (*self.names.values(), *self.fixed, *self._shadows())
+        kept = _copied(document)
+        for name in ours:
+            _drop(kept, name)
+        return kept
+
+    def check(self, material: SecretMaterial) -> None:
+        """Make sure that the bot would read this very key.
+
+        Raises:
+            UncarriedError: it would not.
+        """
+        document = json.loads(json.dumps(self.render(material)))
+        try:
+            read = self.parse(document) if self.kind != "field" else material
+        except UnreadableError as error:
+            raise UncarriedError(str(error)) from None
+        if read != material:
+            raise UncarriedError("it would read another value")
+
+    def to_json(self) -> dict[str, Any] | None:
+        """Describe the format beside the document; None for single fields."""
+        if self.kind == "field":
+            return None
+        described: dict[str, Any] = {"kind": self.kind, "names": dict(self.names)}
+        described |= {"text_field": self.text_field} if self.text_field is not None else {}
+        return described | ({"fixed": dict(self.fixed)} if self.fixed else {})
+
+    @staticmethod
+    def from_json(described: Mapping[str, Any] | None) -> Format:
+        """Read what `to_json` wrote.
+
+        Raises:
+            LookupError, TypeError, ValueError: it is damaged.
+        """
+        if described is None:
+            return FIELDS
+        text_field = described.get("text_field")
+        return Format(
+            described["kind"],
+            {str(k): str(v) for k, v in dict(described["names"]).items()},
+            None if text_field is None else str(text_field),
+            {str(k): str(v) for k, v in dict(described.get("fixed") or {}).items()},
+        )
+
+    def _shadows(self) -> tuple[str, ...]:
+        return _FREQTRADE_SHADOWS if self.kind == "freqtrade" else ()
+
+    def _called(self, key: str) -> str:
+        return f"field {self.names.get(key, key)}"
+
+
+#: Single fields by keyturn's own names.
+FIELDS = Format()
+
+
+def format_of(entry: FormatEntry) -> Format:
+    """Give the format that an inventory entry describes."""
+    if entry.kind == "field":
+        return FIELDS
+    if entry.kind == "freqtrade":
+        return Format("freqtrade", _FREQTRADE)
+    if entry.kind == "hummingbot":
+        connector = entry.connector or ""
+        return Format("hummingbot", HUMMINGBOT[connector], fixed={"connector": connector})
+    names = {str(key): name for key, name in entry.fields.items()}
+    return Format(entry.kind, names, (entry.text_field or _TEXT_FIELD) if entry.kind == "env" else None)
+
+
+@dataclass(frozen=True, slots=True)
+class Formats:
+    """The formats of one store, by path.
+
+    Args:
+        at: of each path that has one of its own.
+        also: of the other places that get the key of a path later: its mirrors.
+    """
+
+    at: Mapping[str, Format] = field(default_factory=dict)
+    also: Mapping[str, tuple[Format, ...]] = field(default_factory=dict)
+
+    def of(self, path: str) -> Format:
+        """Give the format of a path."""
+        return self.at.get(path, FIELDS)
+
+    def check(self, path: str, material: SecretMaterial) -> None:
+        """Make sure that every reader of what is stored at a path would get this very key.
+
+        Raises:
+            StoreError: `UNFIT` when one would not; another key may fit.
+        """
+        for each in (self.of(path), *self.also.get(path, ())):
+            try:
+                each.check(material)
+            except UncarriedError as error:
+                problem, kind = str(error), each.kind
+                break
+        else:
+            return
+        raise StoreError(
+            StoreFault.UNFIT,
+            f"The key for {path} cannot be kept in the format {kind}: {problem}.",
+            now="Nothing was written.",
+            todo="Another key may fit; if none does, choose another `format` for it, such as json.",
+        )
+
+
+#: Of a store in which every path has single fields.
+SINGLE = Formats()
+
+
+def formats_of(inventory: Inventory, store: str) -> Formats:
+    """Gather the formats of a store from the inventory."""
+    at: dict[str, Format] = {}
+    also: dict[str, tuple[Format, ...]] = {}
+    for name, entry in inventory.credentials.items():
+        for mirror in entry.mirrors:
+            if mirror.store == store and mirror.format != SINGLE_FIELDS:
+                at[mirror.path] = format_of(mirror.format)
+        if (entry.store or inventory.defaults.store) != store:
+            continue
+        path = inventory.store_of(name).path
+        if entry.format != SINGLE_FIELDS:
+            at[path] = format_of(entry.format)
+        if others := tuple(format_of(m.format) for m in entry.mirrors if m.format != SINGLE_FIELDS):
+            also[path] = others
+    return Formats(at, also)
+
+
+def _as_read(variable: str, value: str) -> object:
+    """Read a variable as its reader does: freqtrade guesses the type of its own, others take the text."""
+    name = variable.rpartition("__")[2]
+    if not variable.startswith(_FREQTRADE_PREFIX) or name in _FREQTRADE_AS_THEY_ARE:
+        return value
+    for kind in (int, float):
+        try:
+            return kind(value)
+        except ValueError:
+            continue
+    if value.lower() in {"t", "true", "f", "false"}:
+        return value.lower().startswith("t")
+    try:
+        guessed = json.loads(value)
+    except ValueError:
+        return value
+    return guessed if isinstance(guessed, list) else value
+
+
+def _kind_of(value: object) -> str:
+    if isinstance(value, bool):
+        return "true or false"
+    return "a number" if isinstance(value, int | float) else "a list or an object"
+
+
+def _get(document: Mapping[str, Any], name: str) -> Any:
+    here: Any = document
+    for part in name.split("."):
+        if not isinstance(here, Mapping):
+            return None
+        here = here.get(part)
+    return here
+
+
+def _set(document: dict[str, Any], name: str, value: str) -> None:
+    *above, last = name.split(".")
+    for part in above:
+        document = document.setdefault(part, {})
+    document[last] = value
+
+
+def _drop(document: dict[str, Any], name: str) -> None:
+    first, _, rest = name.partition(".")
+    if not rest:
+        document.pop(first, None)
+    elif isinstance(inner := document.get(first), dict):
+        _drop(inner, rest)
+        if not inner:
+            del document[first]
+
+
+def _copied(document: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: _copied(v) if isinstance(v, Mapping) else v for k, v in document.items()}
+
+
+def _merged(one: dict[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    for key, value in other.items():
+        here = one.get(key)
+        both = isinstance(here, dict) and isinstance(value, Mapping)
+        one[key] = _merged(here, value) if both else value  # type: ignore[arg-type]
+    return one
