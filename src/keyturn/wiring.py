@@ -20,6 +20,7 @@ from keyturn.ports.journal import Journal
 from keyturn.ports.store import SecretStore
 from keyturn.settings import LoadedInventory
 from keyturn.stores.catalog import open_store
+from keyturn.stores.formats import formats_of
 from keyturn.stores.keys import resolve_secret
 
 if TYPE_CHECKING:
@@ -52,8 +53,9 @@ class InventoryAdapters:
     def store(self, name: str) -> SecretStore:
         """Give a store."""
         if name not in self._stores:
-            entry = self._loaded.inventory.stores[name]
-            self._stores[name] = open_store(name, entry, self._loaded.base)
+            inventory = self._loaded.inventory
+            formats = formats_of(inventory, name)
+            self._stores[name] = open_store(name, inventory.stores[name], self._loaded.base, formats)
         return self._stores[name]
 
     def consumer(self, name: str, credential: str) -> Consumer:

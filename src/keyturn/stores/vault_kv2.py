@@ -18,6 +18,7 @@ from keyturn.domain.labels import Attempt
 from keyturn.domain.material import SecretMaterial
 from keyturn.domain.slots import Claim, KeyMeta, Promotion, Slot, SlotInfo, Stored, VersionInfo
 from keyturn.ports.store import Finding
+from keyturn.stores.formats import SINGLE, Formats
 from keyturn.stores.vault import current, pending
 from keyturn.stores.vault.documents import State, as_material
 from keyturn.stores.vault.faults import misconfigured
@@ -33,13 +34,14 @@ T = TypeVar("T")
 Signature = tuple[int, str] | None
 
 
-def open_vault_kv2(name: str, entry: VaultKv2Entry, base: Path) -> VaultKv2Store:
+def open_vault_kv2(name: str, entry: VaultKv2Entry, base: Path, formats: Formats = SINGLE) -> VaultKv2Store:
     """Open the store that an inventory entry describes; nothing is contacted until it is needed.
 
     Args:
         name: of the store in the inventory, for messages.
         entry: of the inventory.
         base: the folder of the inventory.
+        formats: how its documents look.
 
     Raises:
         StoreError: `MISCONFIGURED` when hvac is not installed or the CA bundle is missing.
@@ -66,7 +68,7 @@ def open_vault_kv2(name: str, entry: VaultKv2Entry, base: Path) -> VaultKv2Store
         timeout=entry.timeout.total_seconds(),
     )
     session = Session(name, adapter, Login(name, entry.auth, adapter, base))
-    return VaultKv2Store(name, session, Places(entry.mount, entry.pending_prefix))
+    return VaultKv2Store(name, session, Places(entry.mount, entry.pending_prefix), formats)
 
 
 class VaultKv2Store:
@@ -76,14 +78,15 @@ class VaultKv2Store:
         name: of the store, for messages.
         session: makes calls with a valid token.
         places: which paths belong to a credential.
+        formats: how its documents look.
     """
 
-    def __init__(self, name: str, session: Session, places: Places) -> None:
+    def __init__(self, name: str, session: Session, places: Places, formats: Formats = SINGLE) -> None:
         from keyturn.stores.vault.kv import Kv
 
         self.name = name
         self._session = session
-        self._shelf = Shelf(Kv(name, places.mount, session), places)
+        self._shelf = Shelf(Kv(name, places.mount, session), places, formats)
         self._pool: ThreadPoolExecutor | None = None
         self._metadata_closed = False
 

@@ -50,6 +50,7 @@ def _after(current: Current, pending: Pending) -> Current:
         meta=pending.meta,
         values=pending.values,
         others=current.others,
+        format=pending.format,
         previous=_pointer(current),
         replaced=current.version,
         promoted=pending.attempt,
@@ -101,6 +102,7 @@ def restore_previous(shelf: Shelf, path: str, expect: str) -> Promotion:
 def put(shelf: Shelf, path: str, material: SecretMaterial, meta: KeyMeta, expect: str | None) -> SlotInfo:
     """Write straight to current; see the port."""
     values = material_values(material)
+    shelf.formats.check(path, material)
     for _ in range(TRIES):
         current = shelf.current(path)
         if current.version != expect:
@@ -112,6 +114,7 @@ def put(shelf: Shelf, path: str, material: SecretMaterial, meta: KeyMeta, expect
             meta=meta,
             values=values,
             others=current.others,
+            format=shelf.formats.of(path),
             previous=_pointer(current),
             replaced=current.version,
             promoted=current.promoted,

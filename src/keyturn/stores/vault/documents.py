@@ -18,6 +18,7 @@ from typing import Any
 from keyturn.domain.labels import Attempt
 from keyturn.domain.material import SecretMaterial
 from keyturn.domain.slots import KeyMeta
+from keyturn.stores.formats import FIELDS, Format, UnreadableError
 from keyturn.stores.ledger_text import meta_from_json, meta_to_json
 from keyturn.stores.vault.faults import corrupt, misconfigured
 
@@ -65,6 +66,8 @@ class Current:
     values: Mapping[str, str] = field(default_factory=dict, repr=False)
     #: Fields at the path that are not the key's: kept by every write.
     others: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    #: How the key stands in the document.
+    format: Format = FIELDS
     previous: Pointer | None = None
     #: What this took the place of, so that a repeated promotion can give the same answer.
     replaced: str | None = None
@@ -90,7 +93,7 @@ class Current:
             "replaced": self.replaced,
             "promoted": _text(self.promoted),
         }
-        return {**self.others, **self.values, FIELD: _dump(record)}
+        return {**_placed(self.format, self.others, self.values), FIELD: _dump(record | _shape(self.format))}
 
 
 class State(StrEnum):
@@ -113,6 +116,8 @@ class Pending:
     attempt: Attempt | None = None
     meta: KeyMeta | None = None
     values: Mapping[str, str] = field(default_factory=dict, repr=False)
+    #: How the key stands in the document.
+    format: Format = FIELDS
     #: The attempt that claimed last; it outlives its claim.
     fence: Attempt | None = None
     #: Whether a promotion of something that stood here before may still be under way.
@@ -129,7 +134,7 @@ class Pending:
             "fence": _text(self.fence),
             "owes": self.owes,
         }
-        return {**self.values, FIELD: _dump(record)}
+        return {**_placed(self.format, {}, self.values), FIELD: _dump(record | _shape(self.format))}
 
 
 def mark() -> str:
@@ -152,11 +157,12 @@ def material_values(material: SecretMaterial) -> dict[str, str]:
     return values
 
 
-def read_current(path: str, seen: Snapshot) -> Current:
+def read_current(path: str, seen: Snapshot, expected: Format = FIELDS) -> Current:
     """Understand what stands at the consumer's path.
 
-    A document without our field, or whose key was edited by somebody else since, has no meta; its
-    version is the server's number and time, which another content never has.
+    Our own documents say in which format they are; `expected` is that of somebody else's. A document
+    without our field, or whose key was edited by somebody else since, has no meta; its version is the
+    server's number and time, which another content never has.
 
     Raises:
         StoreError: `CORRUPT`, `MISCONFIGURED` for a newer format.
@@ -166,6 +172,9 @@ def read_current(path: str, seen: Snapshot) -> Current:
     foreign = f"{seen.kv}-{''.join(c for c in seen.created if c.isalnum())}"
     record = _load(path, seen.data)
     if record is None:
+        if expected is not FIELDS:
+            values, others = _parsed(expected, seen.data), expected.rest(seen.data)
+            return Current(seen.kv, foreign, values=values, others=others, format=expected)
         values = {k: v for k, v in seen.data.items() if isinstance(v, str)}
         others = {k: v for k, v in seen.data.items() if k not in _KEY_FIELDS}
         return Current(seen.kv, foreign, values=values, others=others)
@@ -178,8 +187,7 @@ def read_current(path: str, seen: Snapshot) -> Current:
 
 def _current(seen: Snapshot, record: dict[str, Any], foreign: str) -> Current:
     data = seen.data or {}
-    names = set(record["fields"])
-    values = {k: v for k, v in data.items() if k in names and isinstance(v, str)}
+    shape, values, others = _unfolded(data, record)
     intact = record["digest"] == _digest(values)
     version = record["version"]
     return Current(
@@ -188,7 +196,8 @@ def _current(seen: Snapshot, record: dict[str, Any], foreign: str) -> Current:
         attempt=_attempt(record["attempt"]) if intact else None,
         meta=meta_from_json(record["meta"]) if intact and record["meta"] else None,
         values=values,
-        others={k: v for k, v in data.items() if k not in names and k != FIELD},
+        others=others,
+        format=shape,
         previous=_pointer_from_json(record["previous"]),
         replaced=record["replaced"],
         promoted=_attempt(record["promoted"]),
@@ -214,17 +223,50 @@ def read_pending(path: str, seen: Snapshot) -> Pending:
 
 
 def _pending(seen: Snapshot, record: dict[str, Any]) -> Pending:
-    data = seen.data or {}
+    shape, values, _ = _unfolded(seen.data or {}, record)
+    if sorted(values) != record["fields"]:
+        raise ValueError("fields")
     return Pending(
         kv=seen.kv,
         state=State(record["state"]),
         version=str(record["version"]),
         attempt=_attempt(record["attempt"]),
         meta=meta_from_json(record["meta"]) if record["meta"] else None,
-        values={name: data[name] for name in record["fields"]},
+        values=values,
+        format=shape,
         fence=_attempt(record["fence"]),
         owes=bool(record["owes"]),
     )
+
+
+def _placed(shape: Format, others: Mapping[str, Any], values: Mapping[str, str]) -> dict[str, Any]:
+    if shape is FIELDS or not values:
+        return {**others, **values}
+    return shape.place(others, SecretMaterial.of(values))
+
+
+def _shape(shape: Format) -> dict[str, Any]:
+    return {} if shape is FIELDS else {"shape": shape.to_json()}
+
+
+def _unfolded(
+    data: Mapping[str, Any], record: Mapping[str, Any]
+) -> tuple[Format, dict[str, str], dict[str, Any]]:
+    """Give the format of one of our documents, the key in it, and the fields beside the key."""
+    shape = Format.from_json(record.get("shape"))
+    beside = {k: v for k, v in data.items() if k != FIELD}
+    if shape is not FIELDS:
+        return shape, _parsed(shape, beside), shape.rest(beside)
+    names = set(record["fields"])
+    values = {k: v for k, v in beside.items() if k in names and isinstance(v, str)}
+    return shape, values, {k: v for k, v in beside.items() if k not in names}
+
+
+def _parsed(shape: Format, data: Mapping[str, Any]) -> dict[str, str]:
+    try:
+        return shape.parse(data).reveal()
+    except UnreadableError:
+        return {}
 
 
 def as_material(path: str, values: Mapping[str, str]) -> SecretMaterial:

@@ -68,6 +68,7 @@ def stage(shelf: Shelf, path: str, material: SecretMaterial, meta: KeyMeta, held
     )
     if not number.isdigit() or owner != str(held.attempt):
         raise lost
+    shelf.formats.check(path, material)
     version = f"{int(number) + 1}-{mark()}"
     staged = Pending(
         state=State.STAGED,
@@ -75,6 +76,7 @@ def stage(shelf: Shelf, path: str, material: SecretMaterial, meta: KeyMeta, held
         attempt=held.attempt,
         meta=meta,
         values=material_values(material),
+        format=shelf.formats.of(path),
         fence=held.attempt,
     )
     try:
@@ -120,7 +122,8 @@ def _discarded(shelf: Shelf, path: str, pending: Pending) -> bool:
         return False
     if pending.owes:
         shelf.fence(path, pending.attempt)
-    written = shelf.write_pending(path, empty, pending.kv)
     if pending.state is State.DOOMED:
-        shelf.sweep_pending(path, written - 1)
+        # While the slot still shows: a worker that dies here leaves something to find.
+        shelf.sweep_pending(path, pending.kv - 1)
+    shelf.write_pending(path, empty, pending.kv)
     return True

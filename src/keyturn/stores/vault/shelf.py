@@ -12,6 +12,7 @@ after, names a version that is no longer the newest, and is refused. There is no
 from __future__ import annotations
 
 from keyturn.domain.labels import Attempt
+from keyturn.stores.formats import SINGLE, Formats
 from keyturn.stores.vault.documents import (
     Current,
     Pending,
@@ -37,15 +38,17 @@ class Shelf:
     Args:
         kv: the mount.
         places: which paths belong to a credential.
+        formats: how its documents look.
     """
 
-    def __init__(self, kv: Kv, places: Places) -> None:
+    def __init__(self, kv: Kv, places: Places, formats: Formats = SINGLE) -> None:
         self.kv = kv
         self.places = places
+        self.formats = formats
 
     def current(self, path: str) -> Current:
         """Read the consumer's path."""
-        return read_current(path, self.kv.read(self.places.current(path)))
+        return read_current(path, self.kv.read(self.places.current(path)), self.formats.of(path))
 
     def pending(self, path: str) -> Pending:
         """Read the pending path."""
@@ -59,7 +62,7 @@ class Shelf:
         seen = self.kv.read(self.places.current(path), pointer.kv)
         if seen.data is None or seen.kv != pointer.kv:
             return None
-        found = read_current(path, seen)
+        found = read_current(path, seen, self.formats.of(path))
         return found if found.version else None
 
     def write_current(self, path: str, document: Current, over: Current) -> int:
