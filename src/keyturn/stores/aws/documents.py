@@ -1,0 +1,245 @@
+"""What one version holds: the bot's fields as flat JSON, and the reserved object `keyturn` beside them.
+
+Versions without a key hold the reserved object alone: a claim, a mark that pending was emptied, or the
+mark of a credential that has no key yet. A document without the object is somebody else's; it is shown,
+kept and never changed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from keyturn.domain.errors import StoreError, StoreFault
+from keyturn.domain.labels import Attempt
+from keyturn.domain.material import SecretMaterial
+from keyturn.domain.slots import KeyMeta, Slot, SlotInfo
+from keyturn.stores.ledger_text import meta_from_json, meta_to_json
+
+FIELD = "keyturn"
+FORMAT = 1
+_KEY_FIELDS = frozenset({"api_key", "secret", "passphrase"})
+
+
+class Kind(StrEnum):
+    """What a version is."""
+
+    KEY = "key"
+    CLAIM = "claim"
+    #: Pending was emptied; it stays so that nobody stages with an old claim.
+    EMPTY = "empty"
+    #: The first version of a credential without a key.
+    VACANT = "vacant"
+    FOREIGN = "foreign"
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """What a version says about others.
+
+    Attributes:
+        over: the staged version that this claim or mark took pending from.
+        base: the version that was current then; while it still is, a promotion of `over` may succeed.
+        copied: the version that this one is a copy of.
+        previous: what was previous when the copy was made.
+    """
+
+    over: str | None = None
+    base: str | None = None
+    copied: str | None = None
+    previous: str | None = None
+
+
+NO_MARKS = Marks()
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """A version, understood; nothing in it is secret."""
+
+    id: str
+    kind: Kind
+    #: The version as the port shows it: the id, or for a copy that of its original.
+    version: str
+    attempt: Attempt | None = None
+    meta: KeyMeta | None = None
+    marks: Marks = NO_MARKS
+    #: Whether the document has fields that are not the key's.
+    more: bool = False
+
+    @property
+    def holds_key(self) -> bool:
+        """Whether there is a value to read."""
+        return self.kind in {Kind.KEY, Kind.FOREIGN}
+
+    def info(self, slot: Slot) -> SlotInfo:
+        """Give it as the port shows it."""
+        return SlotInfo(slot, self.version, self.attempt, self.meta)
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A version with its document."""
+
+    leaf: Leaf
+    document: Mapping[str, Any] = field(repr=False)
+    text: str = field(repr=False)
+
+
+def key_text(
+    path: str,
+    material: SecretMaterial,
+    meta: KeyMeta,
+    attempt: Attempt | None,
+    beside: Mapping[str, Any],
+    **notes: Any,
+) -> str:
+    """Write the document of a key.
+
+    Args:
+        path: for messages.
+        material: opened here.
+        meta: goes into the reserved object.
+        attempt: that it belongs to.
+        beside: further fields, kept from what was current before; those of the material win.
+        notes: what else the reserved object holds.
+
+    Raises:
+        StoreError: `MISCONFIGURED` when the material uses the reserved field.
+    """
+    values = material.reveal()
+    if FIELD in values:
+        raise StoreError(
+            StoreFault.MISCONFIGURED,
+            f"The key for {path} has a field named {FIELD}, which is reserved in this store.",
+            now="Nothing was written.",
+            todo="Give the field another name.",
+        )
+    ours = {"kind": Kind.KEY, "attempt": _text(attempt), "meta": meta_to_json(meta), **notes}
+    return _dump({**beside, **values}, ours)
+
+
+def mark_text(kind: Kind, attempt: Attempt | None = None, marks: Marks = NO_MARKS) -> str:
+    """Write a document without a key."""
+    return _dump({}, {"kind": kind, "attempt": _text(attempt), **_marks_to_json(marks)})
+
+
+def copy_text(source: Opened, previous: str | None) -> str:
+    """Write the copy of a version; somebody else's document is copied to the letter."""
+    leaf = source.leaf
+    if leaf.kind is Kind.FOREIGN:
+        return source.text
+    ours = {
+        **source.document[FIELD],
+        "version": leaf.version,
+        **_marks_to_json(Marks(copied=leaf.id, previous=previous)),
+    }
+    return _dump({k: v for k, v in source.document.items() if k != FIELD}, ours)
+
+
+def read(path: str, version_id: str, text: str | None) -> Opened:
+    """Understand a version.
+
+    Args:
+        path: for messages.
+        version_id: of AWS.
+        text: None where it holds bytes instead of text.
+
+    Raises:
+        StoreError: `CORRUPT`, `MISCONFIGURED` for a newer format. Neither quotes the document.
+    """
+    document = _object(text)
+    ours = document.get(FIELD)
+    if not isinstance(ours, dict) or "format" not in ours:
+        more = bool(document.keys() - _KEY_FIELDS)
+        return Opened(Leaf(version_id, Kind.FOREIGN, version_id, more=more), document, text or "")
+    if ours["format"] != FORMAT:
+        raise StoreError(
+            StoreFault.MISCONFIGURED,
+            f"{path} was written by another version of keyturn (format {ours['format']!r}).",
+            now="It was left as it is.",
+            todo="Upgrade keyturn here.",
+        )
+    leaf = _leaf(version_id, document, ours)
+    if leaf is None:
+        raise corrupt(path, f"its field `{FIELD}` is damaged")
+    return Opened(leaf, document, text or "")
+
+
+def _leaf(version_id: str, document: Mapping[str, Any], ours: Mapping[str, Any]) -> Leaf | None:
+    try:
+        meta = meta_from_json(ours["meta"]) if ours.get("meta") else None
+        kind = Kind(ours["kind"])
+        # Somebody put another key into our document: it is theirs now.
+        edited = kind is Kind.KEY and (meta is None or meta.key_ref != document.get("api_key"))
+        if edited:
+            return Leaf(version_id, Kind.FOREIGN, version_id, more=True)
+        return Leaf(
+            id=version_id,
+            kind=kind,
+            version=ours.get("version") or version_id,
+            attempt=Attempt.parse(ours["attempt"]) if ours.get("attempt") else None,
+            meta=meta,
+            marks=Marks(ours.get("over"), ours.get("base"), ours.get("copied"), ours.get("previous")),
+            more=bool(document.keys() - _KEY_FIELDS - {FIELD}),
+        )
+    except (LookupError, TypeError, ValueError, AttributeError):
+        return None
+
+
+def material_of(path: str, opened: Opened) -> SecretMaterial:
+    """Build the material of a version.
+
+    Raises:
+        StoreError: `CORRUPT` when a field that signs is missing.
+    """
+    values = {k: v for k, v in opened.document.items() if k != FIELD and isinstance(v, str)}
+    missing = [name for name in ("api_key", "secret") if name not in values]
+    if missing:
+        raise corrupt(path, f"it has no text field `{missing[0]}`")
+    return SecretMaterial.of(values)
+
+
+def beside_the_key(opened: Opened) -> dict[str, Any]:
+    """Give the fields that are not the key's: whoever put them there goes on finding them."""
+    return {k: v for k, v in opened.document.items() if k not in _KEY_FIELDS and k != FIELD}
+
+
+def corrupt(path: str, problem: str) -> StoreError:
+    """Build the error for a version that is no credential."""
+    return StoreError(
+        StoreFault.CORRUPT,
+        f"What is stored at {path} is not a credential: {problem}.",
+        now="It was left as it is.",
+        todo="Put a JSON object with the text fields `api_key` and `secret` there, or correct the path.",
+    )
+
+
+def later(one: Attempt | None, other: Attempt) -> bool:
+    """Tell whether one attempt came after another of the same rotation."""
+    return bool(one and one.rotation_id == other.rotation_id and one.number > other.number)
+
+
+def _object(text: str | None) -> dict[str, Any]:
+    # A frame of its own that raises nothing: the decoder's exceptions carry the text.
+    try:
+        document = json.loads(text) if text is not None else None
+    except ValueError:
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def _dump(fields: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
+    return json.dumps({**fields, FIELD: {"format": FORMAT, **ours}}, separators=(",", ":"))
+
+
+def _text(attempt: Attempt | None) -> str | None:
+    return None if attempt is None else str(attempt)
+
+
+def _marks_to_json(marks: Marks) -> dict[str, str]:
+    named = {"over": marks.over, "base": marks.base, "copied": marks.copied, "previous": marks.previous}
+    return {name: value for name, value in named.items() if value is not None}

@@ -1,0 +1,169 @@
+"""AWS Secrets Manager as a secret store: one secret a path, its slots the staging labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from keyturn.domain.labels import Attempt
+from keyturn.domain.material import SecretMaterial
+from keyturn.domain.slots import Claim, KeyMeta, Promotion, Slot, SlotInfo, Stored, VersionInfo
+from keyturn.ports.store import Finding
+from keyturn.stores.aws.documents import Kind, Leaf
+from keyturn.stores.aws.labels import SlotReader
+from keyturn.stores.aws.rotation_slots import RotationSlots
+from keyturn.stores.aws.shelf import CURRENT, Shelf
+from keyturn.stores.aws.wire import Wire
+
+
+class AwsSecretsManager:
+    """A `SecretStore` in Secrets Manager. The `*_sync` methods and `signature` are for bots: they only read.
+
+    A secret is a JSON object with the bot's fields as text, and the reserved object `keyturn` with what
+    describes the key. Fields that somebody else put beside them are kept by every later version.
+
+    A discarded version cannot be destroyed: AWS has no call for that. It loses its labels, which puts it
+    out of reach of everybody who reads by label, and AWS deletes it when it makes room.
+
+    Args:
+        wire: to AWS.
+        prefix: put before every path.
+        kms_key_id: for secrets that this store makes; None for the service's own key.
+        replica_regions: regions that must have the current version, too.
+    """
+
+    def __init__(
+        self,
+        wire: Wire,
+        *,
+        prefix: str = "",
+        kms_key_id: str | None = None,
+        replica_regions: Sequence[str] = (),
+    ) -> None:
+        self._wire = wire
+        self._replica_regions = tuple(replica_regions)
+        self._shelf = Shelf(wire, prefix, kms_key_id, replica_regions)
+        self._reader = SlotReader(self._shelf)
+        self._slots = RotationSlots(self._shelf)
+
+    # The port's methods.
+
+    async def peek(self, path: str, slot: Slot) -> SlotInfo | None:
+        """Tell what stands in a slot; see the port."""
+        return await self._wire.in_thread(lambda: self._reader.info(path, slot))
+
+    async def read(self, path: str, slot: Slot) -> Stored | None:
+        """Open a slot; see the port."""
+        return await self._wire.in_thread(lambda: self._reader.read(path, slot))
+
+    async def claim(self, path: str, attempt: Attempt) -> Claim:
+        """Reserve pending by a write of its own, which proves the rights and the KMS key; see the port."""
+        return await self._wire.in_thread(lambda: self._slots.claim(path, attempt))
+
+    async def stage(self, path: str, material: SecretMaterial, meta: KeyMeta, claim: Claim) -> SlotInfo:
+        """Write to the claimed pending slot; see the port."""
+        return await self._wire.in_thread(lambda: self._slots.stage(path, material, meta, claim))
+
+    async def promote(self, path: str, attempt: Attempt, *, expect_current: str | None) -> Promotion:
+        """Make the staged attempt current; see the port.
+
+        Returns when the primary region has it. The pivot has happened then, whatever replicas show:
+        `replicas_behind` tells, and belongs before the revoke.
+        """
+        return await self._wire.in_thread(lambda: self._slots.promote(path, attempt, expect_current))
+
+    async def restore_previous(self, path: str, *, expect_current: str) -> Promotion:
+        """Swap current and previous; see the port."""
+        return await self._wire.in_thread(lambda: self._slots.restore_previous(path, expect_current))
+
+    async def discard(self, path: str, slot: Slot, *, version: str) -> None:
+        """Empty pending or previous; see the port, and the class on what AWS cannot destroy."""
+        await self._wire.in_thread(lambda: self._slots.discard(path, slot, version))
+
+    async def put(
+        self, path: str, material: SecretMaterial, meta: KeyMeta, *, expect_current: str | None
+    ) -> SlotInfo:
+        """Write straight to current; see the port."""
+        return await self._wire.in_thread(lambda: self._slots.put(path, material, meta, expect_current))
+
+    async def history(self, path: str) -> Sequence[VersionInfo]:
+        """List the versions that AWS still has, oldest first.
+
+        `destroyed` are those without a label: AWS deletes them, and nobody finds them by label. Opens
+        each version once, since AWS tells no more of one than its labels.
+        """
+        return await self._wire.in_thread(lambda: self._history(path))
+
+    async def check(self, paths: Sequence[str]) -> Sequence[Finding]:
+        """Check identity, secrets, replicas and rights, without writing; see the port."""
+        from keyturn.stores.aws.check import check_secrets
+
+        return await self._wire.in_thread(
+            lambda: check_secrets(self._wire, self._shelf, self._reader, paths, self._replica_regions)
+        )
+
+    async def close(self) -> None:
+        """End the threads and connections. The store can still be used, and opens new ones then."""
+        await self._wire.close()
+
+    async def replicas_behind(self, path: str) -> Sequence[str]:
+        """Name the replica regions that may not have the current version yet.
+
+        A region counts until AWS reports it in sync. Regions of the inventory that the secret is not
+        replicated to count always.
+        """
+        return await self._wire.in_thread(lambda: self._replicas_behind(path))
+
+    # For bots.
+
+    def signature(self, path: str) -> str | None:
+        """Give a value that differs after every change of current, for one metadata call.
+
+        Raises:
+            StoreError: `DENIED`, `UNAVAILABLE`, `MISCONFIGURED`.
+        """
+        view = self._shelf.view(path)
+        return view.current if view else None
+
+    def peek_sync(self, path: str, slot: Slot) -> SlotInfo | None:
+        """Do what `peek` does, in this thread."""
+        return self._reader.info(path, slot)
+
+    def read_sync(self, path: str, slot: Slot) -> Stored | None:
+        """Do what `read` does, in this thread."""
+        return self._reader.read(path, slot)
+
+    # How it is done.
+
+    def _replicas_behind(self, path: str) -> list[str]:
+        view = self._shelf.view(path)
+        states: Mapping[str, str] = view.replicas if view else {}
+        wanted = {*self._replica_regions, *states}
+        return sorted(region for region in wanted if states.get(region) != "InSync")
+
+    def _history(self, path: str) -> list[VersionInfo]:
+        view = self._shelf.view(path)
+        if view is None:
+            return []
+        slots: dict[str, set[Slot]] = {}
+        for slot, leaf in self._reader.in_slots(path, view).items():
+            slots.setdefault(leaf.version, set()).add(slot)
+        rows: dict[str, VersionInfo] = {}
+        for version_id, labels, created in self._shelf.versions(path):
+            seen = self._shelf.leaf(path, version_id, label=CURRENT if CURRENT in labels else None)
+            if seen is not None and seen.holds_key:
+                # A copy is the same version as its original, and made later.
+                rows.setdefault(seen.version, _row(seen, slots.get(seen.version, set()), created))
+        return list(rows.values())
+
+
+def _row(leaf: Leaf, slots: set[Slot], created: datetime | None) -> VersionInfo:
+    meta = leaf.meta
+    return VersionInfo(
+        version=leaf.version,
+        slots=frozenset(slots),
+        attempt=leaf.attempt,
+        fingerprint=meta.fingerprint if meta and leaf.kind is Kind.KEY else None,
+        created_at=created,
+        destroyed=not slots,
+    )

@@ -1,0 +1,247 @@
+"""Calls to AWS: one session, bounded retries, nothing logged, every failure sorted.
+
+botocore's own retries are off: it does not tell whether an earlier try had left the machine, and that
+is the difference between "nothing was written" and "nobody knows".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from keyturn.domain.errors import ProgrammingError, StoreError, StoreFault
+from keyturn.stores.aws import quiet
+from keyturn.stores.aws.faults import AwsError, Failure, Trouble, refusal
+
+T = TypeVar("T")
+
+# As many calls as a fleet's sweep keeps in flight, with room for reads beside them.
+THREADS = 48
+# Seconds before each further try. AWS's write quota of 50 calls a second refills within them.
+_PAUSES = (0.1, 0.4, 1.2)
+_CONNECT_SECONDS = 5.0
+_SESSION_NAME = "keyturn"
+_IDENTITY = {"iam", "sts"}
+
+
+class Wire:
+    """AWS in one region, as one identity; safe for many threads.
+
+    Args:
+        name: of the store, for messages.
+        region: of every call.
+        endpoint_url: in place of AWS's own for the store's service; one that speaks plain http is an
+            emulator, which stands in for STS and IAM, too.
+        profile: of the AWS configuration; None for boto3's default chain.
+        assume_role: ARN of a role to take on; its credentials are renewed before they end.
+        external_id: for that role.
+        timeout: seconds to wait for an answer.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        region: str,
+        endpoint_url: str | None = None,
+        profile: str | None = None,
+        assume_role: str | None = None,
+        external_id: str | None = None,
+        timeout: float = 10.0,
+    ) -> None:
+        self.name = name
+        self.region = region
+        self.timeout = timeout
+        self._endpoint_url = endpoint_url
+        self._profile = profile
+        self._assume_role = assume_role
+        self._external_id = external_id
+        self._clients: dict[str, Any] = {}
+        self._lock = threading.Lock()
+        self._pool: ThreadPoolExecutor | None = None
+
+    def call(self, service: str, method: str, **params: Any) -> dict[str, Any]:
+        """Make a call; repeat it while its failure may pass.
+
+        Every call that is made here may be repeated: writes carry a token, or name what they replace.
+
+        Raises:
+            AwsError: it failed; `unanswered` tells whether a try may have been done.
+            StoreError: `MISCONFIGURED`, there is no such profile or no boto3.
+        """
+        client = self.client(service)
+        action = f"{service}:{client.meta.method_to_api_mapping[method]}"
+        bound = getattr(client, method)
+        unanswered = False
+        for pause in (*_PAUSES, 0.0):
+            answer = _once(bound, params)
+            if isinstance(answer, dict):
+                return answer
+            failure = answer
+            unanswered = unanswered or failure.trouble is Trouble.UNANSWERED
+            if failure.trouble in {Trouble.REFUSED, Trouble.NO_CREDENTIALS}:
+                break
+            time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - spreads retries, hides nothing
+        raise AwsError(action, failure, unanswered=unanswered)
+
+    def client(self, service: str) -> Any:
+        """Give the client of a service; the first caller makes it."""
+        with self._lock:
+            if service not in self._clients:
+                with quiet.silently():
+                    self._clients[service] = self._session().client(
+                        service,
+                        region_name=self.region,
+                        endpoint_url=self._endpoint(service),
+                        config=self._config(),
+                    )
+                quiet.install()
+            return self._clients[service]
+
+    async def in_thread(self, work: Callable[[], T]) -> T:
+        """Do blocking work outside the event loop."""
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="keyturn-aws")
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+
+    async def close(self) -> None:
+        """End the threads and the connections. The wire can still be used, and opens new ones then."""
+        pool, self._pool = self._pool, None
+        if pool:
+            await asyncio.to_thread(pool.shutdown)
+        clients, self._clients = self._clients, {}
+        for client in clients.values():
+            client.close()
+
+    def _endpoint(self, service: str) -> str | None:
+        url = self._endpoint_url
+        return None if url and service in _IDENTITY and url.startswith("https://") else url
+
+    def _config(self) -> Any:
+        from botocore.config import Config
+
+        return Config(
+            connect_timeout=min(self.timeout, _CONNECT_SECONDS),
+            read_timeout=self.timeout,
+            retries={"mode": "standard", "total_max_attempts": 1},
+            max_pool_connections=THREADS,
+            tcp_keepalive=True,
+            user_agent_extra="keyturn",
+        )
+
+    def _session(self) -> Any:
+        try:
+            import boto3
+            from botocore.exceptions import ProfileNotFound
+        except ImportError:
+            raise _misconfigured(
+                f"The store {self.name} is in AWS, and boto3 is not installed.",
+                "pip install 'keyturn[aws]'",
+            ) from None
+        quiet.install()
+        try:
+            source = boto3.session.Session(profile_name=self._profile, region_name=self.region)
+        except ProfileNotFound:
+            raise _misconfigured(
+                f"The AWS configuration has no profile {self._profile}.",
+                f"Correct `profile` of the store {self.name}, or add it to ~/.aws/config.",
+            ) from None
+        if self._assume_role is None:
+            return source
+        return self._assuming(source, self._assume_role)
+
+    def _assuming(self, source: Any, role: str) -> Any:
+        """Give a session whose credentials are those of the role, fetched anew before they end."""
+        import boto3
+        import botocore.session
+        from botocore.credentials import (
+            AssumeRoleCredentialFetcher,
+            CredentialProvider,
+            CredentialResolver,
+            DeferredRefreshableCredentials,
+        )
+
+        def sts(service: str, **arguments: Any) -> Any:
+            arguments["region_name"] = self.region
+            return source.client(service, endpoint_url=self._endpoint_url, config=self._config(), **arguments)
+
+        base = source.get_credentials()
+        if base is None:
+            # Without a source nothing can be assumed: let the first call say so.
+            return source
+        extra = {"RoleSessionName": _SESSION_NAME}
+        if self._external_id is not None:
+            extra["ExternalId"] = self._external_id
+        fetcher = AssumeRoleCredentialFetcher(sts, base, role, extra_args=extra)
+
+        class Role(CredentialProvider):  # type: ignore[misc, unused-ignore]
+            METHOD = "keyturn-assume-role"
+
+            def load(self) -> Any:
+                return DeferredRefreshableCredentials(fetcher.fetch_credentials, self.METHOD)
+
+        core = botocore.session.Session()
+        core.register_component("credential_provider", CredentialResolver([Role()]))
+        return boto3.session.Session(botocore_session=core, region_name=self.region)
+
+
+def _misconfigured(what: str, todo: str) -> StoreError:
+    return StoreError(StoreFault.MISCONFIGURED, what, now="Nothing was contacted.", todo=todo)
+
+
+def _once(method: Callable[..., dict[str, Any]], params: Mapping[str, Any]) -> dict[str, Any] | Failure:
+    """Make one try. No botocore exception gets out, not even as a context: some hold the request."""
+    failure: Failure | None = None
+    try:
+        with quiet.silently():
+            return method(**params)
+    except Exception as error:  # noqa: BLE001 - sorted at once, and never let out
+        failure = _sorted(error)
+    if failure is None:
+        # botocore's own text would quote the parameter, which may be the secret.
+        raise ProgrammingError(
+            f"a call was built that boto3 does not take: {getattr(method, '__name__', '')}"
+        )
+    return failure
+
+
+def _sorted(error: Exception) -> Failure | None:
+    """Sort what boto3 raises; None for a mistake in our own call."""
+    from botocore import exceptions as known
+
+    if isinstance(error, known.ClientError):
+        answer = error.response.get("Error", {})
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        return refusal(str(answer.get("Code", "")), int(status), str(answer.get("Message", "")))
+    kind = type(error).__name__
+    if isinstance(
+        error,
+        (
+            known.ConnectTimeoutError,
+            known.EndpointConnectionError,
+            known.ProxyConnectionError,
+            known.SSLError,
+        ),
+    ):
+        return Failure(Trouble.NOT_SENT, kind)
+    if isinstance(
+        error,
+        (
+            known.CredentialRetrievalError,
+            known.NoCredentialsError,
+            known.PartialCredentialsError,
+            known.SSOError,
+            known.TokenRetrievalError,
+            known.RefreshWithMFAUnsupportedError,
+        ),
+    ):
+        return Failure(Trouble.NO_CREDENTIALS, kind)
+    if isinstance(error, known.ParamValidationError):
+        return None
+    # The rest (cut connections, time-outs, answers that cannot be read) may have reached AWS.
+    return Failure(Trouble.UNANSWERED, kind)
