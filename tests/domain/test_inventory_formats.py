@@ -21,7 +21,7 @@ NAMED = {"api_key": "exchange.id", "secret": "exchange.hush"}
 LONG = "abcdefgh12345678ijklmnop90"
 
 REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
-    ("an unknown kind", {"kind": "yaml"}, MM + ".kind", "write one of: field, json, env"),
+    ("an unknown kind", {"kind": "yaml"}, MM + ".kind", "write one of: env, field"),
     ("json without names", {"kind": "json"}, MM + ".fields", "fields: {api_key: NAME, secret: NAME}"),
     (
         "a secret without a name",
@@ -38,7 +38,7 @@ REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
     (
         "one name inside another",
         {"kind": "json", "fields": {"api_key": "exchange", "secret": "exchange.hush"}},
-        MM + ".fields.api_key",
+        MM + ".fields.secret",
         "another field has this name",
     ),
     (

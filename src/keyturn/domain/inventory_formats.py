@@ -49,6 +49,7 @@ def _names(path: Path, entry: FormatEntry, *, passphrase: bool) -> Iterator[Find
         yield refuse(
             (*path, "fields"), f"has no name for {' and '.join(missing)}", f"write fields: {{{example}}}"
         )
+    before: list[str] = []
     for key, name in given.items():
         at = (*path, "fields", key)
         if looks_random(name):
@@ -61,8 +62,9 @@ def _names(path: Path, entry: FormatEntry, *, passphrase: bool) -> Iterator[Find
             yield refuse(at, "keyturn keeps its own notes there", "write another name")
         elif not all(name.split(".")):
             yield refuse(at, "a level without a name", "write names joined by single dots")
-        elif any(_clash(name, other) for k, other in given.items() if k != key):
+        elif any(_clash(name, other) for other in before):
             yield refuse(at, "another field has this name, or is inside it", "write a name of its own")
+        before.append(name)
 
 
 def _clash(name: str, other: str) -> bool:
