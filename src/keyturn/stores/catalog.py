@@ -28,4 +28,4 @@ def open_store(name: str, entry: StoreEntry, base: Path, formats: Formats = SING
         return open_vault_kv2(name, entry, base, formats)
     from keyturn.stores.aws import open_aws
 
-    return open_aws(name, entry)
+    return open_aws(name, entry, formats)

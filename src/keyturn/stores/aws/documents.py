@@ -17,6 +17,7 @@ from keyturn.domain.errors import StoreError, StoreFault
 from keyturn.domain.labels import Attempt
 from keyturn.domain.material import SecretMaterial
 from keyturn.domain.slots import KeyMeta, Slot, SlotInfo
+from keyturn.stores.formats import FIELDS, Format, UnreadableError
 from keyturn.stores.ledger_text import meta_from_json, meta_to_json
 
 FIELD = "keyturn"
@@ -87,6 +88,8 @@ class Opened:
     leaf: Leaf
     document: Mapping[str, Any] = field(repr=False)
     text: str = field(repr=False)
+    #: How the key stands in the document.
+    shape: Format = FIELDS
 
 
 def key_text(
@@ -95,6 +98,7 @@ def key_text(
     meta: KeyMeta,
     attempt: Attempt | None,
     beside: Mapping[str, Any],
+    shape: Format = FIELDS,
     **notes: Any,
 ) -> str:
     """Write the document of a key.
@@ -105,6 +109,7 @@ def key_text(
         meta: goes into the reserved object.
         attempt: that it belongs to.
         beside: further fields, kept from what was current before; those of the material win.
+        shape: how the key stands in the document.
         notes: what else the reserved object holds.
 
     Raises:
@@ -119,7 +124,9 @@ def key_text(
             todo="Give the field another name.",
         )
     ours = {"kind": Kind.KEY, "attempt": _text(attempt), "meta": meta_to_json(meta), **notes}
-    return _dump({**beside, **values}, ours)
+    if shape is FIELDS:
+        return _dump({**beside, **values}, ours)
+    return _dump(shape.place(beside, material), {**ours, "shape": shape.to_json()})
 
 
 def mark_text(kind: Kind, attempt: Attempt | None = None, marks: Marks = NO_MARKS) -> str:
@@ -140,13 +147,14 @@ def copy_text(source: Opened, previous: str | None) -> str:
     return _dump({k: v for k, v in source.document.items() if k != FIELD}, ours)
 
 
-def read(path: str, version_id: str, text: str | None) -> Opened:
+def read(path: str, version_id: str, text: str | None, expected: Format = FIELDS) -> Opened:
     """Understand a version.
 
     Args:
         path: for messages.
         version_id: of AWS.
         text: None where it holds bytes instead of text.
+        expected: how somebody else's document looks; ours say it themselves.
 
     Raises:
         StoreError: `CORRUPT`, `MISCONFIGURED` for a newer format. Neither quotes the document.
@@ -154,8 +162,8 @@ def read(path: str, version_id: str, text: str | None) -> Opened:
     document = _object(text)
     ours = document.get(FIELD)
     if not isinstance(ours, dict) or "format" not in ours:
-        more = bool(document.keys() - _KEY_FIELDS)
-        return Opened(Leaf(version_id, Kind.FOREIGN, version_id, more=more), document, text or "")
+        more = bool(_rest(document, expected))
+        return Opened(Leaf(version_id, Kind.FOREIGN, version_id, more=more), document, text or "", expected)
     if ours["format"] != FORMAT:
         raise StoreError(
             StoreFault.MISCONFIGURED,
@@ -163,18 +171,30 @@ def read(path: str, version_id: str, text: str | None) -> Opened:
             now="It was left as it is.",
             todo="Upgrade keyturn here.",
         )
-    leaf = _leaf(version_id, document, ours)
-    if leaf is None:
+    shape = _shape(ours)
+    leaf = _leaf(version_id, document, ours, shape) if shape else None
+    if leaf is None or shape is None:
         raise corrupt(path, f"its field `{FIELD}` is damaged")
-    return Opened(leaf, document, text or "")
+    return Opened(leaf, document, text or "", shape)
 
 
-def _leaf(version_id: str, document: Mapping[str, Any], ours: Mapping[str, Any]) -> Leaf | None:
+def _shape(ours: Mapping[str, Any]) -> Format | None:
+    try:
+        return Format.from_json(ours.get("shape"))
+    except (LookupError, TypeError, ValueError, AttributeError):
+        return None
+
+
+def _leaf(
+    version_id: str, document: Mapping[str, Any], ours: Mapping[str, Any], shape: Format
+) -> Leaf | None:
     try:
         meta = meta_from_json(ours["meta"]) if ours.get("meta") else None
         kind = Kind(ours["kind"])
         # Somebody put another key into our document: it is theirs now.
-        edited = kind is Kind.KEY and (meta is None or meta.key_ref != document.get("api_key"))
+        edited = kind is Kind.KEY and (
+            meta is None or meta.key_ref != _values(document, shape).get("api_key")
+        )
         if edited:
             return Leaf(version_id, Kind.FOREIGN, version_id, more=True)
         return Leaf(
@@ -184,7 +204,7 @@ def _leaf(version_id: str, document: Mapping[str, Any], ours: Mapping[str, Any])
             attempt=Attempt.parse(ours["attempt"]) if ours.get("attempt") else None,
             meta=meta,
             marks=Marks(ours.get("over"), ours.get("base"), ours.get("copied"), ours.get("previous")),
-            more=bool(document.keys() - _KEY_FIELDS - {FIELD}),
+            more=bool(_rest(document, shape)),
         )
     except (LookupError, TypeError, ValueError, AttributeError):
         return None
@@ -196,7 +216,7 @@ def material_of(path: str, opened: Opened) -> SecretMaterial:
     Raises:
         StoreError: `CORRUPT` when a field that signs is missing.
     """
-    values = {k: v for k, v in opened.document.items() if k != FIELD and isinstance(v, str)}
+    values = _values(opened.document, opened.shape)
     missing = [name for name in ("api_key", "secret") if name not in values]
     if missing:
         raise corrupt(path, f"it has no text field `{missing[0]}`")
@@ -205,7 +225,23 @@ def material_of(path: str, opened: Opened) -> SecretMaterial:
 
 def beside_the_key(opened: Opened) -> dict[str, Any]:
     """Give the fields that are not the key's: whoever put them there goes on finding them."""
-    return {k: v for k, v in opened.document.items() if k not in _KEY_FIELDS and k != FIELD}
+    return _rest(opened.document, opened.shape)
+
+
+def _values(document: Mapping[str, Any], shape: Format) -> dict[str, str]:
+    if shape is FIELDS:
+        return {k: v for k, v in document.items() if k != FIELD and isinstance(v, str)}
+    try:
+        return shape.parse(document).reveal()
+    except UnreadableError:
+        return {}
+
+
+def _rest(document: Mapping[str, Any], shape: Format) -> dict[str, Any]:
+    beside = {k: v for k, v in document.items() if k != FIELD}
+    if shape is FIELDS:
+        return {k: v for k, v in beside.items() if k not in _KEY_FIELDS}
+    return shape.rest(beside)
 
 
 def corrupt(path: str, problem: str) -> StoreError:

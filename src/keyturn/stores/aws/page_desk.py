@@ -15,6 +15,7 @@ from keyturn.stores.aws.documents import FIELD, Kind, Opened
 from keyturn.stores.aws.faults import AwsError, store_error
 from keyturn.stores.aws.pages import Lease, Page
 from keyturn.stores.aws.parameters import Param, Parameters
+from keyturn.stores.formats import FIELDS, Format
 from keyturn.stores.ledger import Held, Ledger
 from keyturn.stores.ledger_text import meta_from_json, meta_to_json
 
@@ -96,7 +97,7 @@ class Desk:
         base = found.get(name)
         if base is None:
             return State(page, _ledger(page, None, None, None))
-        opened = read_param(path, base)
+        opened = read_param(path, base, self._parameters.formats.of(path))
         leaf, pointer = opened.leaf, opened.document.get(FIELD) or {}
         named = pointer.get("previous") if leaf.kind is Kind.KEY else None
         previous = _held(named) if named and page.dropped != leaf.version else None
@@ -203,9 +204,9 @@ def _ledger(page: Page, current: Held | None, previous: Held | None, replaced: s
     )
 
 
-def read_param(path: str, param: Param) -> Opened:
+def read_param(path: str, param: Param, expected: Format = FIELDS) -> Opened:
     """Understand a version of the path's parameter; its number and the mark of its write are its version."""
-    opened = documents.read(path, str(param.number), param.value)
+    opened = documents.read(path, str(param.number), param.value, expected)
     moment = int(param.modified.timestamp() * 1000) if param.modified else 0
     mark = _mark(opened) or str(moment)
     return replace(opened, leaf=replace(opened.leaf, version=f"{param.number}-{mark}"))

@@ -35,7 +35,7 @@ from keyturn.stores.aws.documents import Kind, Leaf, Opened
 from keyturn.stores.aws.faults import conflict, crowded
 from keyturn.stores.aws.page_desk import Desk, State, pointer_to, read_param, write_of
 from keyturn.stores.aws.pages import Lease
-from keyturn.stores.aws.parameters import Parameters
+from keyturn.stores.aws.parameters import Param, Parameters
 from keyturn.stores.ledger import Ledger
 
 _MOST_STEPS = 64
@@ -77,14 +77,17 @@ class ParameterSlots:
         else:
             name, version = f"{self._parameters.name(path)}:{state.previous_number}", held.version
         param = self._parameters.open(path, name) if name else None
-        opened = read_param(path, param) if param else None
+        opened = self._understood(path, param) if param else None
         if opened and slot is Slot.PENDING:
             opened = replace(opened, leaf=replace(opened.leaf, version=version))
         return opened, version
 
     def _current(self, path: str) -> Opened | None:
         param = self._parameters.open(path, self._parameters.name(path))
-        return read_param(path, param) if param else None
+        return self._understood(path, param) if param else None
+
+    def _understood(self, path: str, param: Param) -> Opened:
+        return read_param(path, param, self._parameters.formats.of(path))
 
     def history(self, path: str) -> list[VersionInfo]:
         """List the versions of the path's parameter, and what is pending."""
@@ -95,7 +98,7 @@ class ParameterSlots:
                 at.setdefault(held.version, set()).add(slot)
         rows = []
         for param in self._parameters.history(path, self._parameters.name(path)):
-            leaf = read_param(path, param).leaf
+            leaf = self._understood(path, param).leaf
             slots = frozenset(at.get(leaf.version, ()))
             mark = leaf.meta.fingerprint if leaf.meta else None
             rows.append(VersionInfo(leaf.version, slots, leaf.attempt, mark, param.modified, not slots))
@@ -121,9 +124,12 @@ class ParameterSlots:
         """Write the key to a parameter of its own, then name it on the page."""
         state = self._desk.settled(path)
         state.ledger.stage(path, claim, meta)  # refuses before anything is written
+        self._parameters.formats.check(path, material)
         beside = documents.beside_the_key(state.current) if state.current else {}
         content = f"{self._parameters.name(path)}.keyturn-{secrets.token_hex(6)}"
-        text = documents.key_text(path, material, meta, claim.attempt, beside)
+        text = documents.key_text(
+            path, material, meta, claim.attempt, beside, self._parameters.formats.of(path)
+        )
         self._desk.put(path, content, text, overwrite=False)
         try:
             for _ in range(_MOST_STEPS):
@@ -179,12 +185,14 @@ class ParameterSlots:
             param = self._parameters.open(path, name)
             if param is None:
                 raise conflict(f"{path} has lost its previous version.", "Rotate forward instead.")
-            return _recast(path, read_param(path, param), state, write)
+            return _recast(path, self._understood(path, param), state, write)
 
         return Promotion(self._turn(path, verb, text), expect_current)
 
     def put(self, path: str, material: SecretMaterial, meta: KeyMeta, expect_current: str | None) -> SlotInfo:
         """Write straight to the path's parameter."""
+        formats = self._parameters.formats
+        formats.check(path, material)
 
         def verb(state: State) -> tuple[Ledger, None]:
             return state.ledger.put(path, meta, expect_current), None
@@ -192,7 +200,7 @@ class ParameterSlots:
         def text(state: State, write: str) -> str:
             beside = documents.beside_the_key(state.current) if state.current else {}
             notes = {"write": write, "previous": pointer_to(state)}
-            return documents.key_text(path, material, meta, meta.attempt, beside, **notes)
+            return documents.key_text(path, material, meta, meta.attempt, beside, formats.of(path), **notes)
 
         version = self._turn(path, verb, text)
         return SlotInfo(Slot.CURRENT, version, meta.attempt, meta)
@@ -252,5 +260,5 @@ def _recast(path: str, source: Opened, state: State, write: str, *, content: str
     notes = {"write": write, "previous": pointer_to(state), **({"content": content} if content else {})}
     material = documents.material_of(path, source)
     return documents.key_text(
-        path, material, leaf.meta, leaf.attempt, documents.beside_the_key(source), **notes
+        path, material, leaf.meta, leaf.attempt, documents.beside_the_key(source), source.shape, **notes
     )

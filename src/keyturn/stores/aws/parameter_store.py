@@ -12,6 +12,7 @@ from keyturn.ports.store import Finding
 from keyturn.stores.aws.parameter_slots import ParameterSlots
 from keyturn.stores.aws.parameters import Parameters
 from keyturn.stores.aws.wire import Wire
+from keyturn.stores.formats import SINGLE, Formats
 
 
 class AwsParameterStore:
@@ -25,11 +26,14 @@ class AwsParameterStore:
         wire: to AWS.
         prefix: put before every path; a path in a hierarchy gets its leading slash by itself.
         kms_key_id: for what is written; None for the account's own key.
+        formats: how the documents look.
     """
 
-    def __init__(self, wire: Wire, *, prefix: str = "", kms_key_id: str | None = None) -> None:
+    def __init__(
+        self, wire: Wire, *, prefix: str = "", kms_key_id: str | None = None, formats: Formats = SINGLE
+    ) -> None:
         self._wire = wire
-        self._parameters = Parameters(wire, prefix, kms_key_id)
+        self._parameters = Parameters(wire, prefix, kms_key_id, formats)
         self._slots = ParameterSlots(self._parameters)
 
     # The port's methods.

@@ -15,6 +15,7 @@ from typing import Any
 
 from keyturn.stores.aws.faults import AwsError, store_error
 from keyturn.stores.aws.wire import Wire
+from keyturn.stores.formats import SINGLE, Formats
 
 # A read that shows an older version than we wrote ourselves is an old one, for this long after the write.
 _LAG_SECONDS = 5.0
@@ -41,10 +42,12 @@ class Parameters:
         wire: to AWS.
         prefix: put before every path.
         kms_key_id: for what is written; None for the account's own key.
+        formats: how the documents look.
     """
 
-    def __init__(self, wire: Wire, prefix: str, kms_key_id: str | None) -> None:
+    def __init__(self, wire: Wire, prefix: str, kms_key_id: str | None, formats: Formats = SINGLE) -> None:
         self.wire = wire
+        self.formats = formats
         self._prefix = prefix
         self._kms_key_id = kms_key_id
         self._newest: dict[str, tuple[int, float]] = {}

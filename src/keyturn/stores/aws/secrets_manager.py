@@ -14,6 +14,7 @@ from keyturn.stores.aws.labels import SlotReader
 from keyturn.stores.aws.rotation_slots import RotationSlots
 from keyturn.stores.aws.shelf import CURRENT, Shelf
 from keyturn.stores.aws.wire import Wire
+from keyturn.stores.formats import SINGLE, Formats
 
 
 class AwsSecretsManager:
@@ -30,6 +31,7 @@ class AwsSecretsManager:
         prefix: put before every path.
         kms_key_id: for secrets that this store makes; None for the service's own key.
         replica_regions: regions that must have the current version, too.
+        formats: how the documents look.
     """
 
     def __init__(
@@ -39,10 +41,11 @@ class AwsSecretsManager:
         prefix: str = "",
         kms_key_id: str | None = None,
         replica_regions: Sequence[str] = (),
+        formats: Formats = SINGLE,
     ) -> None:
         self._wire = wire
         self._replica_regions = tuple(replica_regions)
-        self._shelf = Shelf(wire, prefix, kms_key_id, replica_regions)
+        self._shelf = Shelf(wire, prefix, kms_key_id, replica_regions, formats)
         self._reader = SlotReader(self._shelf)
         self._slots = RotationSlots(self._shelf)
 

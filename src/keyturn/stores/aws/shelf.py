@@ -22,6 +22,7 @@ from keyturn.stores.aws import documents
 from keyturn.stores.aws.documents import Kind, Leaf, Opened
 from keyturn.stores.aws.faults import AwsError, scheduled_for_deletion, store_error, too_large
 from keyturn.stores.aws.wire import Wire
+from keyturn.stores.formats import SINGLE, Formats
 
 CURRENT, PENDING, PREVIOUS = "AWSCURRENT", "AWSPENDING", "AWSPREVIOUS"
 #: On a version that is on its way to current without passing pending.
@@ -82,12 +83,19 @@ class Shelf:
         prefix: put before every path.
         kms_key_id: for secrets that are made; None for the service's own.
         replica_regions: for secrets that are made.
+        formats: how the documents look.
     """
 
     def __init__(
-        self, wire: Wire, prefix: str, kms_key_id: str | None, replica_regions: Iterable[str]
+        self,
+        wire: Wire,
+        prefix: str,
+        kms_key_id: str | None,
+        replica_regions: Iterable[str],
+        formats: Formats = SINGLE,
     ) -> None:
         self.wire = wire
+        self.formats = formats
         self._prefix = prefix
         self._kms_key_id = kms_key_id
         self._replica_regions = tuple(replica_regions)
@@ -145,9 +153,12 @@ class Shelf:
             time.sleep(pause)
         if answer is None:
             return None
-        opened = documents.read(path, answer["VersionId"], answer.get("SecretString"))
+        opened = self._understood(path, answer["VersionId"], answer.get("SecretString"))
         self._remember(path, opened.leaf)
         return opened
+
+    def _understood(self, path: str, version_id: str, text: str | None) -> Opened:
+        return documents.read(path, version_id, text, self.formats.of(path))
 
     def leaf(self, path: str, version_id: str, *, label: str | None = None) -> Leaf | None:
         """Tell what a version is, opening it once; `label` for those who may read only by label."""
@@ -237,7 +248,7 @@ class Shelf:
         except AwsError as error:
             failure = error
         if failure is None:
-            self._remember(path, documents.read(path, token, text).leaf)
+            self._remember(path, self._understood(path, token, text).leaf)
             done = label in answer.get("VersionStages", ())
         elif failure.code == "ResourceExistsException":
             done = False
@@ -262,7 +273,7 @@ class Shelf:
             answer = None
         if answer is None:
             raise store_error(path, failure, wrote=True)
-        opened = documents.read(path, token, answer.get("SecretString"))
+        opened = self._understood(path, token, answer.get("SecretString"))
         self._remember(path, opened.leaf)
         return answer.get("SecretString") == text and label in answer.get("VersionStages", ())
 
