@@ -1,0 +1,132 @@
+"""Formats in AWS: the bot's document holds the key as the bot reads it, through every move of the slots."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from keyturn.domain.errors import StoreError, StoreFault
+from keyturn.domain.inventory import FormatEntry
+from keyturn.domain.labels import Attempt
+from keyturn.domain.material import SecretMaterial
+from keyturn.domain.slots import Slot
+from keyturn.stores.aws.parameter_store import AwsParameterStore
+from keyturn.stores.aws.secrets_manager import AwsSecretsManager
+from keyturn.stores.aws.wire import Wire
+from keyturn.stores.formats import Formats, format_of
+from keyturn.testing.store_contract_support import (
+    fake_material,
+    fake_meta,
+    key_in,
+    keys_in,
+    put_key,
+    stage_key,
+)
+
+from .aws_server import REGION, strict_aws
+
+FREQTRADE = FormatEntry(kind="freqtrade")
+VARIABLES = {"api_key": "FREQTRADE__EXCHANGE__KEY", "secret": "FREQTRADE__EXCHANGE__SECRET"}
+ENV = FormatEntry(kind="env", fields=VARIABLES)
+Store = AwsSecretsManager | AwsParameterStore
+
+
+@pytest.fixture(scope="module")
+def aws() -> Iterator[str]:
+    with strict_aws() as url:
+        yield url
+
+
+@pytest.fixture(autouse=True)
+def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [n for n in os.environ if n.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "not-a-real-id")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not-a-real-secret-aws")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+
+
+class Account:
+    """Opens stores, and looks at a path as a bot does."""
+
+    def __init__(self, url: str, kind: type[Store], path: str) -> None:
+        self.wire, self.kind, self.path = Wire("aws", region=REGION, endpoint_url=url), kind, path
+
+    def open(self, entry: FormatEntry) -> Store:
+        return self.kind(self.wire, formats=Formats({self.path: format_of(entry)}))
+
+    def write(self, document: dict[str, Any]) -> None:
+        text = json.dumps(document)
+        if self.kind is AwsSecretsManager:
+            self.wire.call("secretsmanager", "create_secret", Name=self.path, SecretString=text)
+        else:
+            self.wire.call(
+                "ssm", "put_parameter", Name=f"/{self.path}", Value=text, Type="SecureString", Overwrite=True
+            )
+
+    def read(self) -> dict[str, Any]:
+        if self.kind is AwsSecretsManager:
+            text = self.wire.call(
+                "secretsmanager", "get_secret_value", SecretId=self.path, VersionStage="AWSCURRENT"
+            )["SecretString"]
+        else:
+            found = self.wire.call("ssm", "get_parameter", Name=f"/{self.path}", WithDecryption=True)
+            text = found["Parameter"]["Value"]
+        return {k: v for k, v in json.loads(text).items() if k != "keyturn"}
+
+
+@pytest.fixture(params=[AwsSecretsManager, AwsParameterStore])
+async def account(aws: str, request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Account]:
+    made = Account(aws, request.param, f"bots/{tmp_path.name}")
+    yield made
+    await made.wire.close()
+
+
+async def test_a_rotation_writes_what_the_bot_reads_and_keeps_the_rest(account: Account) -> None:
+    path, old = account.path, {"name": "bybit", "key": "key-old", "secret": "not-a-real-secret-old"}
+    account.write({"exchange": old, "fee": 1})
+    store = account.open(FREQTRADE)
+    foreign = await store.peek(path, Slot.CURRENT)
+    assert foreign is not None
+    assert await key_in(store, path, Slot.CURRENT) == "key-old"
+    attempt = Attempt("r1", 1)
+    await stage_key(store, path, attempt, "new")
+    assert await key_in(store, path, Slot.PENDING) == "key-new"
+    done = await store.promote(path, attempt, expect_current=foreign.version)
+    expected = {"name": "bybit", "key": "key-new", "secret": "not-a-real-secret-new"}
+    assert account.read() == {"exchange": expected, "fee": 1}
+    assert await keys_in(store, path) == (None, "key-new", "key-old")
+    current = await store.peek(path, Slot.CURRENT)
+    assert current is not None
+    assert current.meta == fake_meta("new", attempt), "it is known as ours"
+    await store.restore_previous(path, expect_current=done.current)
+    assert account.read() == {"exchange": old, "fee": 1}
+
+
+async def test_what_was_written_in_one_format_is_read_under_another(account: Account) -> None:
+    path = account.path
+    one, other = account.open(FREQTRADE), account.open(ENV)
+    first = await put_key(one, path, "one")
+    assert await key_in(other, path, Slot.CURRENT) == "key-one"
+    await put_key(other, path, "two", first.version)
+    text = "FREQTRADE__EXCHANGE__KEY=key-two\nFREQTRADE__EXCHANGE__SECRET=not-a-real-secret-two\n"
+    assert account.read() == {"env": text}
+    assert await keys_in(one, path) == (None, "key-two", "key-one")
+
+
+async def test_a_key_that_the_bot_would_misread_is_not_written(account: Account) -> None:
+    path, store = account.path, account.open(ENV)
+    claim = await store.claim(path, Attempt("r1", 1))
+    meta = fake_meta("new", claim.attempt)
+    with pytest.raises(StoreError) as caught:
+        await store.stage(path, SecretMaterial("key-new", "12e4"), meta, claim)
+    assert caught.value.fault is StoreFault.UNFIT
+    assert await store.read(path, Slot.PENDING) is None
+    # The claim still holds, for a key that fits.
+    await store.stage(path, fake_material("new"), meta, claim)
+    assert await key_in(store, path, Slot.PENDING) == "key-new"
