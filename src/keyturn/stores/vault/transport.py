@@ -2,25 +2,31 @@
 
 It stands in the place of hvac's adapter, so that hvac's own logins go the same way. hvac follows
 redirects with the token to any host, has no retries, and its documented ones leave out POST, which every
-KV write is (seen with hvac 2.4.0 on the wire, 2026-11-21).
+KV write is (seen with hvac 2.4.0 on the wire, 2026-11-21). It talks through urllib3 as hvac does, without
+the layer of requests between them: that costs as much as the call.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from http.cookiejar import DefaultCookiePolicy
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlencode, urlsplit
+from urllib.request import getproxies, proxy_bypass
 
-import requests
+import urllib3
 from hvac.adapters import Adapter
-from requests.adapters import HTTPAdapter
-from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    HTTPError,
+    NewConnectionError,
+    ProxyError,
+    ReadTimeoutError,
+    SSLError,
+)
 
 from keyturn.domain.errors import StoreError, StoreFault
 from keyturn.stores.vault.faults import misconfigured, off_the_list, silent
@@ -95,26 +101,19 @@ class ListedAdapter(Adapter):  # type: ignore[misc]  # hvac has no types
         timeout: float = 10.0,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
-        super().__init__(
-            base_uri=addresses[0], namespace=namespace, session=requests.Session(), allow_redirects=False
-        )
+        super().__init__(base_uri=addresses[0], namespace=namespace, allow_redirects=False)
         self._name = name
         self._origins = [_origin(address) for address in addresses]
         self._bases = [address.rstrip("/") for address in addresses]
+        self._lines = [_line(address, ca_file, timeout) for address in addresses]
         self._preferred = 0
-        self._timeout = timeout
         self._pause = pause
-        # A passed session overrides hvac's `verify`, so the bundle belongs here (hvac#991). The
-        # environment is not asked again for each call: it costs as much as the call, and a .netrc
-        # could add a password. Its proxy and bundle are taken once.
-        session = self.session
-        session.trust_env = False
-        session.verify = ca_file or os.environ.get("REQUESTS_CA_BUNDLE") or True
-        session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        lanes = HTTPAdapter(pool_connections=len(addresses), pool_maxsize=LANES, max_retries=0)
-        session.mount("https://", lanes)
-        session.mount("http://", lanes)
-        self._proxies = [requests.utils.get_environ_proxies(base) for base in self._bases]
+
+    def close(self) -> None:
+        """Close the connections; the next call opens new ones."""
+        for line in self._lines:
+            line.clear()
+        super().close()
 
     def get_login_token(self, response: Answer) -> str:
         """Give the token of a login; part of hvac's interface."""
@@ -196,48 +195,40 @@ class ListedAdapter(Adapter):  # type: ignore[misc]  # hvac has no types
             headers["X-Vault-Token"] = token
         if self.namespace:
             headers["X-Vault-Namespace"] = self.namespace
+        content = None
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+            content = json.dumps(body).encode()
+        where = f"{self._bases[at]}{url}?{urlencode(params)}" if params else self._bases[at] + url
         try:
-            response = self.session.request(
-                method.upper(),
-                self._bases[at] + url,
-                headers=headers,
-                json=body,
-                params=params,
-                timeout=self._timeout,
-                allow_redirects=False,
-                proxies=self._proxies[at],
+            response = self._lines[at].urlopen(
+                method.upper(), where, body=content, headers=headers, redirect=False, retries=False
             )
-            content = response.content
-        except requests.RequestException as error:
+        except HTTPError as error:
             outcome = self._broken(error, self._origins[at])
         else:
-            return self._judge(response, content)
-        # Outside of the handler: the library's error carries the request, and with it the token.
+            return self._judge(response)
+        # Outside of the handler: what goes up from here has no context in which a token could stand.
         if isinstance(outcome, StoreError):
             raise outcome
         return outcome
 
-    def _broken(self, error: requests.RequestException, origin: str) -> _Failure | StoreError:
-        if isinstance(error, requests.exceptions.SSLError):
+    def _broken(self, error: HTTPError, origin: str) -> _Failure | StoreError:
+        if isinstance(error, SSLError):
             return misconfigured(
                 f"The store {self._name} does not prove with its certificate that it is {origin}.",
                 "Point `ca_file` of the store at the CA that signed it; see the address and the dates.",
             )
-        cause = error.args[0] if error.args else None
-        reason = getattr(cause, "reason", None)
-        unsent = isinstance(error, requests.exceptions.ConnectTimeout | requests.exceptions.ProxyError) or (
-            isinstance(reason, NewConnectionError | ConnectTimeoutError)
-        )
-        if unsent:
+        if isinstance(error, NewConnectionError | ConnectTimeoutError | ProxyError):
             return _Failure(f"{origin} takes no connection", may_be_done=False)
-        slow = isinstance(error, requests.exceptions.Timeout)
+        slow = isinstance(error, ReadTimeoutError)
         return _Failure("no answer in time" if slow else "the connection broke", may_be_done=True)
 
-    def _judge(self, response: requests.Response, content: bytes) -> Answer | _Failure:
-        status = response.status_code
+    def _judge(self, response: urllib3.BaseHTTPResponse) -> Answer | _Failure:
+        status = response.status
         if status in _REDIRECTS:
             return self._redirected(response.headers.get("Location", ""))
-        answer = Answer(status, _json(content), date=response.headers.get("Date", ""))
+        answer = Answer(status, _json(response.data), date=response.headers.get("Date", ""))
         if status in _NOT_TAKEN:
             # A busy server is as busy at its other address; the others have a leader that answers.
             return _Failure(
@@ -271,6 +262,25 @@ class ListedAdapter(Adapter):  # type: ignore[misc]  # hvac has no types
 _SEALED = "it is sealed"
 
 
+def _line(address: str, ca_file: str | None, timeout: float) -> urllib3.PoolManager:
+    """Open the connections to an address; the environment's proxy is looked up once, here."""
+    parts = urlsplit(address)
+    settings: dict[str, Any] = {
+        "maxsize": LANES,
+        "timeout": urllib3.Timeout(connect=timeout, read=timeout),
+        "cert_reqs": "CERT_REQUIRED",
+        "ca_certs": ca_file,
+    }
+    proxy = getproxies().get(parts.scheme)
+    if not proxy or proxy_bypass(parts.netloc):
+        return urllib3.PoolManager(**settings)
+    login = urlsplit(proxy)
+    if login.username:
+        name = f"{unquote(login.username)}:{unquote(login.password or '')}"
+        settings["proxy_headers"] = urllib3.make_headers(proxy_basic_auth=name)
+    return urllib3.ProxyManager(proxy, **settings)
+
+
 def _origin(url: str) -> str:
     parts = urlsplit(url)
     port = parts.port or (443 if parts.scheme == "https" else 80)
@@ -287,7 +297,7 @@ def _json(content: bytes) -> Mapping[str, Any]:
     return body if isinstance(body, dict) else {}
 
 
-def _retry_after(response: requests.Response) -> float | None:
+def _retry_after(response: urllib3.BaseHTTPResponse) -> float | None:
     text = response.headers.get("Retry-After", "")
     if text.isdigit():
         return float(text)
