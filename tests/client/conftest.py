@@ -19,7 +19,7 @@ import pytest
 
 import keyturn.client
 from keyturn.client.mailbox import Mailbox, NoticeMessage, ProbeMessage
-from keyturn.client.settings import AgeFilesSource
+from keyturn.client.settings import StoreSource
 from keyturn.domain.evidence import NoticeKind
 from keyturn.domain.labels import Attempt, fingerprint
 from keyturn.domain.material import SecretMaterial
@@ -174,5 +174,5 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 
 
 @pytest.fixture
-def source(world: World) -> AgeFilesSource:
-    return AgeFilesSource(world.store, PATH)
+def source(world: World) -> StoreSource:
+    return StoreSource(world.store, PATH)

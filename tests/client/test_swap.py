@@ -311,9 +311,9 @@ async def test_a_bot_does_not_start_without_a_key_or_a_readable_store(world):
 
 
 def keyturn_source(world):
-    from keyturn.client.settings import AgeFilesSource
+    from keyturn.client.settings import StoreSource
 
-    return AgeFilesSource(world.store, PATH)
+    return StoreSource(world.store, PATH)
 
 
 async def test_current_gives_the_material_to_a_bot_without_ccxt(world):

@@ -15,7 +15,7 @@ from keyturn.client.source import Source
 from keyturn.client.watcher import Watcher
 from keyturn.domain.material import SecretMaterial
 
-#: Seconds between two looks at the store. A look is one `stat` and one listing of the mailbox.
+#: Seconds between two looks: one listing of the mailbox, and one `stat` where the store is on this machine.
 INTERVAL = 0.25
 #: Seconds that a bot has for a signed call of its own before keyturn makes one to confirm.
 VERIFY_AFTER = 5.0
@@ -65,7 +65,7 @@ def attach(
     consumer: str | None = None,
     source: Source | None = None,
     mailbox: str | Path | None = None,
-    interval: float = INTERVAL,
+    interval: float | None = None,
     verify_with: str | None = "fetch_balance",
     verify_after: float = VERIFY_AFTER,
 ) -> Attachment:
@@ -83,7 +83,8 @@ def attach(
         consumer: this bot's name in the inventory; not needed if the credential has one client consumer.
         source: where to read the credential, in place of an inventory.
         mailbox: with `source`: the folder of the mailboxes; without one nothing is acknowledged.
-        interval: seconds between two looks at the store.
+        interval: seconds between two looks at the store. By default four looks a second at a mailbox and
+            an `age_files` store, and two at a server; a notice has the key read at once in any case.
         verify_with: the exchange's method that makes a harmless signed call. It is called to confirm a
             key when the bot makes no signed call itself, and to try a pending key. None: the bot's
             own calls alone confirm.
@@ -94,7 +95,7 @@ def attach(
         RefusedError: there is no current key, or the object cannot be attached.
         StoreError: the store cannot be read. Later failures of the store keep the present key.
     """
-    found, name, box = _found(credential, inventory, consumer, source, mailbox)
+    found, name, box = _found(credential, inventory, consumer, source, mailbox, interval)
     holder = Holder(found, credential)
     try:
         loop = asyncio.get_running_loop()
@@ -102,7 +103,14 @@ def attach(
         loop = None
     link = Link(exchange, holder, loop)
     watcher = Watcher(
-        link, holder, box, name, interval=interval, verify_with=verify_with, verify_after=verify_after
+        link,
+        holder,
+        box,
+        name,
+        interval=interval or INTERVAL,
+        pace=getattr(found, "pace", 0.0),
+        verify_with=verify_with,
+        verify_after=verify_after,
     )
     link.hook()
     watcher.start()
@@ -135,11 +143,13 @@ def _found(
     consumer: str | None,
     source: Source | None,
     mailbox: str | Path | None,
+    interval: float | None,
 ) -> tuple[Source, str, Mailbox | None]:
     if source is not None:
         name = consumer or credential
         return source, name, Mailbox(Path(mailbox) / name) if mailbox is not None else None
-    from keyturn.client.settings import mailbox_of, read_inventory, source_of
+    from keyturn.client.settings import REMOTE_INTERVAL, mailbox_of, read_inventory, source_of
 
     entries, base = read_inventory(inventory)
-    return source_of(entries, base, credential), *mailbox_of(entries, base, credential, consumer)
+    found = source_of(entries, base, credential, pace=interval or REMOTE_INTERVAL)
+    return found, *mailbox_of(entries, base, credential, consumer)

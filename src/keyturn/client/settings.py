@@ -1,31 +1,67 @@
-"""What a bot needs to know from the inventory: its store, its mailbox."""
+"""What a bot needs to know from the inventory: its store, its mailbox.
+
+A bot reads with rights of its own, which are to read its current key and no more. The inventory that it
+shares with keyturn may name keyturn's own login; `for_a_bot` says which one a bot takes instead.
+"""
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from pydantic import ValidationError
 
 from keyturn.client.mailbox import Mailbox
 from keyturn.client.source import Source
 from keyturn.domain.errors import InventoryError
-from keyturn.domain.inventory import ClientConsumer, Inventory
+from keyturn.domain.inventory import (
+    AgeFilesStore,
+    AwsParameterStore,
+    AwsSecretsManagerStore,
+    ClientConsumer,
+    Inventory,
+    SecretRef,
+    StoreEntry,
+    VaultKv2Store,
+    VaultToken,
+)
 from keyturn.domain.inventory_yaml import read
 from keyturn.domain.slots import Slot, Stored
-from keyturn.stores.age_files import AgeFilesStore, open_age_files
+from keyturn.stores.formats import formats_of
+
+#: Seconds between two questions to a server whether the key has changed. Two a second and bot are little
+#: for Vault (one read of metadata) and within AWS's quotas for a fleet of hundreds; a notice does not wait.
+REMOTE_INTERVAL = 0.5
+#: The variables that give a bot its Vault token, before anything that the inventory says.
+TOKEN_VARIABLES = ("KEYTURN_VAULT_TOKEN", "VAULT_TOKEN")
+
+
+class ReadableStore(Protocol):
+    """What every store has for bots. Methods block."""
+
+    def signature(self, path: str) -> object:
+        """Give something that compares unequal once current may have changed."""
+        ...
+
+    def read_sync(self, path: str, slot: Slot) -> Stored | None:
+        """Open a slot; None when it is empty."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
-class AgeFilesSource:
-    """One path of an `age_files` store."""
+class StoreSource:
+    """One path of a store."""
 
-    store: AgeFilesStore
+    store: ReadableStore
     path: str
+    #: Seconds to leave between two questions whether the key has changed; 0: as often as one likes.
+    pace: float = 0.0
 
     def signature(self) -> object:
-        """Look at the slots' file, not into it."""
+        """Ask the store for the sign of a change."""
         return self.store.signature(self.path)
 
     def read(self, slot: Slot) -> Stored | None:
@@ -68,16 +104,18 @@ def read_inventory(file: str | Path | None) -> tuple[Inventory, Path]:
     )
 
 
-def source_of(inventory: Inventory, base: Path, credential: str) -> Source:
+def source_of(inventory: Inventory, base: Path, credential: str, *, pace: float = REMOTE_INTERVAL) -> Source:
     """Find where a credential is stored.
 
     Args:
         inventory: read and checked.
         base: its folder.
         credential: the name in it.
+        pace: seconds between two questions to a server whether the key has changed.
 
     Raises:
         InventoryError: there is no such credential, or no store for it.
+        StoreError: `MISCONFIGURED`: what the store needs is not installed.
     """
     try:
         address = inventory.store_of(credential)
@@ -87,7 +125,37 @@ def source_of(inventory: Inventory, base: Path, credential: str) -> Source:
             f"The inventory has no credential {credential!r} with a store.",
             todo=f"Use one of: {', '.join(sorted(inventory.credentials)) or '(none is declared)'}.",
         ) from None
-    return AgeFilesSource(open_age_files(entry, base), address.path)
+    return _opened(address.store, for_a_bot(entry), base, inventory, address.path, pace)
+
+
+def for_a_bot(entry: StoreEntry) -> StoreEntry:
+    """Give a store's entry with the login that a bot uses in place of keyturn's.
+
+    Vault: a token from the environment, else `consumer_auth`, else `auth`. AWS: whatever boto3 finds on
+    the bot's machine; the profile and the role of the entry are keyturn's.
+    """
+    if isinstance(entry, VaultKv2Store):
+        token = next((name for name in TOKEN_VARIABLES if os.environ.get(name)), None)
+        given = VaultToken(method="token", token=SecretRef(env=token)) if token else None
+        return entry.model_copy(update={"auth": given or entry.consumer_auth or entry.auth})
+    if isinstance(entry, AwsSecretsManagerStore | AwsParameterStore):
+        return entry.model_copy(update={"assume_role": None, "external_id": None, "profile": None})
+    return entry
+
+
+def _opened(name: str, entry: StoreEntry, base: Path, inventory: Inventory, path: str, pace: float) -> Source:
+    formats = formats_of(inventory, name)
+    if isinstance(entry, AgeFilesStore):
+        from keyturn.stores.age_files import open_age_files
+
+        return StoreSource(open_age_files(entry, base), path)
+    if isinstance(entry, VaultKv2Store):
+        from keyturn.stores.vault_kv2 import open_vault_kv2
+
+        return StoreSource(open_vault_kv2(name, entry, base, formats), path, pace)
+    from keyturn.stores.aws import open_aws
+
+    return StoreSource(open_aws(name, entry, formats), path, pace)
 
 
 def mailbox_of(

@@ -43,6 +43,7 @@ class Watcher:
         mailbox: None for a bot that only follows the store.
         consumer: the name under which the bot answers.
         interval: seconds between two looks.
+        pace: seconds between two questions to the store; a look in between is at the mailbox alone.
         verify_with: the exchange's method for a signed call when the bot makes none; None to make none.
         verify_after: seconds that the bot has for making one itself.
     """
@@ -55,6 +56,7 @@ class Watcher:
         consumer: str,
         *,
         interval: float,
+        pace: float = 0.0,
         verify_with: str | None,
         verify_after: float,
     ) -> None:
@@ -63,6 +65,7 @@ class Watcher:
         self._wake = threading.Event()
         self._stop = threading.Event()
         self._signature: object = None
+        self._pace, self._ask_at = pace, 0.0
         self._noticed: set[str] = set()
         self._seen = holder.current.version
         self._probing: dict[str, _Trial] = {}
@@ -129,6 +132,9 @@ class Watcher:
         return found
 
     def _moved(self) -> bool:
+        if time.monotonic() < self._ask_at:
+            return False
+        self._ask_at = time.monotonic() + self._pace
         try:
             signature = self._holder.source.signature()
         except (KeyturnError, OSError) as error:
