@@ -200,6 +200,21 @@ async def test_a_server_that_is_sealed_in_the_middle_of_work_is_unavailable_and_
     assert await keys_in(store, PATH) == after
 
 
+@pytest.mark.parametrize("verb", ["claim", "stage", "promote", "restore", "put"])
+async def test_an_answer_that_comes_too_late_is_an_answer_that_was_lost(store, sim, server, tmp_path, verb):
+    move, after = await prepared(store, verb)
+    hasty = server.open(server.given(tmp_path, server.root), timeout="0.3s")
+    sim.fail(Trouble.LATE, method="POST", path="/data/")
+    await move(hasty)
+    assert await keys_in(store, PATH) == after
+    await hasty.close()
+
+
+async def test_a_server_without_space_says_so(store, sim):
+    sim.fail(Trouble.ANSWER, method="POST", status=500, error="write /data: no space left on device")
+    assert (await failed(put_key(store, PATH, "a"))).fault is StoreFault.NO_SPACE
+
+
 async def test_a_long_wait_is_left_to_the_engine(store, sim):
     sim.fail(Trouble.ANSWER, status=429, headers={"Retry-After": "3600"})
     error = await failed(store.peek(PATH, Slot.CURRENT))

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import secrets
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import requests
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
 from keyturn.domain.errors import StoreError, StoreFault
 from keyturn.domain.labels import Attempt, new_rotation_id
@@ -117,6 +123,7 @@ async def test_a_mount_of_version_1_is_refused_before_anything_is_written(server
         timeout=10,
     )
     assert answer.status_code == 404
+    server.admin("DELETE", f"sys/mounts/{mount}")
     await flat.close()
 
 
@@ -284,6 +291,41 @@ async def test_a_token_that_is_revoked_in_the_middle_is_replaced(server, tmp_pat
         await step
     assert await keys_in(store, path) == (None, "key-new", "key-old")
     await store.close()
+
+
+def _signed(key: ec.EllipticCurvePrivateKey, claims: dict[str, object]) -> str:
+    """Give a JSON web token, signed as ES256."""
+
+    def part(data: bytes) -> str:
+        return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+    head = json.dumps({"alg": "ES256", "typ": "JWT"}).encode()
+    text = f"{part(head)}.{part(json.dumps(claims).encode())}"
+    r, s = decode_dss_signature(key.sign(text.encode(), ec.ECDSA(hashes.SHA256())))
+    return f"{text}.{part(r.to_bytes(32, 'big') + s.to_bytes(32, 'big'))}"
+
+
+async def test_a_signed_token_of_another_issuer_logs_in(server, tmp_path, path):
+    if server.simulator is not None:
+        pytest.skip("the simulator checks no signatures")
+    mount, key = f"jwt-{secrets.token_hex(3)}", ec.generate_private_key(ec.SECP256R1())
+    public = key.public_key().public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    server.admin("POST", f"sys/auth/{mount}", {"type": "jwt"})
+    server.admin("POST", f"auth/{mount}/config", {"jwt_validation_pubkeys": [public.decode()]})
+    role = {"role_type": "jwt", "bound_audiences": ["keyturn"], "user_claim": "sub"}
+    policy = server.policy("rotator", PATHS="bots")
+    server.admin("POST", f"auth/{mount}/role/kt", {**role, "token_policies": [policy]})
+    now = int(time.time())
+    file = tmp_path / "jwt"
+    file.touch(mode=0o600)
+    file.write_text(_signed(key, {"sub": "kt", "aud": "keyturn", "iat": now, "exp": now + 300}))
+    by_jwt = server.open({"method": "jwt", "mount": mount, "role": "kt", "token": {"file": str(file)}})
+    await put_key(by_jwt, path, "a")
+    assert await key_in(by_jwt, path, Slot.CURRENT) == "key-a"
+    server.admin("DELETE", f"sys/auth/{mount}")
+    await by_jwt.close()
 
 
 async def test_a_server_with_another_certificate_is_refused(server, tmp_path, path):

@@ -6,7 +6,6 @@ TLS, with its policies enforced; or, for the first of the two, whatever VAULT_AD
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 import shutil
@@ -49,6 +48,7 @@ class Server:
     simulator: VaultSimulator | None = None
     unseal_key: str = field(default="", repr=False)
     mount: str = field(default_factory=lambda: f"kt-{secrets.token_hex(4)}")
+    policies: list[str] = field(default_factory=list)
 
     def admin(self, method: str, path: str, body: object = None, *, token: str | None = None) -> Any:
         """Make a call with the root token; give the body of the answer."""
@@ -98,6 +98,7 @@ class Server:
         """Write a policy; give its name."""
         name = f"{self.mount}-{kind}-{secrets.token_hex(3)}"
         self.admin("PUT", f"sys/policies/acl/{name}", {"policy": text})
+        self.policies.append(name)
         return name
 
     def approle(self, folder: Path, *policies: str, **settings: Any) -> dict[str, Any]:
@@ -167,8 +168,9 @@ def development(folder: Path) -> Iterator[Server]:
     if ADDRESS:
         server = Server(ADDRESS, os.environ.get("VAULT_TOKEN") or os.environ.get("BAO_TOKEN") or "").prepare()
         yield server
-        server.admin("DELETE", f"sys/mounts/{server.mount}")
-        server.admin("DELETE", f"sys/auth/{server.mount}")
+        left = [f"sys/mounts/{server.mount}", f"sys/auth/{server.mount}"]
+        for path in left + [f"sys/policies/acl/{name}" for name in server.policies]:
+            server.admin("DELETE", path)
         return
     root, port = f"not-a-real-token-{secrets.token_hex(4)}", _free_port()
     options = ["-dev", f"-dev-root-token-id={root}", f"-dev-listen-address=127.0.0.1:{port}"]
@@ -288,8 +290,3 @@ def _certificates(folder: Path) -> Path:
         key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
     return ca_file
-
-
-def dump(server: Server, path: str) -> str:
-    """Give everything that the server shows of a path, for searching."""
-    return json.dumps(server.admin("GET", f"{server.mount}/metadata/{path}"))

@@ -37,8 +37,13 @@ class Trouble(StrEnum):
     CUT_AFTER = "cut after"
     #: The request is carried out, and the answer is another.
     ANSWER_AFTER = "answer after"
+    #: The request is carried out, and the answer comes a second later.
+    LATE = "late"
     #: The answer is another, and nothing is carried out.
     ANSWER = "answer"
+
+
+_CARRIED_OUT = frozenset({Trouble.CUT_AFTER, Trouble.ANSWER_AFTER, Trouble.LATE})
 
 
 @dataclass
@@ -165,8 +170,11 @@ class VaultSimulator:
             fault = self._fault(seen)
             if fault and fault.then:
                 fault.then()
-            carried = fault is None or fault.trouble in {Trouble.CUT_AFTER, Trouble.ANSWER_AFTER}
+            carried = fault is None or fault.trouble in _CARRIED_OUT
             reply = self._handle(seen, request.query) if carried else Reply(fault.status if fault else 500)
+        if fault and fault.trouble is Trouble.LATE:
+            await asyncio.sleep(1.0)
+            fault = None
         if fault and fault.trouble in {Trouble.CUT_BEFORE, Trouble.CUT_AFTER}:
             if request.transport:
                 request.transport.abort()
@@ -218,7 +226,7 @@ class VaultSimulator:
             return mount.handle(seen.method, rest, query, seen.body)
         area, _, rest = seen.path.partition("/")
         if area == "sys":
-            return self._sys(token, rest, seen.body)
+            return self._sys(token, rest, seen)
         if area == "auth":
             return self._auth(token, rest, seen)
         return refusal(404, f'no handler for route "{seen.path}". route entry not found.')
@@ -235,7 +243,8 @@ class VaultSimulator:
             return refusal(403, "preflight capability check returned 403")
         return gives({"type": "kv", "path": f"{name}/", "options": {"version": str(mount.version)}})
 
-    def _sys(self, token: Token, rest: str, body: dict[str, Any]) -> Reply:
+    def _sys(self, token: Token, rest: str, seen: Seen) -> Reply:
+        body = seen.body
         if rest == "capabilities-self":
             found = {p: sorted(self.rights.capabilities(token, p)) or ["deny"] for p in body["paths"]}
             return gives(found)
@@ -245,6 +254,8 @@ class VaultSimulator:
             self.rights.policies[rest.removeprefix("policies/acl/")] = parse_policy(body["policy"])
         elif rest.startswith("auth/"):
             self.roles[rest.removeprefix("auth/")] = {}
+        elif rest.startswith("mounts/") and seen.method == "DELETE":
+            self.mounts.pop(rest.removeprefix("mounts/"), None)
         elif rest.startswith("mounts/"):
             options = body.get("options") or {}
             self.mounts[rest.removeprefix("mounts/")] = KvMount(int(options.get("version") or 1))
