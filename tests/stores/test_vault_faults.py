@@ -11,7 +11,6 @@ import pytest
 
 from keyturn.domain.errors import StoreError, StoreFault
 from keyturn.domain.labels import Attempt, new_rotation_id
-from keyturn.domain.material import SecretMaterial
 from keyturn.domain.slots import Slot
 from keyturn.simulator.vault import Trouble, VaultSimulator
 from keyturn.stores.vault_kv2 import VaultKv2Store
@@ -22,13 +21,12 @@ from keyturn.testing.store_contract_support import (
     keys_in,
     put_key,
     slots_of,
-    stage_key,
 )
 
-from .vault_server import PREFIX, Server
+from .vault_server import Server
 
 PATH = "bots/mm"
-ONE, TWO = Attempt(new_rotation_id(), 1), Attempt(new_rotation_id(), 1)
+ONE = Attempt(new_rotation_id(), 1)
 # Those from 500 on may be said after the work was done.
 BUSY = [
     *((Trouble.ANSWER, status) for status in (412, 429, 472, 473, 500, 502, 503, 504)),
@@ -287,7 +285,7 @@ async def test_standbys_that_redirect_in_a_circle_are_given_up(tmp_path, server)
         await store.close()
 
 
-# Permissions, mounts, other writers.
+# Permissions.
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -304,121 +302,6 @@ async def test_a_permission_that_is_taken_away_is_named(store, sim, server, verb
     assert "lacks" in error.what
     assert "update" in error.what
     assert f"{server.mount}/" in error.what
-
-
-async def test_another_writer_is_a_conflict_and_its_key_is_kept(store, server):
-    old = await put_key(store, PATH, "old")
-    await stage_key(store, PATH, ONE, "new")
-    server.put(PATH, {"api_key": "by-hand", "secret": "not-a-real-secret-9"})
-    error = await failed(store.promote(PATH, ONE, expect_current=old.version))
-    assert error.fault is StoreFault.CONFLICT
-    assert server.get(PATH)["api_key"] == "by-hand"
-
-
-async def test_a_key_that_was_edited_by_hand_is_not_taken_for_ours(store, server):
-    old = await put_key(store, PATH, "old")
-    edited = {**server.get(PATH), "secret": "not-a-real-secret-edited"}
-    server.put(PATH, edited)
-    info = await store.peek(PATH, Slot.CURRENT)
-    assert info.version != old.version
-    assert (info.meta, info.attempt) == (None, None)
-
-
-async def test_a_field_that_was_added_by_hand_is_kept_and_changes_no_version(store, server):
-    old = await put_key(store, PATH, "old")
-    server.put(PATH, {**server.get(PATH), "note": "call Ada", "limits": {"max": 3}})
-    assert await store.peek(PATH, Slot.CURRENT) == old
-    await stage_key(store, PATH, ONE, "new")
-    promoted = await store.promote(PATH, ONE, expect_current=old.version)
-    await store.restore_previous(PATH, expect_current=promoted.current)
-    for _ in range(2):
-        data = server.get(PATH)
-        assert (data["note"], data["limits"]) == ("call Ada", {"max": 3})
-        current = await store.read(PATH, Slot.CURRENT)
-        assert "note" not in current.material.reveal()
-        await put_key(store, PATH, "more", current.info.version)
-
-
-async def test_a_secret_that_is_not_ours_is_shown_and_adopted_only_when_told_to(store, server):
-    server.put(PATH, {"api_key": "theirs", "secret": "not-a-real-secret-1", "passphrase": "p", "desk": "7"})
-    info = await store.peek(PATH, Slot.CURRENT)
-    assert (info.meta, info.attempt) == (None, None)
-    error = await failed(put_key(store, PATH, "ours"))
-    assert error.fault is StoreFault.CONFLICT
-    await stage_key(store, PATH, ONE, "new")
-    error = await failed(store.promote(PATH, ONE, expect_current=None))
-    assert error.fault is StoreFault.CONFLICT
-    stored = await store.read(PATH, Slot.CURRENT)
-    assert stored.material.key_ref == "theirs"
-    await put_key(store, PATH, "ours", info.version)
-    data = server.get(PATH)
-    assert data["desk"] == "7"
-    assert "passphrase" not in data, "the old key's passphrase is not the new key's"
-    assert (await store.peek(PATH, Slot.PREVIOUS)).version == info.version
-
-
-async def test_a_document_without_a_secret_is_told_as_damaged(store, server):
-    server.put(PATH, {"api_key": "theirs"})
-    error = await failed(store.read(PATH, Slot.CURRENT))
-    assert error.fault is StoreFault.CORRUPT
-    server.put(PATH, {"api_key": "theirs", "secret": "not-a-real-secret-1", "keyturn": "{"})
-    assert (await failed(store.peek(PATH, Slot.CURRENT))).fault is StoreFault.CORRUPT
-    server.put(PATH, {"keyturn": '{"format": 99}'})
-    assert (await failed(store.peek(PATH, Slot.CURRENT))).fault is StoreFault.MISCONFIGURED
-
-
-async def test_a_field_by_the_reserved_name_is_refused(store):
-    material = SecretMaterial("k", "not-a-real-secret", extra={"keyturn": "x"})
-    error = await failed(store.put(PATH, material, fake_meta("a", None), expect_current=None))
-    assert error.fault is StoreFault.MISCONFIGURED
-
-
-@pytest.mark.parametrize(
-    "path",
-    [
-        "../x",
-        "a/../b",
-        "a/./b",
-        "a//b",
-        "/a",
-        "a/",
-        "a b",
-        "a%2e%2e/b",
-        "a?b",
-        "a#b",
-        "",
-        "ä",
-        "a\n",
-        "x" * 500,
-    ],
-)
-async def test_a_path_that_could_be_normalised_is_refused_before_anything_is_sent(store, sim, path):
-    sim.seen.clear()
-    for call in (store.peek(path, Slot.CURRENT), store.claim(path, ONE), put_key(store, path, "a")):
-        assert (await failed(call)).fault is StoreFault.MISCONFIGURED
-    assert (await failed(store.peek(f"{PREFIX}/bots/x", Slot.CURRENT))).fault is StoreFault.MISCONFIGURED
-    assert not sim.seen
-
-
-async def test_a_version_that_was_restored_from_a_soft_delete_is_no_surprise(store, server):
-    old = await put_key(store, PATH, "old")
-    server.admin("DELETE", f"{server.mount}/data/{PATH}")
-    assert await store.peek(PATH, Slot.CURRENT) is None
-    await stage_key(store, PATH, ONE, "new")
-    promoted = await store.promote(PATH, ONE, expect_current=None)
-    assert promoted.previous is None
-    assert promoted.current != old.version
-
-
-async def test_versions_differ_after_the_metadata_was_deleted_and_numbers_begin_anew(store, server):
-    seen = set()
-    for n in range(3):
-        seen.add((await put_key(store, PATH, str(n))).version)
-        server.admin("DELETE", f"{server.mount}/metadata/{PATH}")
-        server.put(PATH, {"api_key": "theirs", "secret": f"not-a-real-secret-{n}"})
-        seen.add((await store.peek(PATH, Slot.CURRENT)).version)
-        server.admin("DELETE", f"{server.mount}/metadata/{PATH}")
-    assert len(seen) == 6
 
 
 # What shows.
