@@ -22,8 +22,9 @@ from typing import Any
 _LOUD = ("", "keyturn", "ccxt", "aiohttp", "asyncio", "sqlalchemy", "prefect")
 # What these say of calls to Prefect's API (addresses and headers) is said of every one of thousands.
 _CHATTY = ("httpcore", "graphviz", "websockets")
-# How many flow runs go on at once: Prefect's server on SQLite slows down beyond.
-_AT_ONCE = 6
+# How many flow runs, and items of a sweep, go on at once. With more, transactions of Prefect's server wait
+# for each other on SQLite, for a minute at a time (3.8.8, seen 2026-11-21).
+_AT_ONCE = 3
 # Long enough for a bot's confirmation.
 _PATIENCE_SECONDS = 4.0
 # Where surprises meet flow runs: a call of each port before, at and after the pivot, and those of the report.
@@ -136,11 +137,11 @@ async def open_rotations(names: list[str]) -> None:
             await engine.open(name, mode=Mode.MANUAL, reason="a canary test")
 
 
-async def run_sweep(at_once: int) -> str:
+async def run_sweep() -> str:
     """Run the sweep; give how it ended."""
     from flows.sweep import sweep
 
-    return str((await sweep({"at_once": at_once}, return_state=True)).name)
+    return str((await sweep({"at_once": _AT_ONCE}, return_state=True)).name)
 
 
 def be_impatient() -> None:
@@ -160,7 +161,8 @@ async def rotate_all(do: dict[str, Any]) -> dict[str, Any]:
     plans = bombs.plan_items()
     await open_rotations(list(do["clean"].values()))
     plans |= {name: bombs.Plan() for name in do["clean"].values()}
-    *good, _ = await asyncio.gather(*(run_flow(n, bombs.Plan()) for n in do["good"]), run_sweep(8))
+    good = await asyncio.gather(*(run_flow(n, bombs.Plan()) for n in do["good"]))
+    await run_sweep()
     clean = {venue: plans[name].calls for venue, name in do["clean"].items()}
     bad = plans_for_sweep(do["failing"], clean)
     await open_rotations([*bad, *do["spoiled"]])
@@ -171,11 +173,11 @@ async def rotate_all(do: dict[str, Any]) -> dict[str, Any]:
         async with gate:
             return await run_flow(name, plan)
 
-    runs = asyncio.gather(*(guarded(name, plan) for name, plan in plans_for_flows(do["alone"])))
-    swept = await run_sweep(8)
+    runs = await asyncio.gather(*(guarded(name, plan) for name, plan in plans_for_flows(do["alone"])))
+    swept = await run_sweep()
     return {
         "good": good,
-        "runs": await runs,
+        "runs": runs,
         "sweep": {"state": swept, "met": {name: plan.met for name, plan in bad.items()}},
         "clean": clean,
     }

@@ -159,9 +159,7 @@ class Play:
                 "arguments": ["abort", "cli-0", "--reason", "a canary test"],
                 "always": {"journal.commit": "group"},
             },
-            {"arguments": ["adopt", "cli-1"], "always": {"store.peek": "JSON"}},
             {"arguments": ["doctor"], "always": {"exchange.introspect": "unicode"}},
-            {"arguments": ["doctor", "--json"], "always": {"store.read": "StoreError corrupt"}},
             *(
                 {"arguments": [*command, "--json"]}
                 for command in (["status"], ["history", "mm-bybit"], ["plan"])
