@@ -15,7 +15,7 @@ from typing import Any
 from keyturn.domain.errors import ExchangeError, ExchangeFault
 from keyturn.domain.evidence import Confirmation, Evidence, Notice, ProbeReport, ProbeRequest
 from keyturn.domain.inventory import Inventory
-from keyturn.domain.rotation import Mode, Rotation, State
+from keyturn.domain.rotation import Mode, Park, Rotation, State
 from keyturn.domain.slots import Slot, Stored
 from keyturn.engine import adopt, sweep
 from keyturn.engine.engine import Engine
@@ -323,3 +323,30 @@ def _inventory(
             "defaults": {"store": "s", "policy": "p"},
         }
     )
+
+
+def parked(rotation: Rotation, why: Park, *words: str) -> None:
+    """Hold that a rotation waits for a person, and says what for and what to do."""
+    assert (rotation.state, rotation.parked) == (State.PARKED, why), rotation
+    told = f"{rotation.parked_why} {rotation.parked_todo}"
+    for word in (*words, f"keyturn resume {NAME}"):
+        # What goes on by itself once it is mended needs no telling.
+        assert word in told or rotation.wake_at, told
+
+
+async def begun(world: VenueWorld, state: State) -> str:
+    """Bring a rotation to a state, and let a wait that it has there pass."""
+    rotation = await world.engine().open(NAME, mode=Mode.MANUAL, reason="crash suite")
+    if state is not State.PLANNED:
+        rotation = await world.run(rotation.id, until=state)
+    assert rotation.state is state, rotation
+    if rotation.wake_at:
+        world.clock.travel_to(rotation.wake_at)
+    return rotation.id
+
+
+async def mended(world: VenueWorld) -> None:
+    """Let a person say that it is mended, and the sweep go on to the end."""
+    await world.engine().resume(NAME)
+    await world.sweep()
+    await world.judge_rest()
