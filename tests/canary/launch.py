@@ -50,7 +50,10 @@ _TYPICAL = {
 
 
 def log_everything(file: str) -> None:
-    """Send every logger's DEBUG to a file."""
+    """Send every logger's DEBUG to a file.
+
+    After the flows are imported: Prefect sets up no output to the terminal where it finds a handler.
+    """
     handler = logging.FileHandler(file)
     handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
     logging.getLogger().addHandler(handler)
@@ -152,12 +155,35 @@ def be_impatient() -> None:
     sweep._PATIENCE_SECONDS = _PATIENCE_SECONDS
 
 
+def be_careless(decoy: str) -> None:
+    """Run a flow that tells Prefect a secret in every way that there is: what the search must find."""
+    from prefect import flow, get_run_logger, task
+    from prefect.artifacts import create_markdown_artifact
+    from prefect.events import emit_event
+    from prefect.variables import Variable
+
+    @task(task_run_name="mint {text}", persist_result=True)
+    def mint(text: str) -> str:
+        return text
+
+    @flow(name="careless")
+    def careless(text: str) -> None:
+        mint(text)
+        get_run_logger().info("the secret is %s", text)
+        create_markdown_artifact(f"# {text}", key="careless")
+        emit_event("careless", {"prefect.resource.id": "careless"}, payload={"text": text})
+        Variable.set("careless", text)
+        raise ValueError(text)
+
+    careless(decoy, return_state=True)
+
+
 async def rotate_all(do: dict[str, Any]) -> dict[str, Any]:
     """Let rotations succeed, then fail at every call, in sweeps and in flow runs of their own."""
     from tests.canary import bombs
 
-    log_everything(do["log"])
     be_impatient()
+    log_everything(do["log"])
     plans = bombs.plan_items()
     await open_rotations(list(do["clean"].values()))
     plans |= {name: bombs.Plan() for name in do["clean"].values()}
@@ -175,6 +201,7 @@ async def rotate_all(do: dict[str, Any]) -> dict[str, Any]:
 
     runs = await asyncio.gather(*(guarded(name, plan) for name, plan in plans_for_flows(do["alone"])))
     swept = await run_sweep()
+    await asyncio.to_thread(be_careless, do["decoy"])
     return {
         "good": good,
         "runs": runs,
@@ -187,34 +214,9 @@ async def be_killed(do: dict[str, Any]) -> None:
     """Die in the middle of a flow run: the exchange has made the key, and nobody has stored it."""
     from tests.canary import bombs
 
+    be_impatient()
     log_everything(do["log"])
     await run_flow(do["credential"], bombs.Plan(always={"exchange.create_key": "kill"}))
-
-
-def be_careless(do: dict[str, Any]) -> None:
-    """Run a flow that tells Prefect a secret in every way that there is: what the search must find."""
-    from prefect import flow, get_run_logger, task
-    from prefect.artifacts import create_markdown_artifact
-    from prefect.events import emit_event
-    from prefect.variables import Variable
-
-    decoy = do["decoy"]
-
-    @task(task_run_name="mint {text}", persist_result=True)
-    def mint(text: str) -> str:
-        return text
-
-    @flow(name="careless")
-    def careless(text: str) -> None:
-        mint(text)
-        get_run_logger().info("the secret is %s", text)
-        create_markdown_artifact(f"# {text}", key="careless")
-        emit_event("careless", {"prefect.resource.id": "careless"}, payload={"text": text})
-        Variable.set("careless", text)
-        raise ValueError(text)
-
-    log_everything(do["log"])
-    careless(decoy, return_state=True)
 
 
 def be_bot(do: dict[str, Any]) -> None:
@@ -270,8 +272,6 @@ def main() -> None:
             Path(do["told"]).write_text(json.dumps(asyncio.run(rotate_all(do))))
         case "kill":
             asyncio.run(be_killed(do))
-        case "careless":
-            be_careless(do)
         case "bot":
             be_bot(do)
         case "commands":

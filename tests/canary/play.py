@@ -81,11 +81,10 @@ class Play:
         self._launch("rotate", told=str(told), **self._cast())
         self.told = json.loads(told.read_text())
         killed = self._launch("kill", credential="killed-okx", wait=False)
-        self._launch("careless")
+        self._launch("commands", commands=self._commands())
         assert killed.wait(_PATIENCE_SECONDS) == -signal.SIGKILL, self.said("kill")
         # Its first act is a sweep, which finishes what the kill left.
         serving = self._spawn("serve", "-m", "flows.serve")
-        self._launch("commands", commands=self._commands())
         self._until("the sweep after the kill", lambda: self._closed("killed-okx"))
         for process in (serving, server):
             self._end(process)
