@@ -20,7 +20,7 @@ demo: $(READY)
 	$(BIN)/python -m keyturn.demo
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks
