@@ -82,7 +82,7 @@ class Play:
         self.told = json.loads(told.read_text())
         killed = self._launch("kill", credential="killed-okx", wait=False)
         self._launch("commands", commands=self._commands())
-        assert killed.wait(_PATIENCE_SECONDS) == -signal.SIGKILL, self.said("kill")
+        assert killed.wait(_PATIENCE_SECONDS) == -signal.SIGKILL, self.said("kill")[-4000:]
         # Its first act is a sweep, which finishes what the kill left.
         serving = self._spawn("serve", "-m", "flows.serve")
         self._until("the sweep after the kill", lambda: self._closed("killed-okx"))
@@ -176,7 +176,7 @@ class Play:
         file.write_text(json.dumps(orders))
         process = self._spawn(do, "-m", "tests.canary.launch", do, str(file))
         if wait:
-            assert process.wait(_PATIENCE_SECONDS) == 0, self.said(do)
+            assert process.wait(_PATIENCE_SECONDS) == 0, self.said(do)[-4000:]
         return process
 
     def _spawn(self, name: str, *arguments: str) -> subprocess.Popen[str]:
@@ -234,7 +234,7 @@ class Play:
             time.sleep(0.1)
 
     def _healthy(self, server: subprocess.Popen[str]) -> bool:
-        assert server.poll() is None, self.said("server")
+        assert server.poll() is None, self.said("server")[-4000:]
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{self._port}/api/health", timeout=2) as answer:
                 return bool(answer.status == 200)
