@@ -7,6 +7,7 @@ import json
 import secrets
 import string
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -122,7 +123,7 @@ class House:
         parts = {"accounts": accounts, "consumers": consumers, "credentials": credentials}
         return _HEAD + "\n".join(f"{name}: {json.dumps(part)}" for name, part in parts.items()) + "\n"
 
-    def _credential(self, tenant: Tenant) -> dict[str, object]:
+    def _credential(self, tenant: Tenant) -> Mapping[str, object]:
         part = _PARTS[tenant.venue]
         owner = self.street.exchanges[tenant.venue].accounts[tenant.owner]
         whose = {"bybit": owner.uid, "okx": owner.name, "deribit": None}[tenant.venue]

@@ -85,7 +85,7 @@ async def run_flow(name: str, plan: Any) -> dict[str, Any]:
     ended = "raised"
     try:
         state = await rotate_credential(form, return_state=True)
-        ended = state.name
+        ended = str(state.name)
         await state.result()
     except BaseException:  # what a caller's terminal would show
         traceback.print_exc()
@@ -184,7 +184,7 @@ async def rotate_all(do: dict[str, Any]) -> dict[str, Any]:
 
     be_impatient()
     log_everything(do["log"])
-    plans = bombs.plan_items()
+    plans = bombs.plan_items(leave=do["leave"])
     await open_rotations(list(do["clean"].values()))
     plans |= {name: bombs.Plan() for name in do["clean"].values()}
     good = await asyncio.gather(*(run_flow(n, bombs.Plan()) for n in do["good"]))

@@ -36,6 +36,8 @@ _PATIENCE_SECONDS = 300.0
 # Credentials whose rotations are made to fail, a few more than are needed: in a sweep, of each venue; in a
 # flow run of their own; by the command line.
 _FAILING, _ALONE, _BY_HAND = 32, 28, 6
+# The credential whose worker dies between the exchange's "created" and the store's "stored".
+_KILLED = "killed-okx"
 
 
 def _free_port() -> int:
@@ -78,14 +80,14 @@ class Play:
         bot = self._launch("bot", bots=self._bots(), wait=False)
         self._until("Prefect's server", lambda: self._healthy(server))
         told = self._apart / "told.json"
-        self._launch("rotate", told=str(told), **self._cast())
+        killed = self._launch("kill", credential=_KILLED, wait=False)
+        self._launch("rotate", told=str(told), leave=_KILLED, **self._cast())
         self.told = json.loads(told.read_text())
-        killed = self._launch("kill", credential="killed-okx", wait=False)
-        self._launch("commands", commands=self._commands())
         assert killed.wait(_PATIENCE_SECONDS) == -signal.SIGKILL, self.said("kill")[-4000:]
         # Its first act is a sweep, which finishes what the kill left.
         serving = self._spawn("serve", "-m", "flows.serve")
-        self._until("the sweep after the kill", lambda: self._closed("killed-okx"))
+        self._launch("commands", commands=self._commands())
+        self._until("the sweep after the kill", lambda: self._closed(_KILLED))
         for process in (serving, server):
             self._end(process)
         bot.communicate("", timeout=_PATIENCE_SECONDS)
@@ -95,7 +97,7 @@ class Play:
             Tenant("mm-bybit", "bybit", ("bot-bybit",)),
             Tenant("arb-okx", "okx", ("bot-okx", "hook")),
             Tenant("vol-deribit", "deribit", ("render",)),
-            Tenant("killed-okx", "okx"),
+            Tenant(_KILLED, "okx"),
             *(Tenant(f"cli-{n}", "okx") for n in range(_BY_HAND)),
             *(Tenant(f"alone-{n}", ("bybit", "okx")[n % 2]) for n in range(_ALONE)),
         )
