@@ -92,8 +92,7 @@ async def _follow(item: WorkItem) -> ItemResult:
 async def _publish(results: Sequence[ItemResult]) -> None:
     await publish_sweep(results)
     ended = [r.rotation for r in results if r.rotation and not r.rotation.is_open]
-    for view in ended[:_STORIES]:
-        await publish_story(view)
+    await asyncio.gather(*map(publish_story, ended[:_STORIES]))
 
 
 def _ending(results: Sequence[ItemResult]) -> Ending:

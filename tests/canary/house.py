@@ -7,6 +7,7 @@ import json
 import secrets
 import string
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,8 +58,10 @@ class Tenant:
 
     @property
     def account(self) -> str:
-        # A Deribit account manages its own keys and may have few: each tenant has one of its own.
-        return f"deribit-{self.name}" if self.venue == "deribit" else self.venue
+        # A Deribit account manages its own keys and may have few: each tenant has one of its own. So has the
+        # one whose worker is killed, for an account says how soon a worker counts as dead.
+        alone = self.venue == "deribit" or self.name.startswith("killed")
+        return f"{self.venue}-{self.name}" if alone else self.venue
 
     @property
     def owner(self) -> str:
@@ -112,7 +115,7 @@ class House:
                 "exchange": tenant.venue,
                 "url": self.street.exchanges[tenant.venue].base_url,
                 "manager": {"store": "main", "path": f"managers/{tenant.account}"},
-                "timeout": "1s" if tenant.name.startswith("killed") else "5s",
+                "timeout": "2s" if tenant.name.startswith("killed") else "5s",
             }
             for tenant in self.tenants.values()
         }
@@ -120,7 +123,7 @@ class House:
         parts = {"accounts": accounts, "consumers": consumers, "credentials": credentials}
         return _HEAD + "\n".join(f"{name}: {json.dumps(part)}" for name, part in parts.items()) + "\n"
 
-    def _credential(self, tenant: Tenant) -> dict[str, object]:
+    def _credential(self, tenant: Tenant) -> Mapping[str, object]:
         part = _PARTS[tenant.venue]
         owner = self.street.exchanges[tenant.venue].accounts[tenant.owner]
         whose = {"bybit": owner.uid, "okx": owner.name, "deribit": None}[tenant.venue]

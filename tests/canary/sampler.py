@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Self
 
 # Python takes longer than this to start.
-_EVERY_SECONDS = 0.05
+_EVERY_SECONDS = 0.1
 
 
 class Sampler:

@@ -30,7 +30,7 @@ NAME, PATH = "mm", "bots/mm"
 PACE = 20.0
 
 
-def inventory(books: Books, *, propagation: str = "") -> str:
+def inventory(books: Books) -> str:
     """Write the inventory of a scene. JSON is YAML."""
     return json.dumps(
         {

@@ -15,7 +15,7 @@ from typing import Any
 from keyturn.domain.errors import ExchangeError, ExchangeFault
 from keyturn.domain.evidence import Confirmation, Evidence, Notice, ProbeReport, ProbeRequest
 from keyturn.domain.inventory import Inventory
-from keyturn.domain.rotation import Mode, Rotation, State
+from keyturn.domain.rotation import Mode, Park, Rotation, State
 from keyturn.domain.slots import Slot, Stored
 from keyturn.engine import adopt, sweep
 from keyturn.engine.engine import Engine
@@ -251,8 +251,6 @@ async def opened(
     ips: tuple[str, ...] = (HOME,),
     timeout: float = 5.0,
     probe: str = "",
-    consumers: Sequence[str] = ("bot",),
-    evidence: str = "ack",
     prepared: bool = True,
     **simulator: Any,
 ) -> AsyncIterator[VenueWorld]:
@@ -263,8 +261,6 @@ async def opened(
         ips: the credential's address list.
         timeout: seconds that the driver waits for an answer.
         probe: who can use the key from `ELSEWHERE`: `proxy` (keyturn through it), `bot`, or nobody.
-        consumers: of the credential; all are the one bot.
-        evidence: what they owe.
         prepared: whether the keys are taken in.
         simulator: options of the simulator.
     """
@@ -274,9 +270,7 @@ async def opened(
     ):
         books = Books.open(venue, sim, ips=ips)
         driver = catalog.build(venue.code, url=sim.base_url, timeout=timeout, rate_limit=False)
-        inventory = _inventory(
-            books, ips, proxy.url if probe == "proxy" else None, timeout, consumers, evidence
-        )
+        inventory = _inventory(books, ips, proxy.url if probe == "proxy" else None, timeout)
         built = VenueWorld(books, driver, ips, inventory)
         built.bot = Bot(built, proxy.url if ELSEWHERE in ips else None)
         try:
@@ -292,8 +286,6 @@ def _inventory(
     ips: tuple[str, ...],
     egress_proxy: str | None,
     timeout: float,
-    consumers: Sequence[str],
-    evidence: str,
 ) -> Inventory:
     return Inventory.model_validate(
         {
@@ -314,12 +306,39 @@ def _inventory(
                     "permissions": list(books.venue.permissions),
                     "ip_allowlist": list(ips),
                     "path": PATH,
-                    "consumers": list(consumers),
+                    "consumers": ["bot"],
                     "egress_proxy": egress_proxy,
                 }
             },
-            "consumers": {c: {"kind": "client", "evidence": evidence} for c in consumers},
+            "consumers": {"bot": {"kind": "client", "evidence": "ack"}},
             "policies": {"p": {"rotate_every": "60d", "grace": "1h", "confirm_within": "2h"}},
             "defaults": {"store": "s", "policy": "p"},
         }
     )
+
+
+def parked(rotation: Rotation, why: Park, *words: str) -> None:
+    """Hold that a rotation waits for a person, and says what for and what to do."""
+    assert (rotation.state, rotation.parked) == (State.PARKED, why), rotation
+    told = f"{rotation.parked_why} {rotation.parked_todo}"
+    for word in (*words, f"keyturn resume {NAME}"):
+        # What goes on by itself once it is mended needs no telling.
+        assert word in told or rotation.wake_at, told
+
+
+async def begun(world: VenueWorld, state: State) -> str:
+    """Bring a rotation to a state, and let a wait that it has there pass."""
+    rotation = await world.engine().open(NAME, mode=Mode.MANUAL, reason="crash suite")
+    if state is not State.PLANNED:
+        rotation = await world.run(rotation.id, until=state)
+    assert rotation.state is state, rotation
+    if rotation.wake_at:
+        world.clock.travel_to(rotation.wake_at)
+    return rotation.id
+
+
+async def mended(world: VenueWorld) -> None:
+    """Let a person say that it is mended, and the sweep go on to the end."""
+    await world.engine().resume(NAME)
+    await world.sweep()
+    await world.judge_rest()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import pickle
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -184,7 +185,7 @@ async def test_a_key_that_can_do_more_is_revoked_again_and_the_run_says_so(house
             for key in house.sim.accounts["mm-bybit"].keys.values():
                 if key.ref != before:
                     rules = key.rules.value
-                    more = type(rules)(rules.permissions | {"Wallet.Withdraw"}, rules.read_only, rules.ips)
+                    more = replace(rules, permissions=rules.permissions | {"Wallet.Withdraw"})
                     key.rules.change(more, 0, 0)
         return reply
 

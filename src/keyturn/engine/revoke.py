@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from keyturn.domain.errors import ExchangeError, ExchangeFault
 from keyturn.domain.rotation import EventType, Fate, KeyRecord, Park
-from keyturn.domain.slots import Slot
+from keyturn.domain.slots import Slot, Stored
 from keyturn.engine import mirrors
 from keyturn.engine.trouble import backoff
 from keyturn.engine.work import Rest, Work
@@ -76,6 +76,13 @@ async def _kill(work: Work) -> Rest | None:
     record = await _licence(work)
     if isinstance(record, Rest):
         return record
+    previous = await work.store.read(work.path, Slot.PREVIOUS)
+    if previous and previous.info.meta and previous.info.meta.key_ref != r.old_ref:
+        return await work.park(
+            Park.NOT_OURS,
+            "The journal and the store disagree about which key came before; nothing was revoked.",
+            f"keyturn verify-journal, and see who wrote to {work.path}. Then: keyturn resume {r.credential}",
+        )
     manager = await work.manager()
     try:
         await work.driver.revoke_key(manager, KeyHandle(r.old_ref or "", r.old_handle, r.subaccount))
@@ -83,7 +90,7 @@ async def _kill(work: Work) -> Rest | None:
         if error.fault is not ExchangeFault.OUTCOME_UNKNOWN:
             raise
         # The proof below tells whether it happened; revoking twice is harmless.
-    proof = await _proof_of_death(work, manager)
+    proof = await _proof_of_death(work, manager, previous)
     if proof is None:
         return await _still_alive(work)
     dead = work.event(EventType.OLD_KEY_DEAD, dead_at=work.now(), death_proof=proof)
@@ -91,15 +98,14 @@ async def _kill(work: Work) -> Rest | None:
     return None
 
 
-async def _proof_of_death(work: Work, manager: Caller) -> str | None:
+async def _proof_of_death(work: Work, manager: Caller, previous: Stored | None) -> str | None:
     """Sign a call with the old key: only a refusal as an invalid key proves that it is dead.
 
     Where that answer cannot be had (the secret is gone, or the venue answers another machine's key by
     its address first), the venue's own list must no longer show the key.
     """
     r = work.rotation
-    previous = await work.store.read(work.path, Slot.PREVIOUS)
-    if previous is not None and previous.info.meta and previous.info.meta.key_ref == r.old_ref:
+    if previous is not None:
         try:
             await work.driver.private_read(Caller(previous.material, work.entry.egress_proxy))
         except ExchangeError as error:

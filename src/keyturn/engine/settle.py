@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from keyturn.domain.errors import JournalError, JournalFault
 from keyturn.domain.keys import KeyFacts
 from keyturn.domain.labels import parse_label
 from keyturn.domain.rotation import EventType, Fate, KeyRecord
@@ -51,12 +52,27 @@ def _looked_after(record: KeyRecord, rotation_id: str, attempt: int, old_ref: st
 
 
 def find(record: KeyRecord, listed: list[KeyFacts]) -> KeyFacts | None:
-    """Find a key of the journal in the venue's list, by its ref or by its label."""
+    """Find a minted key of the journal in the venue's list, by its ref or by its label.
+
+    Raises:
+        JournalError: `TAMPERED`, the venue labels the key of that ref as another one. The label is the
+            second witness: a row of the journal alone must not have somebody else's key revoked.
+    """
+    found = None
     for facts in listed:
         label = parse_label(facts.label or "")
-        if facts.key_ref == record.key_ref or (label and str(label) == record.key_id):
-            return facts
-    return None
+        named = label is not None and str(label) == record.key_id
+        if facts.key_ref == record.key_ref and facts.label is not None and not named:
+            raise JournalError(
+                JournalFault.TAMPERED,
+                f"The journal takes a key for attempt {record.key_id}; at the exchange it has another label.",
+                now="That key was not touched.",
+                todo="Run `keyturn verify-journal`. If the journal is whole, somebody has renamed the key:"
+                " delete it at the exchange.",
+            )
+        if facts.key_ref == record.key_ref or named:
+            found = found or facts
+    return found
 
 
 async def _settle_one(work: Work, record: KeyRecord, facts: KeyFacts | None) -> KeyRecord | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from keyturn.domain.errors import ExchangeError, ExchangeFault
+from keyturn.domain.errors import ExchangeError, ExchangeFault, JournalError, JournalFault
 from keyturn.domain.evidence import NoticeKind
 from keyturn.domain.rotation import EventType, Fate, Park
 from keyturn.domain.slots import Slot
@@ -27,7 +27,12 @@ async def abort(work: Work) -> Rest | None:
             work.event(EventType.ROLLBACK_REQUESTED, promoted_at=work.now(), abort_reason=r.abort_reason)
         )
         return None
-    await _revoke_minted(work, current.meta.key_ref if current and current.meta else None)
+    try:
+        await _revoke_minted(work, current.meta.key_ref if current and current.meta else None)
+    except JournalError as error:
+        if error.fault is not JournalFault.TAMPERED:
+            raise
+        return await work.park(Park.NOT_OURS, error.what, error.todo)
     previous = await work.peek(Slot.PREVIOUS)
     if previous and previous.attempt and previous.attempt.rotation_id == r.id:
         await work.store.discard(work.path, Slot.PREVIOUS, version=previous.version)

@@ -140,7 +140,8 @@ async def _probe_by_bot(work: Work, pending: Stored) -> Probed | Rest:
         return await work.park(
             Park.NO_PROOF,
             "The new key is bound to another address and nothing there can try it.",
-            "Give the credential an egress_proxy whose address is on the list, or a consumer of kind client.",
+            "Give the credential an egress_proxy whose address is on the list, or a consumer of kind client."
+            f" Then: keyturn resume {r.credential}",
         )
     name, consumer = prober
     request = ProbeRequest(
