@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from keyturn.domain.errors import StoreError, StoreFault
 from keyturn.stores.vault.documents import Snapshot
 from keyturn.stores.vault.faults import denied, misconfigured, silent
-from keyturn.stores.vault.session import Session
-from keyturn.stores.vault.transport import Answer
+
+if TYPE_CHECKING:
+    # They need hvac, which may be missing: the store says so in its own words when it is opened.
+    from keyturn.stores.vault.session import Session
+    from keyturn.stores.vault.transport import Answer
 
 # The text is all that tells this 400 from another (OpenBao 2.6.2 and hvac 2.4.0, 2026-11-21).
 _MISMATCH = "check-and-set parameter did not match"
