@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -10,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import boto3
+import pytest
 from botocore.awsrequest import AWSResponse
 from botocore.exceptions import EndpointConnectionError, ReadTimeoutError
 
@@ -41,6 +44,31 @@ def strict_aws() -> Iterator[str]:
             process.kill()
 
 
+@pytest.fixture(scope="module")
+def aws() -> Iterator[str]:
+    """Give the URL of a server that this module's tests share."""
+    with strict_aws() as url:
+        yield url
+
+
+@pytest.fixture(autouse=True)
+def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give boto3 credentials, and keep it from looking for others."""
+    for name in [n for n in os.environ if n.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "not-a-real-id")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not-a-real-secret-aws")
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "not-a-real-secret-token")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
+
+
+def plain(aws: str, service: str) -> Any:
+    """Give a client of somebody else."""
+    return boto3.session.Session().client(service, region_name=REGION, endpoint_url=aws)
+
+
 class _Body:
     def __init__(self, data: bytes) -> None:
         self._data = data
@@ -70,15 +98,16 @@ class Faults:
     wire: Wire
     seen: list[str] = field(default_factory=list)
 
-    def watch(self) -> None:
+    def watch(self, *services: str) -> None:
         """Note the name of every call that leaves."""
-        for service in ("secretsmanager", "ssm", "sts"):
+        for service in services:
             self.wire.client(service).meta.events.register(
-                f"before-send.{service}", lambda request, event_name, **_: self.seen.append(event_name)
+                f"before-send.{service}", lambda event_name, **_: self.seen.append(event_name)
             )
 
-    def inject(self, service: str, operation: str, handler: Callable[..., Any], times: int = 99) -> None:
-        """Let the next calls of an operation go through a handler."""
+    def inject(self, operation: str, handler: Callable[..., Any], times: int = 99) -> list[int]:
+        """Let the next calls of an operation go through a handler; the number left may be changed."""
+        service = "ssm" if "Parameter" in operation else "secretsmanager"
         left = [times]
 
         def once(request: Any, **more: Any) -> Any:
@@ -88,6 +117,12 @@ class Faults:
             return handler(request, **more)
 
         self.wire.client(service).meta.events.register_first(f"before-send.{service}.{operation}", once)
+        return left
+
+    def calls(self) -> list[str]:
+        """Give the operations that left since the last time."""
+        seen, self.seen = self.seen, []
+        return [name.rpartition(".")[2] for name in seen]
 
     def cut_before(self, request: Any, **_: object) -> None:
         """The request does not leave; whether it did is not to be seen."""
@@ -95,7 +130,7 @@ class Faults:
 
     def cut_after(self, request: Any, *, event_name: str, **_: object) -> None:
         """The request is done, and its answer lost."""
-        client = self.wire.client(event_name.split(".")[1])
+        client = self.wire.client("ssm" if ".ssm." in event_name else "secretsmanager")
         client._endpoint.http_session.send(request)
         raise ReadTimeoutError(endpoint_url=request.url)
 

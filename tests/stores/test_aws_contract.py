@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -15,22 +14,7 @@ from keyturn.stores.aws.wire import Wire
 from keyturn.testing.store_contract import SecretStoreContract
 from keyturn.testing.store_contract_support import ODD, PEM
 
-from .aws_server import REGION, strict_aws
-
-
-@pytest.fixture(scope="module")
-def aws() -> Iterator[str]:
-    with strict_aws() as url:
-        yield url
-
-
-@pytest.fixture(autouse=True)
-def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [n for n in os.environ if n.startswith("AWS_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "not-a-real-id")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not-a-real-secret-aws")
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+from .aws_server import REGION, aws, credentials  # noqa: F401 - fixtures
 
 
 class TestAwsSecretsManager(SecretStoreContract):

@@ -110,9 +110,10 @@ class RotationSlots:
         claimed = self._shelf.leaf(path, claim.version)
         if claimed is None or claimed.kind is not Kind.CLAIM or claimed.attempt != claim.attempt:
             raise conflict(f"Attempt {claim.attempt} has no claim on {path}.")
+        self._shelf.formats.check(path, material)
         beside = self._beside(path)
         token = _follow(claim.version)
-        text = documents.key_text(path, material, meta, claim.attempt, beside)
+        text = documents.key_text(path, material, meta, claim.attempt, beside, self._shelf.formats.of(path))
         if not self._shelf.put(path, token, text, PENDING, source=claim.version):
             raise conflict(
                 f"The claim of attempt {claim.attempt} on {path} no longer holds.",
@@ -196,18 +197,19 @@ class RotationSlots:
 
     def put(self, path: str, material: SecretMaterial, meta: KeyMeta, expect_current: str | None) -> SlotInfo:
         """Put a version beside the slots, then move AWSCURRENT to it."""
+        self._shelf.formats.check(path, material)
         self._tickets.pop(path, None)
         view = self._shelf.view(path)
-        current = self._reader.in_slot(path, view, Slot.CURRENT) if view else None
-        self._expect(path, current, expect_current)
         if view is None or view.current is None:
+            self._expect(path, None, expect_current)
             view = self._begin(path)
+        current = self._reader.in_slot(path, view, Slot.CURRENT)
+        self._expect(path, current, expect_current)
         self._empty_if_promoted(path, view)
         beside = self._shelf.open(path, version_id=current.id) if current and current.more else None
         token = uuid4().hex
-        text = documents.key_text(
-            path, material, meta, meta.attempt, documents.beside_the_key(beside) if beside else {}
-        )
+        others = documents.beside_the_key(beside) if beside else {}
+        text = documents.key_text(path, material, meta, meta.attempt, others, self._shelf.formats.of(path))
         self._shelf.put(path, token, text, INCOMING)
         moved = self._shelf.move(path, CURRENT, view.current, token)
         self._shelf.strip(path, INCOMING, token)

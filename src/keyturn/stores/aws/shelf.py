@@ -216,9 +216,16 @@ class Shelf:
             self.wire.call("secretsmanager", "create_secret", **params)
         except AwsError as error:
             failure = error
-        if failure is not None and failure.code != "ResourceExistsException":
+        if failure is not None and failure.code != "ResourceExistsException" and not self._made(path, failure):
             raise store_error(path, failure, wrote=True)
         self._moved(path, CURRENT, None)
+
+    def _made(self, path: str, failure: AwsError) -> bool:
+        """Tell whether there is a secret after a creation that was not answered, whoever made it."""
+        try:
+            return failure.unanswered and self._describe(path) is not None
+        except StoreError:
+            return False
 
     def put(self, path: str, token: str, text: str, label: str, *, source: str | None = None) -> bool:
         """Put a version and give it a label; False when the token is taken, or the label went on since.

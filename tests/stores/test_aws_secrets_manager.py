@@ -1,0 +1,466 @@
+"""Secrets Manager: faults at each write, other writers, late promotions, and what AWS really promises."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import AsyncIterator, Callable
+
+import boto3
+import pytest
+
+from keyturn.domain.errors import StoreError, StoreFault
+from keyturn.domain.labels import Attempt, new_rotation_id
+from keyturn.domain.slots import Slot
+from keyturn.stores.aws.secrets_manager import AwsSecretsManager
+from keyturn.stores.aws.wire import Wire
+from keyturn.testing.store_contract_support import (
+    fake_material,
+    fake_meta,
+    key_in,
+    keys_in,
+    put_key,
+    refused,
+    stage_key,
+)
+
+from .aws_server import REGION, Faults, answer, aws, credentials, plain  # noqa: F401 - fixtures
+
+PATH = "bots/mm"
+Open = Callable[..., AwsSecretsManager]
+
+
+@pytest.fixture
+async def open_store(aws: str) -> AsyncIterator[Open]:  # noqa: F811
+    prefix = f"keyturn/{new_rotation_id()}/"
+    opened: list[AwsSecretsManager] = []
+
+    def open_store(**options: object) -> AwsSecretsManager:
+        store = AwsSecretsManager(
+            Wire("sm", region=REGION, endpoint_url=aws, timeout=5), prefix=prefix, **options
+        )
+        opened.append(store)
+        return store
+
+    yield open_store
+    for store in opened:
+        await store.close()
+
+
+@pytest.fixture
+def store(open_store: Open) -> AwsSecretsManager:
+    return open_store()
+
+
+@pytest.fixture
+def faults(store: AwsSecretsManager, monkeypatch: pytest.MonkeyPatch) -> Faults:
+    monkeypatch.setattr("keyturn.stores.aws.wire._PAUSES", (0.0, 0.0, 0.0))
+    made = Faults(store._wire)
+    made.watch("secretsmanager")
+    return made
+
+
+@pytest.fixture
+def first() -> Attempt:
+    return Attempt(new_rotation_id(), 1)
+
+
+def name_of(store: AwsSecretsManager) -> str:
+    return store._shelf.name(PATH)
+
+
+async def failed(call: object) -> StoreError:
+    with pytest.raises(StoreError) as caught:
+        await call
+    error = caught.value
+    assert error.now
+    assert error.todo
+    assert "not-a-real-secret" not in f"{error.diagnostics()} {error.__context__!r} {error.__cause__!r}"
+    return error
+
+
+# Calls and versions.
+
+
+async def test_a_rotation_takes_four_calls_and_two_versions(store, faults, first):
+    old = await put_key(store, PATH, "old")
+    faults.calls()
+    claim = await store.claim(PATH, first)
+    await store.stage(PATH, fake_material("new"), fake_meta("new", first), claim)
+    await store.promote(PATH, first, expect_current=old.version)
+    assert faults.calls() == [
+        "DescribeSecret",
+        "PutSecretValue",
+        "PutSecretValue",
+        "UpdateSecretVersionStage",
+    ]
+    await store.discard(PATH, Slot.PREVIOUS, version=old.version)
+    assert faults.calls() == ["DescribeSecret", "UpdateSecretVersionStage"]
+
+
+async def test_every_put_names_awspending_or_no_label_of_aws(aws, store, first, monkeypatch):  # noqa: F811
+    labels = []
+    store._wire.client("secretsmanager").meta.events.register(
+        "provide-client-params.secretsmanager.PutSecretValue",
+        lambda params, **_: labels.append(params.get("VersionStages")),
+    )
+    old = await put_key(store, PATH, "old")
+    staged = await stage_key(store, PATH, first, "new")
+    await store.discard(PATH, Slot.PENDING, version=staged.version)
+    await stage_key(store, PATH, Attempt(new_rotation_id(), 1), "newer")
+    assert old
+    assert {tuple(given) for given in labels} == {("AWSPENDING",), ("keyturn-incoming",)}
+
+
+async def test_a_bot_reads_with_two_rights_and_by_label(store, faults):
+    await put_key(store, PATH, "a")
+    faults.calls()
+    bot = AwsSecretsManager(store._wire, prefix=store._shelf._prefix)
+    asked = []
+    store._wire.client("secretsmanager").meta.events.register(
+        "provide-client-params.secretsmanager.GetSecretValue",
+        lambda params, **_: asked.append(params.get("VersionStage")),
+    )
+    signature = bot.signature(PATH)
+    assert bot.read_sync(PATH, Slot.CURRENT).material == fake_material("a")
+    assert bot.peek_sync(PATH, Slot.CURRENT).meta == fake_meta("a", None)
+    assert set(faults.calls()) == {"DescribeSecret", "GetSecretValue"}
+    assert set(asked) == {"AWSCURRENT"}
+    current = await bot.peek(PATH, Slot.CURRENT)
+    await put_key(store, PATH, "b", current.version)
+    assert bot.signature(PATH) != signature
+    assert bot.signature("bots/other") is None
+
+
+# Late promotions.
+
+
+@pytest.mark.parametrize("current", [None, "old"])
+@pytest.mark.parametrize("how", ["discarded", "claimed by another rotation"])
+async def test_a_promotion_that_comes_late_changes_nothing(open_store, first, current, how):
+    slow, quick = open_store(), open_store()
+    old = await put_key(quick, PATH, current) if current else None
+    expect = old.version if old else None
+    staged = await stage_key(slow, PATH, first, "new")
+    if how == "discarded":
+        await quick.discard(PATH, Slot.PENDING, version=staged.version)
+    else:
+        await quick.claim(PATH, Attempt(new_rotation_id(), 1))
+    assert slow._slots._tickets, "the slow worker promotes without looking"
+    await refused(slow.promote(PATH, first, expect_current=expect))
+    assert await key_in(quick, PATH, Slot.CURRENT) == ("key-old" if current else None)
+    shown = await quick.peek(PATH, Slot.CURRENT)
+    assert (shown.version if shown else None) == expect, "the copy is the same version"
+    assert await quick.peek(PATH, Slot.PREVIOUS) is None
+
+
+async def test_a_promotion_that_comes_after_the_roll_back_changes_nothing(open_store, first):
+    store, slow = open_store(), open_store()
+    old = await put_key(store, PATH, "old")
+    staged = await stage_key(slow, PATH, first, "new")
+    ticket = slow._slots._tickets[PATH]
+    promoted = await slow.promote(PATH, first, expect_current=old.version)
+    await store.restore_previous(PATH, expect_current=promoted.current)
+    await store.discard(PATH, Slot.PREVIOUS, version=staged.version)
+    slow._slots._tickets[PATH] = ticket
+    await refused(slow.promote(PATH, first, expect_current=old.version))
+    assert await keys_in(store, PATH) == (None, "key-old", None)
+
+
+async def test_a_discard_that_was_cut_short_is_finished_by_the_next(open_store, store, faults, first):
+    slow = open_store()
+    old = await put_key(slow, PATH, "old")
+    staged = await stage_key(slow, PATH, first, "new")
+    left = faults.inject("UpdateSecretVersionStage", faults.cut_before)
+    assert (await failed(store.discard(PATH, Slot.PENDING, version=staged.version))).fault in {
+        StoreFault.OUTCOME_UNKNOWN
+    }
+    left[0] = 0
+    other = open_store()
+    pending = await other.peek(PATH, Slot.PENDING)
+    assert (pending.attempt, pending.meta) == (first, None), "it must still show that something is to be done"
+    await other.discard(PATH, Slot.PENDING, version=pending.version)
+    assert await other.peek(PATH, Slot.PENDING) is None
+    await refused(slow.promote(PATH, first, expect_current=old.version))
+    assert await keys_in(other, PATH) == (None, "key-old", None)
+
+
+async def test_a_previous_key_outlives_the_fence(store, first):
+    one = await put_key(store, PATH, "1")
+    two = await put_key(store, PATH, "2", one.version)
+    staged = await stage_key(store, PATH, first, "new")
+    await store.discard(PATH, Slot.PENDING, version=staged.version)
+    assert await keys_in(store, PATH) == (None, "key-2", "key-1")
+    await store.restore_previous(PATH, expect_current=two.version)
+    assert await keys_in(store, PATH) == (None, "key-1", "key-2")
+
+
+async def test_a_promoted_key_never_looks_staged_again(store, first):
+    old = await put_key(store, PATH, "old")
+    await stage_key(store, PATH, first, "new")
+    promoted = await store.promote(PATH, first, expect_current=old.version)
+    one = await put_key(store, PATH, "1", promoted.current)
+    await put_key(store, PATH, "2", one.version)
+    assert await keys_in(store, PATH) == (None, "key-2", "key-1")
+
+
+# Faults at each write.
+
+WRITES = ("claim", "stage", "promote", "restore", "discard pending", "discard previous", "put")
+
+
+async def at(store: AwsSecretsManager, verb: str, first: Attempt):
+    """Bring the path to where a verb can be used, and give the call, and what keys there are after it."""
+    if verb == "put":
+        return lambda: put_key(store, PATH, "a"), (None, "key-a", None)
+    old = await put_key(store, PATH, "old")
+    if verb == "claim":
+        return lambda: store.claim(PATH, first), (None, "key-old", None)
+    claim = await store.claim(PATH, first)
+    if verb == "stage":
+        material, meta = fake_material("new"), fake_meta("new", first)
+        return lambda: store.stage(PATH, material, meta, claim), ("key-new", "key-old", None)
+    staged = await store.stage(PATH, fake_material("new"), fake_meta("new", first), claim)
+    if verb == "promote":
+        call = lambda: store.promote(PATH, first, expect_current=old.version)  # noqa: E731
+        return call, (None, "key-new", "key-old")
+    if verb == "discard pending":
+        call = lambda: store.discard(PATH, Slot.PENDING, version=staged.version)  # noqa: E731
+        return call, (None, "key-old", None)
+    done = await store.promote(PATH, first, expect_current=old.version)
+    if verb == "restore":
+        call = lambda: store.restore_previous(PATH, expect_current=done.current)  # noqa: E731
+        return call, (None, "key-old", "key-new")
+    return lambda: store.discard(PATH, Slot.PREVIOUS, version=old.version), (None, "key-new", None)
+
+
+CHANGES = ("CreateSecret", "PutSecretValue", "UpdateSecretVersionStage")
+
+
+@pytest.mark.parametrize("verb", WRITES)
+async def test_an_answer_lost_once_is_no_failure(store, faults, first, verb):
+    call, after = await at(store, verb, first)
+    for operation in CHANGES:
+        faults.inject(operation, faults.cut_after, times=1)
+    await call()
+    assert await keys_in(store, PATH) == after
+
+
+@pytest.mark.parametrize("verb", WRITES)
+async def test_answers_lost_for_good_are_read_back(store, faults, first, verb):
+    call, after = await at(store, verb, first)
+    for operation in CHANGES:
+        faults.inject(operation, faults.cut_after)
+    await call()
+    assert await keys_in(store, PATH) == after
+
+
+@pytest.mark.parametrize("verb", WRITES)
+@pytest.mark.parametrize("fault", ["cut", "500", "503", "unreachable", "throttled", "denied", "denied as xml"])
+async def test_a_write_that_fails_for_good_changes_nothing(open_store, store, faults, first, verb, fault):
+    call, _ = await at(store, verb, first)
+    before = await keys_in(store, PATH)
+    handlers = {
+        "cut": (faults.cut_before, StoreFault.OUTCOME_UNKNOWN),
+        "500": (answer(500, "InternalServiceError"), StoreFault.OUTCOME_UNKNOWN),
+        "503": (answer(503, "ServiceUnavailable"), StoreFault.OUTCOME_UNKNOWN),
+        "unreachable": (faults.unreachable, StoreFault.UNAVAILABLE),
+        "throttled": (answer(400, "ThrottlingException", "Rate exceeded"), StoreFault.UNAVAILABLE),
+        "denied": (answer(400, "AccessDeniedException", "User is not authorized"), StoreFault.DENIED),
+        "denied as xml": (answer(403, "403"), StoreFault.DENIED),
+    }
+    handler, expected = handlers[fault]
+    left = [faults.inject(operation, handler) for operation in CHANGES]
+    error = await failed(call())
+    assert error.fault is expected
+    assert any(operation in error.what for operation in CHANGES)
+    for counter in left:
+        counter[0] = 0
+    assert await keys_in(open_store(), PATH) in {before, (None, before[1], before[2])}
+    await call()
+
+
+@pytest.mark.parametrize("code", ["ThrottlingException", "TooManyRequestsException"])
+async def test_throttling_that_passes_is_waited_out(store, faults, first, code):
+    for operation in (*CHANGES, "DescribeSecret", "GetSecretValue"):
+        faults.inject(operation, answer(400, code, "Rate exceeded"), times=2)
+    await put_key(store, PATH, "a")
+    assert await key_in(store, PATH, Slot.CURRENT) == "key-a"
+
+
+# Other writers and odd secrets.
+
+
+async def test_a_current_moved_by_somebody_else_is_a_conflict(aws, store, first):  # noqa: F811
+    old = await put_key(store, PATH, "old")
+    await stage_key(store, PATH, first, "new")
+    plain(aws, "secretsmanager").put_secret_value(SecretId=name_of(store), SecretString='{"theirs": "yes"}')
+    await refused(store.promote(PATH, first, expect_current=old.version))
+    current = await store.peek(PATH, Slot.CURRENT)
+    assert current.meta is None
+    assert await key_in(store, PATH, Slot.PENDING) == "key-new"
+
+
+async def test_a_pending_label_taken_by_somebody_else_is_a_conflict(aws, open_store, store, first):  # noqa: F811
+    old = await put_key(store, PATH, "old")
+    await stage_key(store, PATH, first, "new")
+    plain(aws, "secretsmanager").put_secret_value(
+        SecretId=name_of(store), SecretString="theirs", VersionStages=["AWSPENDING"]
+    )
+    await refused(open_store().promote(PATH, first, expect_current=old.version))
+    assert (await store.peek(PATH, Slot.PENDING)).meta is None
+
+
+async def test_a_secret_that_is_not_ours_is_shown_and_left_alone(aws, store, first):  # noqa: F811
+    theirs = {"api_key": "key-theirs", "secret": "not-a-real-secret-x", "testnet": True, "note": "hi"}
+    client = plain(aws, "secretsmanager")
+    client.create_secret(Name=name_of(store), SecretString=json.dumps(theirs))
+    current = await store.peek(PATH, Slot.CURRENT)
+    assert (current.meta, current.attempt) == (None, None)
+    assert await key_in(store, PATH, Slot.CURRENT) == "key-theirs"
+    staged = await stage_key(store, PATH, first, "new")
+    await store.discard(PATH, Slot.PENDING, version=staged.version)
+    value = client.get_secret_value(SecretId=name_of(store), VersionStage="AWSCURRENT")
+    assert json.loads(value["SecretString"]) == theirs
+
+
+async def test_fields_beside_the_key_are_kept(aws, store, first):  # noqa: F811
+    theirs = {"api_key": "key-t", "secret": "not-a-real-secret-x", "testnet": True, "note": {"a": [1]}}
+    client = plain(aws, "secretsmanager")
+    client.create_secret(Name=name_of(store), SecretString=json.dumps(theirs))
+    old = await store.peek(PATH, Slot.CURRENT)
+    await stage_key(store, PATH, first, "new")
+    done = await store.promote(PATH, first, expect_current=old.version)
+    await put_key(store, PATH, "by-hand", done.current)
+    value = client.get_secret_value(SecretId=name_of(store), VersionStage="AWSCURRENT")
+    document = json.loads(value["SecretString"])
+    assert (document["api_key"], document["testnet"], document["note"]) == ("key-by-hand", True, {"a": [1]})
+
+
+@pytest.mark.parametrize("content", ["not json", "[1]", "{}", '{"api_key": "x"}', '{"api_key": 1, "secret": 2}'])
+async def test_what_is_no_credential_is_called_so(aws, store, content):  # noqa: F811
+    plain(aws, "secretsmanager").create_secret(Name=name_of(store), SecretString=content)
+    assert (await store.peek(PATH, Slot.CURRENT)).meta is None
+    assert (await failed(store.read(PATH, Slot.CURRENT))).fault is StoreFault.CORRUPT
+
+
+async def test_a_key_that_a_person_edited_is_not_ours_any_more(aws, store):  # noqa: F811
+    await put_key(store, PATH, "a")
+    client = plain(aws, "secretsmanager")
+    document = json.loads(client.get_secret_value(SecretId=name_of(store))["SecretString"])
+    document["api_key"] = "key-edited"
+    client.put_secret_value(SecretId=name_of(store), SecretString=json.dumps(document))
+    assert (await store.peek(PATH, Slot.CURRENT)).meta is None
+
+
+async def test_an_empty_secret_gets_a_first_version_that_deploys_nothing(aws, store, first):  # noqa: F811
+    client = plain(aws, "secretsmanager")
+    client.create_secret(Name=name_of(store), Description="made by Terraform, without a value")
+    assert await store.peek(PATH, Slot.CURRENT) is None
+    await stage_key(store, PATH, first, "a")
+    value = client.get_secret_value(SecretId=name_of(store), VersionStage="AWSCURRENT")
+    assert "not-a-real-secret" not in value["SecretString"], "AWS makes the first version current at once"
+    assert await keys_in(store, PATH) == ("key-a", None, None)
+    await store.promote(PATH, first, expect_current=None)
+    assert await keys_in(store, PATH) == (None, "key-a", None)
+
+
+@pytest.mark.parametrize("verb", WRITES[:-1])
+async def test_a_secret_scheduled_for_deletion_says_how_to_restore_it(aws, store, first, verb):  # noqa: F811
+    call, _ = await at(store, verb, first)
+    client = plain(aws, "secretsmanager")
+    client.delete_secret(SecretId=name_of(store), RecoveryWindowInDays=7)
+    for attempt in (call(), store.peek(PATH, Slot.CURRENT), store.read(PATH, Slot.CURRENT)):
+        error = await failed(attempt)
+        assert error.fault is StoreFault.MISCONFIGURED
+        assert "restore-secret" in error.todo
+    client.restore_secret(SecretId=name_of(store))
+    await call()
+
+
+async def test_a_disabled_kms_key_is_named(aws, open_store, first):  # noqa: F811
+    kms = plain(aws, "kms")
+    key = kms.create_key()["KeyMetadata"]["KeyId"]
+    store = open_store(kms_key_id=key)
+    await put_key(store, PATH, "a")
+    kms.disable_key(KeyId=key)
+    for call in (store.claim(PATH, first), store.read(PATH, Slot.CURRENT)):
+        error = await failed(call)
+        assert error.fault is StoreFault.MISCONFIGURED
+        assert "KMS key" in error.what
+
+
+async def test_a_missing_right_to_the_kms_key_is_named(store, faults, first):
+    await put_key(store, PATH, "a")
+    faults.inject("PutSecretValue", answer(400, "AccessDeniedException", "Access to KMS is not allowed"))
+    error = await failed(store.claim(PATH, first))
+    assert error.fault is StoreFault.DENIED
+    assert "kms:GenerateDataKey" in error.todo
+
+
+async def test_a_full_version_quota_is_no_space(store, faults, first):
+    await put_key(store, PATH, "a")
+    faults.inject("PutSecretValue", answer(400, "LimitExceededException", "too many versions"))
+    assert (await failed(store.claim(PATH, first))).fault is StoreFault.NO_SPACE
+
+
+async def test_a_value_over_64_kib_is_refused_before_it_is_sent(store, faults, first):
+    claim = await store.claim(PATH, first)
+    faults.calls()
+    material = fake_material("new", note="x" * 65536)
+    error = await failed(store.stage(PATH, material, fake_meta("new", first), claim))
+    assert error.fault is StoreFault.MISCONFIGURED
+    assert faults.calls() == []
+
+
+async def test_labels_that_lag_behind_are_read_again(store, faults, first):
+    old = await put_key(store, PATH, "old")
+    await stage_key(store, PATH, first, "new")
+    stale = store._wire.call("secretsmanager", "describe_secret", SecretId=name_of(store))
+    body = json.dumps({"ARN": stale["ARN"], "VersionIdsToStages": stale["VersionIdsToStages"]})
+    await store.promote(PATH, first, expect_current=old.version)
+
+    def old_labels(request, **_):
+        given = answer(200, "x")(request)
+        given.raw._data = body.encode()
+        return given
+
+    faults.inject("DescribeSecret", old_labels, times=3)
+    current = await store.peek(PATH, Slot.CURRENT)
+    assert current.attempt == first
+
+
+async def test_replicas_that_lag_behind_are_named(aws, open_store):  # noqa: F811
+    store = open_store(replica_regions=("eu-west-1",))
+    await put_key(store, PATH, "a")
+    assert await store.replicas_behind(PATH) == []
+    assert await open_store(replica_regions=("eu-west-1", "us-east-2")).replicas_behind(PATH) == ["us-east-2"]
+    findings = await open_store(replica_regions=("us-east-2",)).check([PATH])
+    assert any(not f.ok and "us-east-2" in f.detail for f in findings)
+
+
+# Nothing secret is logged.
+
+
+async def test_nothing_secret_is_logged_with_everything_at_debug(store, faults, first, caplog):
+    caplog.set_level(logging.DEBUG)
+    loud = [logging.getLogger(name) for name in ("botocore", "botocore.parsers", "botocore.endpoint", "urllib3")]
+    for logger in loud:
+        logger.setLevel(logging.DEBUG)
+    old = await put_key(store, PATH, "old")
+    await stage_key(store, PATH, first, "new")
+    await store.read(PATH, Slot.PENDING)
+    await store.promote(PATH, first, expect_current=old.version)
+    faults.inject("GetSecretValue", faults.cut_before)
+    await failed(store.read(PATH, Slot.CURRENT))
+    await store.check([PATH])
+    said = "".join(f"{r.name} {r.getMessage()} {r.exc_info}" for r in caplog.records)
+    for secret in ("not-a-real-secret", "key-new", "not-a-real-secret-token"):
+        assert secret not in said
+
+
+async def test_others_may_log_their_own_calls(aws, store, caplog):  # noqa: F811
+    caplog.set_level(logging.DEBUG)
+    await put_key(store, PATH, "a")
+    boto3.session.Session().client("sts", region_name=REGION, endpoint_url=aws).get_caller_identity()
+    assert any(r.name == "botocore.endpoint" for r in caplog.records)
