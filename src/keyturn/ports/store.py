@@ -101,6 +101,17 @@ class SecretStore(Protocol):
         """
         ...
 
+    async def vacate(self, path: str, *, expect_current: str) -> None:
+        """Destroy all three slots of a path: the credential lives elsewhere now. Not used by a rotation.
+
+        Goes on where an earlier one stopped, and does nothing where there is nothing left. Fields of other
+        people at the path stay, where the store can keep them without the key.
+
+        Raises:
+            StoreError: `CONFLICT` when current is another version; nothing was destroyed.
+        """
+        ...
+
     async def history(self, path: str) -> Sequence[VersionInfo]:
         """List the versions of a credential, oldest first; never a value."""
         ...

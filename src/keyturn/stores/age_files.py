@@ -131,6 +131,10 @@ class AgeFilesStore:
         self._formats.check(path, material)
         return await self._write(path, verb, content=lambda sealer: sealer.seal(material, meta))
 
+    async def vacate(self, path: str, *, expect_current: str) -> None:
+        """Empty all slots and unlink their files; see the port, and `discard` on overwriting."""
+        await self._write(path, lambda ledger: (ledger.vacate(path, expect_current), None), destroying=True)
+
     async def history(self, path: str) -> Sequence[VersionInfo]:
         """List the versions, oldest first; see the port."""
         folder = disk.locate(self._root, path)

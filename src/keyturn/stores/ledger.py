@@ -196,6 +196,18 @@ class Ledger:
         held, grown = self._new_version(meta.attempt, meta)
         return self._next(**grown, current=held, previous=self.current, replaced=_version_of(self.current))
 
+    def vacate(self, path: str, expect_current: str) -> Ledger:
+        """Empty all slots.
+
+        Raises:
+            StoreError: `CONFLICT` when current is another version than `expect_current`.
+        """
+        if not any(self._all_held()):
+            return self
+        if self.current is not None:
+            self._expect(path, expect_current)
+        return self._next(pending=None, current=None, previous=None, replaced=None)
+
     def _expect(self, path: str, expect_current: str | None) -> None:
         found = _version_of(self.current)
         if found != expect_current:

@@ -129,6 +129,12 @@ class VaultKv2Store:
         """Write straight to current; see the port."""
         return await self._in_thread(lambda: current.put(self._shelf, path, material, meta, expect_current))
 
+    async def vacate(self, path: str, *, expect_current: str) -> None:
+        """Write a document without a key and destroy all others; see the port."""
+        from keyturn.stores.vault.vacate import vacate
+
+        await self._in_thread(lambda: vacate(self._shelf, path, expect_current))
+
     async def history(self, path: str) -> Sequence[VersionInfo]:
         """List the versions, oldest first; see the port."""
         from keyturn.stores.vault.history import history

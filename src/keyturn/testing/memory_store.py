@@ -80,6 +80,11 @@ class MemoryStore:
         self._turn(shelf, shelf.ledger.put(path, meta, expect_current), material)
         return shelf.ledger.filled(Slot.CURRENT)
 
+    async def vacate(self, path: str, *, expect_current: str) -> None:
+        """Empty all slots; see the port."""
+        shelf = await self._shelf(path)
+        self._turn(shelf, shelf.ledger.vacate(path, expect_current))
+
     async def history(self, path: str) -> Sequence[VersionInfo]:
         """List the versions, oldest first; see the port."""
         return (await self._shelf(path)).ledger.history()

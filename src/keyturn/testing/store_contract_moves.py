@@ -235,3 +235,41 @@ class SlotMovesContract:
         assert await key_in(store, path, Slot.PENDING) == "key-a"
         await store.promote(path, first, expect_current=put.version)
         assert await keys_in(store, path) == (None, "key-a", "key-by-hand")
+
+    # Vacate.
+
+    async def test_a_vacated_path_has_no_key_and_takes_a_new_one(
+        self, store: SecretStore, path: str, first: Attempt
+    ) -> None:
+        old = await put_key(store, path, "old")
+        new = await put_key(store, path, "new", old.version)
+        await stage_key(store, path, first, "staged")
+        await store.vacate(path, expect_current=new.version)
+        assert await slots_of(store, path) == [None, None, None]
+        assert await keys_in(store, path) == (None, None, None)
+        await store.vacate(path, expect_current=new.version)
+        again = await put_key(store, path, "again")
+        assert again.version not in {old.version, new.version}
+        assert await keys_in(store, path) == (None, "key-again", None)
+
+    async def test_vacating_over_a_current_that_moved_is_refused_and_keeps_all(
+        self, store: SecretStore, path: str
+    ) -> None:
+        old = await put_key(store, path, "old")
+        await put_key(store, path, "new", old.version)
+        await refused(store.vacate(path, expect_current=old.version))
+        assert await keys_in(store, path) == (None, "key-new", "key-old")
+
+    async def test_what_was_staged_before_a_vacancy_is_never_promoted(
+        self, store: SecretStore, path: str, first: Attempt
+    ) -> None:
+        old = await put_key(store, path, "old")
+        await stage_key(store, path, first, "staged")
+        await store.vacate(path, expect_current=old.version)
+        await refused(store.promote(path, first, expect_current=old.version))
+        await refused(store.promote(path, first, expect_current=None))
+        assert await keys_in(store, path) == (None, None, None)
+
+    async def test_vacating_an_empty_path_does_nothing(self, store: SecretStore, path: str) -> None:
+        await store.vacate(path, expect_current="none")
+        assert await slots_of(store, path) == [None, None, None]

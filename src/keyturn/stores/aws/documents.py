@@ -129,9 +129,14 @@ def key_text(
     return _dump(shape.place(beside, material), {**ours, "shape": shape.to_json()})
 
 
-def mark_text(kind: Kind, attempt: Attempt | None = None, marks: Marks = NO_MARKS) -> str:
+def mark_text(
+    kind: Kind,
+    attempt: Attempt | None = None,
+    marks: Marks = NO_MARKS,
+    beside: Mapping[str, Any] | None = None,
+) -> str:
     """Write a document without a key."""
-    return _dump({}, {"kind": kind, "attempt": _text(attempt), **_marks_to_json(marks)})
+    return _dump(beside or {}, {"kind": kind, "attempt": _text(attempt), **_marks_to_json(marks)})
 
 
 def copy_text(source: Opened, previous: str | None) -> str:

@@ -74,6 +74,15 @@ class AwsParameterStore:
         """Write straight to current; see the port."""
         return await self._wire.in_thread(lambda: self._slots.put(path, material, meta, expect_current))
 
+    async def vacate(self, path: str, *, expect_current: str) -> None:
+        """Delete the parameter with its whole history; see the port."""
+        from keyturn.stores.aws.page_desk import Desk
+        from keyturn.stores.aws.vacate import vacate_parameter
+
+        await self._wire.in_thread(
+            lambda: vacate_parameter(self._parameters, Desk(self._parameters), path, expect_current)
+        )
+
     async def history(self, path: str) -> Sequence[VersionInfo]:
         """List the versions that AWS still has, oldest first; `destroyed` are those in no slot."""
         return await self._wire.in_thread(lambda: self._slots.history(path))

@@ -89,6 +89,12 @@ class AwsSecretsManager:
         """Write straight to current; see the port."""
         return await self._wire.in_thread(lambda: self._slots.put(path, material, meta, expect_current))
 
+    async def vacate(self, path: str, *, expect_current: str) -> None:
+        """Empty all slots; see the port, and the class on what AWS cannot destroy."""
+        from keyturn.stores.aws.vacate import vacate_secret
+
+        await self._wire.in_thread(lambda: vacate_secret(self._shelf, self._slots, path, expect_current))
+
     async def history(self, path: str) -> Sequence[VersionInfo]:
         """List the versions that AWS still has, oldest first.
 
