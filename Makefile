@@ -17,8 +17,11 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $(READY)
 
+# Where the demo keeps its keys: age, vault or aws.
+STORE := age
+
 demo: $(READY)
-	$(BIN)/python -m keyturn.demo
+	$(BIN)/python -m keyturn.demo --store "$(STORE)"
 
 test: $(READY)
 	$(BIN)/python -m pytest -n 2 --dist loadfile

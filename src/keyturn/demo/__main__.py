@@ -11,7 +11,8 @@ from pathlib import Path
 
 from rich.table import Table
 
-from keyturn.demo.house import House, typed
+from keyturn.demo.house import AGE, House, typed
+from keyturn.demo.places import KINDS
 from keyturn.demo.show import Show, arrows
 from keyturn.demo.stage import Result, perform
 from keyturn.demo.verdict import Verdict
@@ -29,13 +30,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--folder", type=Path, default=Path("demo"), help="what the demo leaves goes here (default: ./demo)"
     )
+    parser.add_argument(
+        "--store", choices=KINDS, default=AGE, help="where the keys are kept (default: age, in the folder)"
+    )
     given = parser.parse_args(arguments)
-    return asyncio.run(_main(House(given.folder)))
+    return asyncio.run(_main(House(given.folder), given.store))
 
 
-async def _main(house: House) -> int:
+async def _main(house: House, kind: str) -> int:
     show = Show.on_stdout()
-    playing = asyncio.create_task(_play(house, show))
+    playing = asyncio.create_task(_play(house, show, kind))
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, _stop, playing)
     try:
@@ -45,9 +49,10 @@ async def _main(house: House) -> int:
         show.console.print(f"Error: {error.diagnostics()}", style="red", markup=False, soft_wrap=True)
         return error.exit_code
     except asyncio.CancelledError:
-        show.say("interrupted; whatever was begun is in the journal, and the next demo finishes it")
+        ahead = "the next demo finishes it" if kind == AGE else "its store ended; the next demo begins anew"
+        show.say(f"interrupted; whatever was begun is in the journal, and {ahead}")
         return _INTERRUPTED
-    _tell(result, house, show)
+    _tell(result, house, show, kind)
     return 0 if result.holds else _DOES_NOT_HOLD
 
 
@@ -57,13 +62,13 @@ def _stop(playing: asyncio.Task[Result]) -> None:
         playing.cancel()
 
 
-async def _play(house: House, show: Show) -> Result:
+async def _play(house: House, show: Show, kind: str) -> Result:
     house.settle()
     with house.locked():
-        return await perform(house, show)
+        return await perform(house, show, kind)
 
 
-def _tell(result: Result, house: House, show: Show) -> None:
+def _tell(result: Result, house: House, show: Show, kind: str) -> None:
     show.console.print(_table(result.verdicts))
     broken = [f"{v.part.credential}: {sentence}" for v in result.verdicts for sentence in v.broken]
     for sentence in broken + result.broken:
@@ -71,12 +76,15 @@ def _tell(result: Result, house: House, show: Show) -> None:
     if result.holds:
         show.say("every line holds: three keys turned, no call refused, every old key dead")
         show.console.print(
-            f"The journal is whole ({result.events} events); no secret stands outside the age store.",
+            f"The journal is whole ({result.events} events); no secret stands outside the {kind} store.",
             soft_wrap=True,
         )
     file, name = typed(house.inventory_file), result.verdicts[0].part.credential
     keyturn = typed(Path(sys.executable).parent / "keyturn")
-    show.console.print("\nLook at what is left, and run the demo again to turn the keys again:")
+    if kind != AGE:
+        show.console.print("The store ended with the demo: the next one begins anew, with new keys.")
+    again = "run the demo again to turn the keys again" if kind == AGE else "run the demo again"
+    show.console.print(f"\nLook at what is left, and {again}:")
     for command in ("status", f"history {name}", "verify-journal"):
         show.console.print(f"  {keyturn} {command} --inventory {file}", soft_wrap=True, markup=False)
 

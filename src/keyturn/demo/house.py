@@ -1,10 +1,11 @@
-"""The folder that the demo leaves: an inventory, a journal, an age store. What a person would have, too."""
+"""The folder that the demo leaves: an inventory, a journal, a store. What a person would have, too."""
 
 from __future__ import annotations
 
 import fcntl
 import json
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,8 @@ from keyturn.exchanges import catalog
 from keyturn.settings import DEFAULT_NAME, LoadedInventory
 from keyturn.stores.keys import generate_identity
 
+#: The kind of store that lives in the folder, and so outlives the demo.
+AGE = "age"
 IDENTITY = "age-identity.txt"
 STORE = "secrets"
 #: What is of this machine alone: logs, Prefect's database, the lock.
@@ -28,6 +31,9 @@ CONFIRM_WITHIN = "45s"
 _NOWHERE = "http://127.0.0.1:9"
 _OURS = {DEFAULT_NAME, IDENTITY, STORE, PRIVATE, "mailbox"}
 _JOURNAL = "keyturn-journal.db"
+# In the private folder: what the last demo kept its keys in. None was written when there was but one kind.
+_KIND = "store"
+_UNFINISHED = "none"
 
 
 class House:
@@ -37,9 +43,11 @@ class House:
         self.folder = folder.absolute()
         self.inventory_file = self.folder / DEFAULT_NAME
         self.private = self.folder / PRIVATE
+        #: How the inventory writes the store; of a server it is known once that runs.
+        self.entry = f"{{kind: age_files, path: {STORE}, key: {{file: {IDENTITY}}}}}"
 
     def settle(self) -> None:
-        """Make what is not there yet.
+        """Make the folder, and nothing in it that belongs to a store.
 
         Raises:
             RefusedError: the folder holds something that the demo did not put there.
@@ -53,8 +61,39 @@ class House:
                 todo="Move the folder away, or say --folder for another one.",
             )
         self.private.mkdir(mode=0o700, exist_ok=True)
-        if not (self.folder / IDENTITY).exists():
+
+    def furnish(self, kind: str) -> bool:
+        """Make the folder fit a kind of store: a journal must not speak of keys that no store has any more.
+
+        Only an age store is there again the next time. For any other kind, and after any other, all that
+        was left here is taken away.
+
+        Returns:
+            Whether there was something to take away.
+        """
+        mark = self.private / _KIND
+        before = mark.read_text() if mark.exists() else AGE
+        cleared = False
+        if (before, kind) != (AGE, AGE):
+            # First, so that the next demo clears the rest if this one does not come to it.
+            mark.write_text(_UNFINISHED)
+            cleared = self._clear()
+        mark.write_text(kind)
+        if kind == AGE and not (self.folder / IDENTITY).exists():
             generate_identity(self.folder / IDENTITY)
+        return cleared
+
+    def identities(self) -> list[str]:
+        """Give what opens the age store, if there is one."""
+        file = self.folder / IDENTITY
+        lines = file.read_text().splitlines() if file.exists() else []
+        return [line for line in lines if line.startswith("AGE-SECRET-KEY-")]
+
+    def _clear(self) -> bool:
+        left = [p for p in self.folder.iterdir() if p.name != PRIVATE and _is_left_by_a_demo(p.name)]
+        for path in left:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        return bool(left)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -76,14 +115,14 @@ class House:
 
     def loaded(self, urls: Mapping[str, str] | None = None) -> LoadedInventory:
         """Give the inventory with these addresses of the exchanges; without them it serves for the store."""
-        text = _render(urls or {})
+        text = _render(urls or {}, self.entry)
         parsed = parse_inventory(text, DEFAULT_NAME, manifests=catalog.manifests())
         return LoadedInventory(parsed.inventory, parsed.warnings, self.inventory_file)
 
     def write_inventory(self, urls: Mapping[str, str]) -> None:
         """Write the inventory, whole or not at all."""
         fresh = self.private / "keyturn.yaml.new"
-        fresh.write_text(_render(urls), encoding="utf-8")
+        fresh.write_text(_render(urls, self.entry), encoding="utf-8")
         fresh.replace(self.inventory_file)
 
     def log(self, name: str) -> Path:
@@ -100,13 +139,18 @@ def typed(path: Path) -> str:
 
 
 def _is_ours(name: str) -> bool:
-    return name in _OURS or name.startswith((_JOURNAL, "."))
+    return _is_left_by_a_demo(name) or name.startswith(".")
 
 
-def _render(urls: Mapping[str, str]) -> str:
+def _is_left_by_a_demo(name: str) -> bool:
+    return name in _OURS or name.startswith(_JOURNAL)
+
+
+def _render(urls: Mapping[str, str], entry: str) -> str:
     return "\n".join(
         [
             _HEAD,
+            f"stores:\n  local: {entry}\n",
             "accounts:",
             *(_account(part, urls.get(part.exchange, _NOWHERE)) for part in PARTS),
             "\ncredentials:",
@@ -156,7 +200,4 @@ version: 1
 
 journal:
   url: sqlite:///{_JOURNAL}
-
-stores:
-  local: {{kind: age_files, path: {STORE}, key: {{file: {IDENTITY}}}}}
 """

@@ -12,6 +12,7 @@ from typing import Any
 from keyturn.demo.cast import PARTS, Part
 from keyturn.demo.children import Child, DemoError, running, until
 from keyturn.demo.house import IDENTITY, House, typed
+from keyturn.demo.places import Place, place_of
 from keyturn.demo.seeds import Keys, books_of, known_keys
 from keyturn.demo.show import Look, Show
 from keyturn.demo.verdict import (
@@ -66,21 +67,26 @@ def bot_command(part: Part, url: str, inventory: str) -> list[str]:
     return [*command, "--credential", part.credential, "--symbol", part.symbol, "--style", part.style]
 
 
-async def perform(house: House, show: Show) -> Result:
-    """Play the whole demo in the folder; all that it starts has ended when this returns.
+async def perform(house: House, show: Show, kind: str) -> Result:
+    """Play the whole demo in the folder on a kind of store; all that it starts has ended when this returns.
 
     Raises:
         KeyturnError: it could not be played to the end.
     """
     async with AsyncExitStack() as stack:
+        place = await stack.enter_async_context(place_of(kind, house))
+        # Not before: without a store nothing is begun, and nothing taken away.
+        if house.furnish(kind):
+            show.say("what an earlier demo left is taken away: this one begins anew, with new keys")
+        house.entry = place.entry
         show.say("starting three exchanges and Prefect on this machine")
         prefect = await stack.enter_async_context(_prefect(house))
         keys = await _keys(house)
-        urls = await _open_venues(stack, house, keys)
+        urls = await _open_venues(stack, house, place, keys)
         house.write_inventory(urls)
         world = await stack.enter_async_context(open_world(house.loaded(urls), actor="demo"))
         await _bring_keys(world, keys)
-        bots = {part: await _bot(stack, house, part, urls) for part in PARTS}
+        bots = {part: await _bot(stack, house, place, part, urls) for part in PARTS}
         # Started first, because it is slow; ended first, so that no flow meets exchanges that are gone.
         stack.push_async_callback(prefect.end)
         turning = _Turning(world, show, bots, await _known_rotations(world))
@@ -90,7 +96,7 @@ async def perform(house: House, show: Show) -> Result:
         await turning.turn(prefect)
         await turning.wait_for_calls(CALLS, more=True)
         result = await _judged(turning, urls)
-        secrets = await all_secrets(world, keys, house.folder / IDENTITY)
+        secrets = [*place.secrets, *house.identities(), *await all_secrets(world, keys)]
     # Now that nobody writes any more.
     for path in files_with_a_secret(house.folder, secrets, but=house.folder / IDENTITY):
         result.broken.append(f"{typed(path)} holds a secret in the clear")
@@ -114,11 +120,13 @@ async def _keys(house: House) -> dict[Part, Keys]:
         await adapters.close()
 
 
-async def _open_venues(stack: AsyncExitStack, house: House, keys: Mapping[Part, Keys]) -> dict[str, str]:
+async def _open_venues(
+    stack: AsyncExitStack, house: House, place: Place, keys: Mapping[Part, Keys]
+) -> dict[str, str]:
     async def opened(part: Part) -> str:
         name = f"simulated {part.exchange}"
         venue = await stack.enter_async_context(
-            running(name, ["-m", "keyturn.demo.venue"], log=house.log(part.exchange))
+            running(name, ["-m", "keyturn.demo.venue"], log=house.log(part.exchange), environ=place.environ())
         )
         await venue.tell(books_of(part, keys[part]))
         return str((await venue.begins(_VENUE_SECONDS))["url"])
@@ -135,9 +143,13 @@ async def _bring_keys(world: World, keys: Mapping[Part, Keys]) -> None:
             await adopt.put_credential(world, part.credential, each.bot[0].material)
 
 
-async def _bot(stack: AsyncExitStack, house: House, part: Part, urls: Mapping[str, str]) -> Child:
+async def _bot(
+    stack: AsyncExitStack, house: House, place: Place, part: Part, urls: Mapping[str, str]
+) -> Child:
     command = bot_command(part, urls[part.exchange], str(house.inventory_file))
-    return await stack.enter_async_context(running(part.bot, command, log=house.log(part.bot)))
+    return await stack.enter_async_context(
+        running(part.bot, command, log=house.log(part.bot), environ=place.environ(bot=True))
+    )
 
 
 async def _ready(prefect: Child, show: Show) -> None:

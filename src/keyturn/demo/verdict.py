@@ -171,16 +171,12 @@ async def current_key(world: World, part: Part) -> SecretMaterial:
     return stored.material
 
 
-async def all_secrets(world: World, keys: Mapping[Part, Keys], identity: Path) -> list[str]:
-    """Gather every secret that this demo has met: from before, from now, and the age identity."""
-    found = _identities(identity)
+async def all_secrets(world: World, keys: Mapping[Part, Keys]) -> list[str]:
+    """Gather the secret of every key that this demo has met: from before, and from now."""
+    found: list[str] = []
     for part, each in keys.items():
         found += [*each.secrets(), *secrets_of(await current_key(world, part))]
     return found
-
-
-def _identities(file: Path) -> list[str]:
-    return [line for line in file.read_text().splitlines() if line.startswith("AGE-SECRET-KEY-")]
 
 
 def files_with_a_secret(folder: Path, secrets: Iterable[str], *, but: Path) -> list[Path]:
