@@ -96,7 +96,7 @@ def attach(
         StoreError: the store cannot be read. Later failures of the store keep the present key.
     """
     found, name, box = _found(credential, inventory, consumer, source, mailbox, interval)
-    holder = Holder(found, credential)
+    holder = Holder(found, credential, None if source else lambda: _located(credential, inventory, interval))
     try:
         loop = asyncio.get_running_loop()
     except RuntimeError:
@@ -108,7 +108,6 @@ def attach(
         box,
         name,
         interval=interval or INTERVAL,
-        pace=getattr(found, "pace", 0.0),
         verify_with=verify_with,
         verify_after=verify_after,
     )
@@ -148,8 +147,14 @@ def _found(
     if source is not None:
         name = consumer or credential
         return source, name, Mailbox(Path(mailbox) / name) if mailbox is not None else None
-    from keyturn.client.settings import REMOTE_INTERVAL, mailbox_of, read_inventory, source_of
+    from keyturn.client.settings import mailbox_of, read_inventory
 
     entries, base = read_inventory(inventory)
-    found = source_of(entries, base, credential, pace=interval or REMOTE_INTERVAL)
-    return found, *mailbox_of(entries, base, credential, consumer)
+    return _located(credential, inventory, interval), *mailbox_of(entries, base, credential, consumer)
+
+
+def _located(credential: str, inventory: str | Path | None, interval: float | None) -> Source:
+    from keyturn.client.settings import REMOTE_INTERVAL, read_inventory, source_of
+
+    entries, base = read_inventory(inventory)
+    return source_of(entries, base, credential, pace=interval or REMOTE_INTERVAL)

@@ -51,14 +51,16 @@ class Holder:
     Args:
         source: where the credential is read.
         credential: its name, for messages.
+        locate: finds the source anew, for a credential that may move to another store.
 
     Raises:
         RefusedError: the store holds no current key.
         KeyturnError, OSError: the store cannot be read. A bot must not start without its key.
     """
 
-    def __init__(self, source: Source, credential: str) -> None:
+    def __init__(self, source: Source, credential: str, locate: Callable[[], Source] | None = None) -> None:
         self.source = source
+        self._locate = locate
         self.credential = credential
         stored = source.read(Slot.CURRENT)
         if stored is None:
@@ -103,6 +105,27 @@ class Holder:
                 if self._current.version == version:
                     self._read_again()
         return self._current.version != version
+
+    def relocate(self) -> None:
+        """Look up anew where the credential is read, and read it there.
+
+        The present place stays in use while the new one gives no key.
+        """
+        if self._locate is None:
+            return
+        try:
+            found = self._locate()
+            stored = found.read(Slot.CURRENT)
+            if stored is None:
+                raise RefusedError("there is no current key at the new place")
+        except (KeyturnError, OSError) as error:
+            self.complain("Moving to another store", error)
+            return
+        self.well("Moving to another store")
+        with self._refreshing:
+            self.source = found
+            if stored.info.version != self._current.version:
+                self._current = Loaded.of(stored)
 
     def note_success(self, version: str, call: str) -> None:
         """Take note that a call signed with this version came back well."""

@@ -14,6 +14,7 @@ from keyturn.client.link import Link
 from keyturn.client.mailbox import AckMessage, Mailbox, NoticeMessage, ProbeMessage, ProbeReportMessage
 from keyturn.client.trial import PASSING, try_key
 from keyturn.domain.errors import ExchangeFault, KeyturnError
+from keyturn.domain.evidence import NoticeKind
 from keyturn.domain.slots import Slot
 
 # A probe that met a passing fault is made again: ten seconds in all, five times the slowest propagation that
@@ -22,6 +23,8 @@ _PROBE_TRIES = 6
 _PROBE_PAUSE = 2.0
 # A key that does not work for an idle bot is tried again at this pace.
 _VERIFY_PAUSE = 10.0
+# After the notice that the credential moved, the inventory is read at this pace until it says where to.
+_LOCATE_PAUSE = 2.0
 
 
 @dataclass(slots=True)
@@ -43,7 +46,6 @@ class Watcher:
         mailbox: None for a bot that only follows the store.
         consumer: the name under which the bot answers.
         interval: seconds between two looks.
-        pace: seconds between two questions to the store; a look in between is at the mailbox alone.
         verify_with: the exchange's method for a signed call when the bot makes none; None to make none.
         verify_after: seconds that the bot has for making one itself.
     """
@@ -56,7 +58,6 @@ class Watcher:
         consumer: str,
         *,
         interval: float,
-        pace: float = 0.0,
         verify_with: str | None,
         verify_after: float,
     ) -> None:
@@ -65,7 +66,7 @@ class Watcher:
         self._wake = threading.Event()
         self._stop = threading.Event()
         self._signature: object = None
-        self._pace, self._ask_at = pace, 0.0
+        self._ask_at = self._locate_at = 0.0
         self._noticed: set[str] = set()
         self._seen = holder.current.version
         self._probing: dict[str, _Trial] = {}
@@ -104,6 +105,7 @@ class Watcher:
 
     def _look(self) -> None:
         notices = self._notices()
+        self._follow(notices)
         names = {n.subject for n in notices}
         if self._moved() or names - self._noticed or self._holder.unread:
             self._holder.refresh()
@@ -131,10 +133,22 @@ class Watcher:
         self._holder.well("Reading the mailbox")
         return found
 
+    def _follow(self, notices: list[NoticeMessage]) -> None:
+        """Go where the credential has moved to, by what the inventory says now."""
+        now, current = time.monotonic(), self._holder.current
+        moved = [n for n in notices if n.kind is NoticeKind.MOVED and n.consumer == self._consumer]
+        if now < self._locate_at or not any(
+            n.fingerprint == current.fingerprint and n.version != current.version for n in moved
+        ):
+            return
+        self._locate_at = now + _LOCATE_PAUSE
+        self._holder.relocate()
+
     def _moved(self) -> bool:
         if time.monotonic() < self._ask_at:
             return False
-        self._ask_at = time.monotonic() + self._pace
+        # A server is not asked at every look; the looks in between are at the mailbox alone.
+        self._ask_at = time.monotonic() + getattr(self._holder.source, "pace", 0.0)
         try:
             signature = self._holder.source.signature()
         except (KeyturnError, OSError) as error:
@@ -147,6 +161,9 @@ class Watcher:
 
     def _wants_ack(self, notice: NoticeMessage) -> bool:
         if notice.consumer != self._consumer or notice.fingerprint != self._holder.current.fingerprint:
+            return False
+        if notice.kind is NoticeKind.MOVED and notice.version != self._holder.current.version:
+            # The key is the same at both places; its version tells which of them it was read from.
             return False
         ack = self._mailbox.ack(notice.subject) if self._mailbox else None
         return ack is None or ack.fingerprint != notice.fingerprint

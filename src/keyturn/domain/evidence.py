@@ -28,6 +28,8 @@ class NoticeKind(StrEnum):
 
     PROMOTED = "promoted"
     ROLLED_BACK = "rolled_back"
+    #: The same key, in another store: confirmed by who reads it there.
+    MOVED = "moved"
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from keyturn.domain.errors import StoreError, StoreFault
 from keyturn.domain.inventory import StoreAddress
 from keyturn.domain.slots import Slot, SlotInfo, Stored
 from keyturn.engine.work import Work
+from keyturn.ports.store import SecretStore
 
 
 async def follow(work: Work) -> dict[str, str]:
@@ -30,24 +31,29 @@ async def follow(work: Work) -> dict[str, str]:
     behind: dict[str, str] = {}
     for address in addresses:
         try:
-            await _bring_up(work, address, current)
+            await bring_up(work.world.adapters.store(address.store), address.path, current)
         except StoreError as error:
             behind[_name(address)] = error.what
     return behind
 
 
-async def _bring_up(work: Work, address: StoreAddress, current: Stored) -> None:
-    store, meta = work.world.adapters.store(address.store), current.info.meta
-    there = await store.peek(address.path, Slot.CURRENT)
+async def bring_up(store: SecretStore, path: str, current: Stored) -> None:
+    """Make a key current in another store, too; nothing is written where it is already.
+
+    Raises:
+        StoreError: it is not there.
+    """
+    meta = current.info.meta
+    there = await store.peek(path, Slot.CURRENT)
     if meta is None or (there and _same_key(there, current.info)):
         return
     try:
-        await store.put(address.path, current.material, meta, expect_current=there.version if there else None)
+        await store.put(path, current.material, meta, expect_current=there.version if there else None)
     except StoreError as error:
         if error.fault not in {StoreFault.CONFLICT, StoreFault.OUTCOME_UNKNOWN}:
             raise
         # Another worker may have brought it up, or our own write arrived without its answer.
-        there = await store.peek(address.path, Slot.CURRENT)
+        there = await store.peek(path, Slot.CURRENT)
         if not (there and _same_key(there, current.info)):
             raise
 

@@ -1,4 +1,4 @@
-"""The end of a credential at its path: consumers find no key there any more, and all versions are destroyed."""
+"""The end of a credential at its path: no key is left there to find, and all older versions are destroyed."""
 
 from __future__ import annotations
 
