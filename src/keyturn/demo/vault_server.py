@@ -12,7 +12,6 @@ import secrets
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException
@@ -29,25 +28,24 @@ def main() -> int:
     """Serve until stdin ends, and return the exit status."""
     token, port = secrets.token_urlsafe(32), _free_port()
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("VAULT_", "BAO_"))}
-    with tempfile.TemporaryDirectory() as home:
-        server = subprocess.Popen(  # noqa: S603 - what the demo has found on the PATH
-            # The last option keeps the token out of the file that its command line logs in with.
-            [sys.argv[1], "server", "-dev", f"-dev-listen-address={ADDRESS}:{port}", "-dev-no-store-token"],
-            stdin=subprocess.DEVNULL,
-            # In development mode it greets with the token, so none of its words are kept.
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            env=clean | dict.fromkeys(_TOKEN_VARIABLES, token) | {"HOME": home},
-        )
+    server = subprocess.Popen(  # noqa: S603 - what the demo has found on the PATH
+        # The last option keeps the token out of the file that its command line logs in with.
+        [sys.argv[1], "server", "-dev", f"-dev-listen-address={ADDRESS}:{port}", "-dev-no-store-token"],
+        stdin=subprocess.DEVNULL,
+        # In development mode it greets with the token, so none of its words are kept.
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=clean | dict.fromkeys(_TOKEN_VARIABLES, token),
+    )
+    try:
+        return _serve(server, port, token)
+    finally:
+        server.terminate()
         try:
-            return _serve(server, port, token)
-        finally:
-            server.terminate()
-            try:
-                server.wait(_GOODBYE_SECONDS)
-            except subprocess.TimeoutExpired:
-                server.kill()
-                server.wait()
+            server.wait(_GOODBYE_SECONDS)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
 
 
 def _serve(server: subprocess.Popen[bytes], port: int, token: str) -> int:
