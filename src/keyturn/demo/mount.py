@@ -43,7 +43,9 @@ class Vault:
     @classmethod
     def of_the_environment(cls, address: str, token: str) -> Vault:
         """Give the one that Vault's own variables describe."""
-        return cls(address, token, os.environ.get("VAULT_NAMESPACE"), os.environ.get("VAULT_CACERT"))
+        return cls(
+            address.rstrip("/"), token, os.environ.get("VAULT_NAMESPACE"), os.environ.get("VAULT_CACERT")
+        )
 
     @property
     def entry(self) -> str:
