@@ -19,7 +19,7 @@ from .aws_server import REGION, aws, credentials  # noqa: F401 - fixtures
 
 class TestAwsSecretsManager(SecretStoreContract):
     @pytest.fixture
-    async def store(self, aws: str) -> AsyncIterator[SecretStore]:
+    async def store(self, aws: str) -> AsyncIterator[SecretStore]:  # noqa: F811
         store = AwsSecretsManager(Wire("sm", region=REGION, endpoint_url=aws), prefix="keyturn/")
         yield store
         await store.close()
@@ -34,7 +34,7 @@ class TestAwsParameterStore(SecretStoreContract):
         await super().test_odd_values_and_extra_fields_survive(store, path, first, value)
 
     @pytest.fixture
-    async def store(self, aws: str) -> AsyncIterator[SecretStore]:
+    async def store(self, aws: str) -> AsyncIterator[SecretStore]:  # noqa: F811
         store = AwsParameterStore(Wire("ssm", region=REGION, endpoint_url=aws), prefix="keyturn/")
         yield store
         await store.close()

@@ -172,9 +172,8 @@ async def test_a_discard_that_was_cut_short_is_finished_by_the_next(open_store, 
     old = await put_key(slow, PATH, "old")
     staged = await stage_key(slow, PATH, first, "new")
     left = faults.inject("UpdateSecretVersionStage", faults.cut_before)
-    assert (await failed(store.discard(PATH, Slot.PENDING, version=staged.version))).fault in {
-        StoreFault.OUTCOME_UNKNOWN
-    }
+    error = await failed(store.discard(PATH, Slot.PENDING, version=staged.version))
+    assert error.fault is StoreFault.OUTCOME_UNKNOWN
     left[0] = 0
     other = open_store()
     pending = await other.peek(PATH, Slot.PENDING)
@@ -202,6 +201,14 @@ async def test_a_promoted_key_never_looks_staged_again(store, first):
     one = await put_key(store, PATH, "1", promoted.current)
     await put_key(store, PATH, "2", one.version)
     assert await keys_in(store, PATH) == (None, "key-2", "key-1")
+
+
+async def test_a_vacated_path_shows_no_key_that_was_promoted_there(aws, store, first):  # noqa: F811
+    await stage_key(store, PATH, first, "a")
+    done = await store.promote(PATH, first, expect_current=None)
+    await store.vacate(PATH, expect_current=done.current)
+    assert await keys_in(store, PATH) == (None, None, None)
+    assert await store.peek(PATH, Slot.PENDING) is None
 
 
 # Faults at each write.
@@ -256,7 +263,9 @@ async def test_answers_lost_for_good_are_read_back(store, faults, first, verb):
 
 
 @pytest.mark.parametrize("verb", WRITES)
-@pytest.mark.parametrize("fault", ["cut", "500", "503", "unreachable", "throttled", "denied", "denied as xml"])
+@pytest.mark.parametrize(
+    "fault", ["cut", "500", "503", "unreachable", "throttled", "denied", "denied as xml"]
+)
 async def test_a_write_that_fails_for_good_changes_nothing(open_store, store, faults, first, verb, fault):
     call, _ = await at(store, verb, first)
     before = await keys_in(store, PATH)
@@ -337,7 +346,9 @@ async def test_fields_beside_the_key_are_kept(aws, store, first):  # noqa: F811
     assert (document["api_key"], document["testnet"], document["note"]) == ("key-by-hand", True, {"a": [1]})
 
 
-@pytest.mark.parametrize("content", ["not json", "[1]", "{}", '{"api_key": "x"}', '{"api_key": 1, "secret": 2}'])
+@pytest.mark.parametrize(
+    "content", ["not json", "[1]", "{}", '{"api_key": "x"}', '{"api_key": 1, "secret": 2}']
+)
 async def test_what_is_no_credential_is_called_so(aws, store, content):  # noqa: F811
     plain(aws, "secretsmanager").create_secret(Name=name_of(store), SecretString=content)
     assert (await store.peek(PATH, Slot.CURRENT)).meta is None
@@ -444,7 +455,9 @@ async def test_replicas_that_lag_behind_are_named(aws, open_store):  # noqa: F81
 
 async def test_nothing_secret_is_logged_with_everything_at_debug(store, faults, first, caplog):
     caplog.set_level(logging.DEBUG)
-    loud = [logging.getLogger(name) for name in ("botocore", "botocore.parsers", "botocore.endpoint", "urllib3")]
+    loud = [
+        logging.getLogger(name) for name in ("botocore", "botocore.parsers", "botocore.endpoint", "urllib3")
+    ]
     for logger in loud:
         logger.setLevel(logging.DEBUG)
     old = await put_key(store, PATH, "old")

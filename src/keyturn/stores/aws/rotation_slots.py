@@ -205,7 +205,7 @@ class RotationSlots:
             view = self._begin(path)
         current = self._reader.in_slot(path, view, Slot.CURRENT)
         self._expect(path, current, expect_current)
-        self._empty_if_promoted(path, view)
+        self.empty_if_promoted(path, view)
         beside = self._shelf.open(path, version_id=current.id) if current and current.more else None
         token = uuid4().hex
         others = documents.beside_the_key(beside) if beside else {}
@@ -268,7 +268,7 @@ class RotationSlots:
         previous = self._reader.in_slot(path, view, Slot.PREVIOUS)
         if previous is None or previous.version != version:
             return
-        self._empty_if_promoted(path, view)
+        self.empty_if_promoted(path, view)
         labelled = view.previous
         if labelled is None:
             return
@@ -276,7 +276,7 @@ class RotationSlots:
             if label in {PREVIOUS, INCOMING}:
                 self._shelf.strip(path, label, labelled)
 
-    def _empty_if_promoted(self, path: str, view: View) -> None:
+    def empty_if_promoted(self, path: str, view: View) -> None:
         """Take AWSPENDING from a previous key that is about to lose its place: it must not look staged."""
         pending = self._reader.leaf(path, view.pending, view)
         previous = self._reader.leaf(path, self._reader.previous_id(path, view), view)

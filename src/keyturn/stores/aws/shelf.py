@@ -216,7 +216,11 @@ class Shelf:
             self.wire.call("secretsmanager", "create_secret", **params)
         except AwsError as error:
             failure = error
-        if failure is not None and failure.code != "ResourceExistsException" and not self._made(path, failure):
+        if (
+            failure is not None
+            and failure.code != "ResourceExistsException"
+            and not self._made(path, failure)
+        ):
             raise store_error(path, failure, wrote=True)
         self._moved(path, CURRENT, None)
 

@@ -41,6 +41,7 @@ def vacate_secret(shelf: Shelf, slots: RotationSlots, path: str, expect: str) ->
             raise conflict(f"Current of {path} has moved while it was being vacated.")
         view = shelf.view(path) or view
     if view.previous is not None:
+        slots.empty_if_promoted(path, view)
         # AWS has put it on what was current.
         shelf.strip(path, PREVIOUS, view.previous)
 

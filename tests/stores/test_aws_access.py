@@ -1,0 +1,189 @@
+"""Who keyturn is in AWS, where it calls, and what the read-only check says of its rights."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import parse_qs
+
+import pytest
+from botocore.awsrequest import AWSResponse
+
+from keyturn.domain.errors import StoreError, StoreFault
+from keyturn.domain.inventory import AwsParameterStore as ParameterStoreEntry
+from keyturn.domain.inventory import AwsSecretsManagerStore as SecretsManagerEntry
+from keyturn.domain.slots import Slot
+from keyturn.stores.aws.secrets_manager import AwsSecretsManager
+from keyturn.stores.aws.wire import Wire
+from keyturn.stores.catalog import open_store
+from keyturn.testing.store_contract_support import put_key
+
+from .aws_server import REGION, _Body, aws, credentials  # noqa: F401 - fixtures
+
+ROLE = "arn:aws:iam::123456789012:role/keyturn"
+
+
+@pytest.mark.parametrize("kind", ["aws_secrets_manager", "aws_parameter_store"])
+async def test_an_inventory_entry_opens_its_store(aws, kind, tmp_path: Path):  # noqa: F811
+    model = SecretsManagerEntry if kind == "aws_secrets_manager" else ParameterStoreEntry
+    entry = model(kind=kind, region=REGION, endpoint_url=aws, prefix="inventory/", timeout="5s")
+    store = open_store("aws", entry, tmp_path)
+    assert await store.peek("bots/mm", Slot.CURRENT) is None
+    await put_key(store, "bots/mm", "a")
+    assert (await store.read("bots/mm", Slot.CURRENT)).material.key_ref == "key-a"
+    assert all(finding.ok for finding in await store.check(["bots/mm", "bots/none"]))
+    await store.close()
+    await store.close()
+
+
+async def test_a_profile_that_is_not_there_is_named():
+    store = AwsSecretsManager(Wire("aws", region=REGION, profile="nobody"))
+    with pytest.raises(StoreError) as caught:
+        await store.peek("p", Slot.CURRENT)
+    assert caught.value.fault is StoreFault.MISCONFIGURED
+    assert "nobody" in caught.value.what
+    (finding,) = await store.check([])
+    assert not finding.ok
+    await store.close()
+
+
+async def test_missing_credentials_are_called_so(aws, monkeypatch):  # noqa: F811
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        monkeypatch.delenv(name)
+    for role in (None, ROLE):
+        store = AwsSecretsManager(Wire("aws", region=REGION, endpoint_url=aws, assume_role=role))
+        with pytest.raises(StoreError) as caught:
+            await store.peek("p", Slot.CURRENT)
+        assert caught.value.fault is StoreFault.DENIED
+        assert "credentials" in caught.value.what
+        await store.close()
+
+
+async def test_a_role_is_assumed(aws):  # noqa: F811
+    wire = Wire("aws", region=REGION, endpoint_url=aws, assume_role=ROLE, external_id="ours")
+    assert ":assumed-role/keyturn/keyturn" in wire.call("sts", "get_caller_identity")["Arn"]
+    store = AwsSecretsManager(wire, prefix="role/")
+    await put_key(store, "bots/mm", "a")
+    await store.close()
+
+
+class _Sts(BaseHTTPRequestHandler):
+    """Gives credentials that are about to end."""
+
+    def do_POST(self) -> None:
+        asked = parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())
+        self.server.asked.append(asked)  # type: ignore[attr-defined]
+        if "AssumeRole" in asked.get("Action", []):
+            end = (datetime.now(UTC) + timedelta(seconds=90)).strftime("%Y-%m-%dT%H:%M:%SZ")
+            number = len(self.server.asked)  # type: ignore[attr-defined]
+            body = (
+                "<AssumeRoleResponse xmlns='https://sts.amazonaws.com/doc/2011-06-15/'><AssumeRoleResult>"
+                f"<Credentials><AccessKeyId>role-{number}</AccessKeyId>"
+                "<SecretAccessKey>not-a-real-secret-role</SecretAccessKey>"
+                f"<SessionToken>t</SessionToken><Expiration>{end}</Expiration></Credentials>"
+                "</AssumeRoleResult></AssumeRoleResponse>"
+            )
+        else:
+            body = (
+                "<GetCallerIdentityResponse xmlns='https://sts.amazonaws.com/doc/2011-06-15/'>"
+                "<GetCallerIdentityResult><Arn>arn</Arn></GetCallerIdentityResult></GetCallerIdentityResponse>"
+            )
+            self.server.signed.append(self.headers["Authorization"])  # type: ignore[attr-defined]
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body.encode())
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def sts() -> Iterator[ThreadingHTTPServer]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Sts)
+    server.asked, server.signed = [], []  # type: ignore[attr-defined]
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def test_the_credentials_of_a_role_are_renewed_before_they_end(sts):
+    url = f"http://127.0.0.1:{sts.server_port}"
+    wire = Wire("aws", region=REGION, endpoint_url=url, assume_role=ROLE, external_id="ours")
+    for _ in range(3):
+        wire.call("sts", "get_caller_identity")
+    roles = [asked for asked in sts.asked if "AssumeRole" in asked["Action"]]
+    assert len(roles) >= 3, "they end in 90 s, which is too soon to begin a call with"
+    assert {asked["ExternalId"][0] for asked in roles} == {"ours"}
+    assert {asked["RoleArn"][0] for asked in roles} == {ROLE}
+    assert len({signed.split("/")[0] for signed in sts.signed}) == 3, "each call was signed with new ones"
+
+
+def test_a_vpc_endpoint_is_for_its_own_service_alone():
+    wire = Wire("aws", region=REGION, endpoint_url="https://vpce-1.secretsmanager.example")
+    assert wire.client("secretsmanager").meta.endpoint_url == "https://vpce-1.secretsmanager.example"
+    assert wire.client("sts").meta.endpoint_url.endswith("amazonaws.com")
+
+
+def _verdicts(wire: Wire, allowed: set[str]) -> list[list[str]]:
+    """Let IAM allow these actions; give what it was asked for."""
+    asked: list[list[str]] = []
+
+    def simulate(request: object, **_: object) -> AWSResponse:
+        form = parse_qs(request.body.decode() if isinstance(request.body, bytes) else request.body)
+        names = [values[0] for key, values in form.items() if key.startswith("ActionNames")]
+        asked.append([form["PolicySourceArn"][0], form["ResourceArns.member.1"][0]])
+        rows = "".join(
+            f"<member><EvalActionName>{name}</EvalActionName>"
+            f"<EvalDecision>{'allowed' if name in allowed else 'implicitDeny'}</EvalDecision></member>"
+            for name in names
+        )
+        text = (
+            "<SimulatePrincipalPolicyResponse xmlns='https://iam.amazonaws.com/doc/2010-05-08/'>"
+            f"<SimulatePrincipalPolicyResult><EvaluationResults>{rows}</EvaluationResults>"
+            "</SimulatePrincipalPolicyResult></SimulatePrincipalPolicyResponse>"
+        )
+        return AWSResponse(request.url, 200, {}, _Body(text.encode()))
+
+    wire.client("iam").meta.events.register("before-send.iam.SimulatePrincipalPolicy", simulate)
+    return asked
+
+
+async def test_the_check_names_each_right_that_is_missing_and_each_that_is_too_much(aws):  # noqa: F811
+    wire = Wire("aws", region=REGION, endpoint_url=aws, assume_role=ROLE)
+    store = AwsSecretsManager(wire, prefix="rights/")
+    allowed = {
+        "secretsmanager:DescribeSecret",
+        "secretsmanager:GetSecretValue",
+        "secretsmanager:PutSecretValue",
+        "secretsmanager:DeleteSecret",
+    }
+    asked = _verdicts(wire, allowed)
+    bad = [f for f in await store.check(["bots/mm"]) if not f.ok]
+    said = " ".join(f.detail for f in bad)
+    for action in ("CreateSecret", "ListSecretVersionIds", "UpdateSecretVersionStage", "DeleteSecret"):
+        assert f"secretsmanager:{action}" in said
+    assert len(bad) == 4
+    assert all(f.todo for f in bad)
+    assert asked[0][0] == ROLE, "IAM knows roles, not their sessions"
+    assert asked[0][1].startswith(f"arn:aws:secretsmanager:{REGION}:123456789012:secret:rights/bots/mm-")
+    await store.close()
+
+
+async def test_the_check_says_so_where_iam_does_not_answer(aws):  # noqa: F811
+    wire = Wire("aws", region=REGION, endpoint_url=aws)
+    store = AwsSecretsManager(wire, prefix="rights/")
+
+    def refuse(request: object, **_: object) -> AWSResponse:
+        text = "<ErrorResponse><Error><Code>AccessDenied</Code></Error></ErrorResponse>"
+        return AWSResponse(request.url, 403, {}, _Body(text.encode()))
+
+    wire.client("iam").meta.events.register("before-send.iam.SimulatePrincipalPolicy", refuse)
+    findings = await store.check(["bots/mm"])
+    assert all(f.ok for f in findings)
+    assert any("cannot be told" in f.detail for f in findings)
+    await store.close()

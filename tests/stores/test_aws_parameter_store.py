@@ -1,0 +1,332 @@
+"""Parameter Store: faults at each write, writers at the same moment, and the page's compare-and-set."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+
+import pytest
+
+from keyturn.domain.errors import StoreError, StoreFault
+from keyturn.domain.labels import Attempt, new_rotation_id
+from keyturn.domain.slots import Slot
+from keyturn.stores.aws import pages
+from keyturn.stores.aws.pages import Lease, Page
+from keyturn.stores.aws.parameter_store import AwsParameterStore
+from keyturn.stores.aws.wire import Wire
+from keyturn.testing.store_contract_support import (
+    fake_material,
+    fake_meta,
+    key_in,
+    keys_in,
+    put_key,
+    refused,
+    stage_key,
+)
+
+from .aws_server import REGION, Faults, answer, aws, credentials, plain  # noqa: F401 - fixtures
+
+PATH = "bots/mm"
+WRITES = ("claim", "stage", "promote", "restore", "discard pending", "discard previous", "put")
+Open = Callable[[], AwsParameterStore]
+
+
+@pytest.fixture
+async def open_store(aws: str) -> AsyncIterator[Open]:  # noqa: F811
+    prefix = f"keyturn/{new_rotation_id()}/"
+    opened: list[AwsParameterStore] = []
+
+    def open_store() -> AwsParameterStore:
+        opened.append(
+            AwsParameterStore(Wire("ssm", region=REGION, endpoint_url=aws, timeout=5), prefix=prefix)
+        )
+        return opened[-1]
+
+    yield open_store
+    for store in opened:
+        await store.close()
+
+
+@pytest.fixture
+def store(open_store: Open) -> AwsParameterStore:
+    return open_store()
+
+
+@pytest.fixture
+def faults(store: AwsParameterStore, monkeypatch: pytest.MonkeyPatch) -> Faults:
+    monkeypatch.setattr("keyturn.stores.aws.wire._PAUSES", (0.0, 0.0, 0.0))
+    made = Faults(store._wire)
+    made.watch("ssm")
+    return made
+
+
+@pytest.fixture
+def first() -> Attempt:
+    return Attempt(new_rotation_id(), 1)
+
+
+def name_of(store: AwsParameterStore) -> str:
+    return store._parameters.name(PATH)
+
+
+async def failed(call: object) -> StoreError:
+    with pytest.raises(StoreError) as caught:
+        await call
+    error = caught.value
+    assert error.now
+    assert error.todo
+    assert "not-a-real-secret" not in f"{error.diagnostics()} {error.__context__!r} {error.__cause__!r}"
+    return error
+
+
+async def at(store: AwsParameterStore, verb: str, first: Attempt):
+    """Bring the path to where a verb can be used, and give the call, and what keys there are after it."""
+    if verb == "put":
+        return lambda: put_key(store, PATH, "a"), (None, "key-a", None)
+    old = await put_key(store, PATH, "old")
+    if verb == "claim":
+        return lambda: store.claim(PATH, first), (None, "key-old", None)
+    claim = await store.claim(PATH, first)
+    if verb == "stage":
+        material, meta = fake_material("new"), fake_meta("new", first)
+        return lambda: store.stage(PATH, material, meta, claim), ("key-new", "key-old", None)
+    staged = await store.stage(PATH, fake_material("new"), fake_meta("new", first), claim)
+    if verb == "promote":
+        call = lambda: store.promote(PATH, first, expect_current=old.version)  # noqa: E731
+        return call, (None, "key-new", "key-old")
+    if verb == "discard pending":
+        call = lambda: store.discard(PATH, Slot.PENDING, version=staged.version)  # noqa: E731
+        return call, (None, "key-old", None)
+    done = await store.promote(PATH, first, expect_current=old.version)
+    if verb == "restore":
+        call = lambda: store.restore_previous(PATH, expect_current=done.current)  # noqa: E731
+        return call, (None, "key-old", "key-new")
+    return lambda: store.discard(PATH, Slot.PREVIOUS, version=old.version), (None, "key-new", None)
+
+
+# Faults at each write.
+
+
+@pytest.mark.parametrize("verb", WRITES)
+async def test_an_answer_lost_once_is_no_failure(store, faults, first, verb):
+    call, after = await at(store, verb, first)
+    for operation in ("PutParameter", "DeleteParameters"):
+        faults.inject(operation, faults.cut_after, times=1)
+    await call()
+    assert await keys_in(store, PATH) == after
+
+
+@pytest.mark.parametrize("verb", WRITES)
+async def test_answers_lost_for_good_are_read_back(store, faults, first, verb):
+    call, after = await at(store, verb, first)
+    faults.inject("PutParameter", faults.cut_after)
+    await call()
+    assert await keys_in(store, PATH) == after
+
+
+@pytest.mark.parametrize("verb", WRITES)
+@pytest.mark.parametrize("fault", ["cut", "500", "unreachable", "throttled", "two at once", "denied", "kms"])
+async def test_a_write_that_fails_for_good_changes_nothing(open_store, store, faults, first, verb, fault):
+    call, _ = await at(store, verb, first)
+    before = await keys_in(store, PATH)
+    handlers = {
+        "cut": (faults.cut_before, StoreFault.OUTCOME_UNKNOWN),
+        "500": (answer(500, "InternalServerError"), StoreFault.OUTCOME_UNKNOWN),
+        "unreachable": (faults.unreachable, StoreFault.UNAVAILABLE),
+        "throttled": (answer(400, "ThrottlingException", "Rate exceeded"), StoreFault.UNAVAILABLE),
+        "two at once": (answer(400, "TooManyUpdates"), StoreFault.UNAVAILABLE),
+        "denied": (answer(400, "AccessDeniedException", "not authorized"), StoreFault.DENIED),
+        "kms": (answer(400, "InvalidKeyId", "key is disabled"), StoreFault.MISCONFIGURED),
+    }
+    handler, expected = handlers[fault]
+    left = faults.inject("PutParameter", handler)
+    assert (await failed(call())).fault is expected
+    left[0] = 0
+    assert await keys_in(open_store(), PATH) == before
+    await call()
+
+
+@pytest.mark.parametrize("verb", ["promote", "restore", "put"])
+async def test_current_that_fails_after_its_lease_can_be_written_once_the_lease_is_over(
+    open_store, store, faults, first, verb, monkeypatch
+):
+    call, after = await at(store, verb, first)
+    store._slots._desk.lease_seconds = 0.3
+    writes = []
+
+    def second(request, **_):
+        writes.append(request)
+        return None if len(writes) == 1 else answer(400, "ThrottlingException")(request)
+
+    left = faults.inject("PutParameter", second)
+    assert (await failed(call())).fault is StoreFault.UNAVAILABLE
+    left[0] = 0
+    monkeypatch.setattr("keyturn.stores.aws.page_desk._BUSY_SECONDS", 0.1)
+    other = open_store()
+    assert (await failed(other.claim(PATH, Attempt(new_rotation_id(), 1)))).fault is StoreFault.UNAVAILABLE
+    time.sleep(0.3)
+    await call()
+    assert await keys_in(other, PATH) == after
+
+
+# Other writers.
+
+
+async def test_a_write_of_somebody_else_at_the_same_moment_is_put_back(aws, store, faults, first):  # noqa: F811
+    old = await put_key(store, PATH, "old")
+    await stage_key(store, PATH, first, "new")
+    client, theirs, name = plain(aws, "ssm"), '{"api_key": "theirs", "secret": "x"}', name_of(store)
+
+    def between(request, **_):
+        if json.loads(request.body)["Name"] == name:
+            client.put_parameter(Name=name, Value=theirs, Overwrite=True, Type="SecureString")
+            left[0] = 0
+
+    left = faults.inject("PutParameter", between)
+    await refused(store.promote(PATH, first, expect_current=old.version))
+    assert client.get_parameter(Name=name, WithDecryption=True)["Parameter"]["Value"] == theirs
+    assert await keys_in(store, PATH) == ("key-new", "theirs", None)
+
+
+async def test_a_current_that_somebody_else_wrote_is_a_conflict(aws, store, first):  # noqa: F811
+    old = await put_key(store, PATH, "old")
+    await stage_key(store, PATH, first, "new")
+    plain(aws, "ssm").put_parameter(Name=name_of(store), Value="{}", Overwrite=True, Type="SecureString")
+    await refused(store.promote(PATH, first, expect_current=old.version))
+    assert (await store.peek(PATH, Slot.CURRENT)).meta is None
+    assert (await failed(store.read(PATH, Slot.CURRENT))).fault is StoreFault.CORRUPT
+
+
+async def test_fields_beside_the_key_are_kept(aws, store, first):  # noqa: F811
+    client = plain(aws, "ssm")
+    theirs = json.dumps({"api_key": "key-t", "secret": "not-a-real-secret-x", "testnet": True})
+    client.put_parameter(Name=name_of(store), Value=theirs, Type="SecureString")
+    old = await store.peek(PATH, Slot.CURRENT)
+    assert old.meta is None
+    await stage_key(store, PATH, first, "new")
+    await store.promote(PATH, first, expect_current=old.version)
+    value = client.get_parameter(Name=name_of(store), WithDecryption=True)["Parameter"]["Value"]
+    assert (json.loads(value)["api_key"], json.loads(value)["testnet"]) == ("key-new", True)
+
+
+async def test_what_was_staged_is_deleted_when_it_is_promoted_or_discarded(aws, store, first):  # noqa: F811
+    def names() -> list[str]:
+        listed = plain(aws, "ssm").get_paginator("get_parameters_by_path")
+        folder = name_of(store).rpartition("/")[0]
+        return [p["Name"] for page in listed.paginate(Path=folder) for p in page["Parameters"]]
+
+    old = await put_key(store, PATH, "old")
+    rest = names()
+    await stage_key(store, PATH, first, "a")
+    assert len(names()) == len(rest) + 1
+    await store.promote(PATH, first, expect_current=old.version)
+    assert sorted(names()) == sorted(rest)
+    staged = await stage_key(store, PATH, Attempt(new_rotation_id(), 1), "b")
+    await store.discard(PATH, Slot.PENDING, version=staged.version)
+    assert sorted(names()) == sorted(rest)
+    assert len(rest) == 2, "the key, and the page"
+
+
+async def test_a_deletion_that_failed_is_made_up_for_by_the_next_write(store, faults, first):
+    staged = await stage_key(store, PATH, first, "a")
+    left = faults.inject("DeleteParameters", answer(500, "InternalServerError"))
+    await failed(store.discard(PATH, Slot.PENDING, version=staged.version))
+    left[0] = 0
+    assert await store.peek(PATH, Slot.PENDING) is None
+    faults.calls()
+    await store.claim(PATH, Attempt(new_rotation_id(), 1))
+    assert "DeleteParameters" in faults.calls()
+
+
+async def test_the_page_holds_nothing_secret(aws, store, first):  # noqa: F811
+    await put_key(store, PATH, "old")
+    await stage_key(store, PATH, first, "new")
+    page = plain(aws, "ssm").get_parameter(Name=f"{name_of(store)}.keyturn", WithDecryption=True)
+    assert "not-a-real-secret" not in page["Parameter"]["Value"]
+    assert page["Parameter"]["Type"] == "SecureString", "so that a claim proves the right to encrypt"
+
+
+# The page.
+
+
+async def test_of_two_listedon_one_base_the_first_counts_for_everybody(aws, store, first):  # noqa: F811
+    client, name = plain(aws, "ssm"), f"{name_of(store)}.keyturn"
+    await store.claim(PATH, first)
+    page = store._slots._desk.load(PATH).page
+    for attempt in (2, 3):
+        # Written by two workers that had both read the first page.
+        late = replace(page, base=page.at, write=f"w{attempt}", fence=Attempt(first.rotation_id, attempt))
+        client.put_parameter(Name=name, Value=pages.dump(late), Overwrite=True, Type="SecureString")
+    assert store._slots._desk.load(PATH).page.fence.number == 2
+    await store.claim(PATH, Attempt(first.rotation_id, 4))
+    assert store._slots._desk.load(PATH).page.fence.number == 4
+
+
+def test_a_page_survives_its_text():
+    page = Page(base=3, write="w", lease=Lease("4-ab", 12.5), trash=("x",), content="c", dropped="1-a")
+    assert pages.load("p", 4, pages.dump(page)) == replace(page, at=4)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 2}'])
+async def test_a_damaged_page_is_called_so(aws, store, text, first):  # noqa: F811
+    value = text or "not json"
+    plain(aws, "ssm").put_parameter(Name=f"{name_of(store)}.keyturn", Value=value, Type="SecureString")
+    assert (await failed(store.claim(PATH, first))).fault is StoreFault.CORRUPT
+
+
+# Bots, limits, logs.
+
+
+async def test_a_bot_reads_with_one_right(store, faults):
+    one = await put_key(store, PATH, "a")
+    faults.calls()
+    signature = store.signature(PATH)
+    assert store.read_sync(PATH, Slot.CURRENT).material == fake_material("a")
+    assert store.peek_sync(PATH, Slot.CURRENT).version == one.version
+    assert set(faults.calls()) == {"GetParameter"}
+    await put_key(store, PATH, "b", one.version)
+    assert store.signature(PATH) != signature
+    assert store.signature("bots/other") is None
+
+
+async def test_a_value_over_8_kib_is_refused(store, first):
+    claim = await store.claim(PATH, first)
+    error = await failed(store.stage(PATH, fake_material("n", note="x" * 9000), fake_meta("n", first), claim))
+    assert error.fault is StoreFault.MISCONFIGURED
+    assert "larger" in error.what
+
+
+async def test_a_parameter_in_plain_text_is_found_by_the_check(aws, store):  # noqa: F811
+    plain(aws, "ssm").put_parameter(
+        Name=name_of(store), Value='{"api_key": "k", "secret": "not-a-real-secret"}', Type="String"
+    )
+    findings = await store.check([PATH])
+    assert any(not f.ok and "not encrypted" in f.detail for f in findings)
+
+
+async def test_a_read_that_lags_behind_is_made_again(store, faults):
+    old = await put_key(store, PATH, "old")
+    stale = store._wire.call("ssm", "get_parameter", Name=name_of(store), WithDecryption=True)["Parameter"]
+    await put_key(store, PATH, "new", old.version)
+    body = {k: v for k, v in stale.items() if k in {"Name", "Type", "Value", "Version"}}
+
+    def old_value(request, **_):
+        given = answer(200, "x")(request)
+        given.raw._data = json.dumps({"Parameter": body}).encode()
+        return given
+
+    faults.inject("GetParameter", old_value, times=3)
+    assert await key_in(store, PATH, Slot.CURRENT) == "key-new"
+
+
+async def test_nothing_secret_is_logged_with_everything_at_debug(store, first, caplog):
+    caplog.set_level(logging.DEBUG)
+    old = await put_key(store, PATH, "old")
+    await stage_key(store, PATH, first, "new")
+    await store.promote(PATH, first, expect_current=old.version)
+    await store.check([PATH])
+    said = "".join(f"{r.name} {r.getMessage()} {r.exc_info}" for r in caplog.records)
+    assert "not-a-real-secret" not in said
