@@ -80,7 +80,7 @@ class Login:
 
     def _by_aws(self, auth: VaultAws) -> Answer:
         try:
-            import boto3  # type: ignore[import-untyped]
+            import boto3
         except ImportError:
             raise misconfigured(
                 f"The store {self._name} logs in with AWS, and boto3 is not installed.",
