@@ -15,6 +15,8 @@ import typer
 from keyturn.cli.guard import guarded
 
 _SET_UP, _LOOK, _ACT = "Set up", "Look", "Act"
+#: What help says of the groups: commands of two words.
+_GROUPS = {"store": "Move credentials between stores."}
 #: Command -> where its function is, and under which heading help shows it.
 COMMANDS: dict[str, tuple[str, str]] = {
     "init": ("init:init", _SET_UP),
@@ -33,6 +35,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "resume": ("steer:resume", _ACT),
     "abort": ("steer:abort", _ACT),
     "rollback": ("steer:rollback", _ACT),
+    "store move": ("store:move", _ACT),
 }
 
 
@@ -63,9 +66,14 @@ def build(names: Sequence[str]) -> typer.Typer:
         epilog="Exit codes and the shapes of --json: docs/cli.md.",
     )
     app.callback()(_root)
+    groups: dict[str, typer.Typer] = {}
     for name in names:
         place, heading = COMMANDS[name]
         module, _, function = place.partition(":")
         command = getattr(import_module(f"keyturn.cli.{module}"), function)
-        app.command(name, rich_help_panel=heading)(guarded(command))
+        first, _, second = name.partition(" ")
+        if second and first not in groups:
+            groups[first] = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
+            app.add_typer(groups[first], name=first, help=_GROUPS[first], rich_help_panel=heading)
+        (groups[first] if second else app).command(second or first, rich_help_panel=heading)(guarded(command))
     return app

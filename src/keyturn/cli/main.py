@@ -15,7 +15,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # A bot's machine has keyturn.client and this script, and not what the command line needs.
         sys.exit(f"Error: {error.name} is not installed.\nDo: pip install 'keyturn[orchestrator]'")
     called = next((argument for argument in given if not argument.startswith("-")), "")
-    app = build([called] if called in COMMANDS else list(COMMANDS))
+    meant = [name for name in COMMANDS if name.split(" ")[0] == called]
+    app = build(meant or list(COMMANDS))
     app(args=given, prog_name="keyturn")
 
 
