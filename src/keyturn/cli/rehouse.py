@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from keyturn.domain.errors import RefusedError
+from keyturn.domain.errors import InventoryError, RefusedError
 from keyturn.domain.inventory import (
     SINGLE_FIELDS,
     CredentialEntry,
@@ -19,8 +20,10 @@ from keyturn.domain.inventory import (
     MirrorAddress,
     StoreAddress,
 )
+from keyturn.domain.inventory_rules import check
 from keyturn.domain.inventory_text import Loaded, parse_inventory
 from keyturn.domain.inventory_yaml import read
+from keyturn.domain.manifest import DriverManifest
 
 _NOTE = "# the old place, until the move is finished"
 _FIELD = re.compile(r"(?P<head>\s+[a-z_]+:\s*)(?P<value>[^#]*?)(?P<note>\s+#.*)?\n?")
@@ -62,7 +65,9 @@ def with_entry(inventory: Inventory, name: str, entry: CredentialEntry) -> Inven
     return inventory.model_copy(update={"credentials": {**inventory.credentials, name: entry}})
 
 
-def change(text: str, name: str, before: Inventory, after: Inventory, manifests: Any) -> Change:
+def change(
+    text: str, name: str, before: Inventory, after: Inventory, manifests: Mapping[str, DriverManifest]
+) -> Change:
     """Change the lines of a credential.
 
     Args:
@@ -81,8 +86,10 @@ def change(text: str, name: str, before: Inventory, after: Inventory, manifests:
         lines = _edited(text, name, before.credentials[name], entry)
         changed = "".join(lines)
         loaded = parse_inventory(changed, manifests=manifests)
-    except _NotPlainError:
+    except (_NotPlainError, InventoryError) as error:
         loaded, changed = None, ""
+        if isinstance(error, InventoryError) and any(not f.warning for f in check(after, manifests)):
+            raise
     if loaded is None or loaded.inventory != after:
         raise RefusedError(
             f"The entry of {name} is not written in a way that keyturn can change without doubt.",
@@ -120,10 +127,10 @@ def _edited(text: str, name: str, before: CredentialEntry, after: CredentialEntr
     if before.mirrors != after.mirrors:
         edits.append(_mirrors(lines, at, indent, after.mirrors))
     if before.path != after.path:
-        edits.append((at["path"], at["path"] + 1, [_set(lines[at["path"]], after.path)]))
+        edits.append((at["path"], at["path"] + 1, [_set(lines[at["path"]], "path", after.path)]))
     if after.store is not None and before.store != after.store:
         if "store" in at:
-            edits.append((at["store"], at["store"] + 1, [_set(lines[at["store"]], after.store)]))
+            edits.append((at["store"], at["store"] + 1, [_set(lines[at["store"]], "store", after.store)]))
         else:
             edits.append((at["path"], at["path"], [f"{indent}store: {after.store}\n"]))
     for start, end, new in sorted(edits, reverse=True):
@@ -167,9 +174,9 @@ def _belongs(line: str, indent: str) -> bool:
     )
 
 
-def _set(line: str, value: str) -> str:
+def _set(line: str, field: str, value: str) -> str:
     match = _FIELD.fullmatch(line)
-    if match is None or not match["value"]:
+    if match is None or not match["value"] or match["head"].strip() != f"{field}:":
         raise _NotPlainError
     return f"{match['head']}{value}{match['note'] or ''}\n"
 
