@@ -8,8 +8,14 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import requests
 
-from .conftest import Run
+from keyturn.domain.inventory import AwsSecretsManagerStore, VaultKv2Store
+from keyturn.exchanges.catalog import manifests
+from keyturn.settings import load_inventory
+from keyturn.simulator.vault import VaultSimulator
+
+from .conftest import Home, Run, Venue, key_document
 
 BYBIT = ("--exchange", "bybit", "--credential", "mm-bybit", "--subaccount", "104270393")
 
@@ -134,3 +140,97 @@ def test_init_into_a_file_is_said(cli: Run, tmp_path: Path) -> None:
     result = cli("init", tmp_path / "file" / "below", *BYBIT)
     assert result.code == 2
     assert "cannot be written" in result.err
+
+
+STORES = {
+    "vault": ("--store", "vault", "--server", "https://vault.example:8200", "--place", "kv/desk"),
+    "aws": ("--store", "aws", "--place", "eu-central-1"),
+}
+
+
+@pytest.mark.parametrize("options", [(), BYBIT], ids=["empty", "filled"])
+@pytest.mark.parametrize("kind", STORES)
+def test_an_inventory_for_another_store_is_sound_and_makes_no_age_key(
+    cli: Run, tmp_path: Path, kind: str, options: tuple[str, ...]
+) -> None:
+    made = cli("init", tmp_path, *options, *STORES[kind], "--json").ok().document
+    assert made["age_recipient"] is None
+    assert set(_tree(tmp_path)) >= set(made["files"])
+    assert not [name for name in _tree(tmp_path) if "age" in name or name.startswith("keyturn-data/store")]
+    cli("check", "-i", tmp_path / "keyturn.yaml").ok()
+    text = (tmp_path / "keyturn.yaml").read_text()
+    assert "<store>" not in text
+    assert "local" not in text
+    policies = {word.strip(",:;") for word in text.split() if word.startswith("infra/")}
+    assert len(policies) > 2
+    for policy in policies:
+        assert (Path(__file__).parents[2] / policy).exists(), policy
+
+
+def test_what_is_chosen_stands_in_the_inventory(cli: Run, tmp_path: Path) -> None:
+    for kind, options in STORES.items():
+        cli("init", tmp_path / kind, *BYBIT, *options).ok()
+    vault = load_inventory(tmp_path / "vault" / "keyturn.yaml", manifests=manifests()).inventory.stores[
+        "vault"
+    ]
+    aws = load_inventory(tmp_path / "aws" / "keyturn.yaml", manifests=manifests()).inventory.stores["aws"]
+    assert isinstance(vault, VaultKv2Store)
+    assert (vault.addresses, vault.mount) == (("https://vault.example:8200",), "kv/desk")
+    assert isinstance(aws, AwsSecretsManagerStore)
+    assert (aws.region, aws.endpoint_url) == ("eu-central-1", None)
+
+
+def test_the_environment_of_vault_and_aws_is_asked(
+    cli: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VAULT_ADDR", "https://from.environment:8200")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-gov-west-1")
+    for kind, words in (("vault", "https://from.environment:8200"), ("aws", "region: us-gov-west-1")):
+        cli("init", tmp_path / kind, *BYBIT, "--store", kind).ok()
+        assert words in (tmp_path / kind / "keyturn.yaml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--store", "cupboard"), "age, vault, aws"),
+        (("--store", "age", "--server", "https://x"), "--store vault"),
+        (("--store", "aws"), "AWS_REGION"),
+        (("--store", "aws", "--place", "Frankfurt"), "not a region"),
+        (("--store", "vault", "--server", "https://user:not-a-real-secret-1@vault.example"), "keyturn.yaml"),
+    ],
+)
+def test_a_store_that_cannot_be_is_refused_with_nothing_left(
+    cli: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], words: str
+) -> None:
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
+        monkeypatch.delenv(name, raising=False)
+    refused = cli("init", tmp_path / "x", *BYBIT, *options)
+    assert refused.code == 2
+    assert words in refused.err
+    assert "not-a-real" not in refused.err
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_new_house_in_vault_takes_keys_and_rotates(
+    cli: Run, tmp_path: Path, venue: Venue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with VaultSimulator() as vault:
+        answer = requests.post(
+            f"{vault.address}/v1/sys/mounts/secret",
+            headers={"X-Vault-Token": vault.root},
+            json={"type": "kv", "options": {"version": "2"}},
+            timeout=10,
+        )
+        assert answer.ok
+        monkeypatch.setenv("VAULT_TOKEN", vault.root)
+        options = ("--exchange", "bybit", "--credential", "mm-bybit", "--subaccount", "2002")
+        cli("init", tmp_path / "home", *options, "--store", "vault", "--server", vault.address).ok()
+        home = Home(tmp_path / "home", cli)
+        home.edit("    exchange: bybit\n", f"    exchange: bybit\n    url: {venue.sim.base_url}\n")
+        home.edit("    kind: client\n", "    kind: client\n    evidence: timed\n")
+        home.edit("grace: 24h", "grace: 0s")
+        home.run("put", "--manager", "main", stdin=key_document(venue.manager)).ok()
+        home.run("put", "mm-bybit", stdin=key_document(venue.bot)).ok()
+        home.run("rotate", "mm-bybit", "--reason", "the first").ok()
+    assert venue.bot.key_ref not in venue.live_keys()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -106,6 +107,9 @@ def test_a_credential_moves_with_its_bot_and_the_old_copy_goes_last(moving: Home
         before = moving.inventory.read_text()
         told = moving.json("store", "move", CREDENTIAL, *TO, "--write")
         assert told["inventory_written"]
+        page = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
+        documented = json.loads(page.split("### store move")[1].split("```json\n")[1].split("```")[0])
+        assert set(documented) == set(told)
         after = moving.inventory.read_text()
         kept = [line for line in before.splitlines() if not line.startswith("    path: bots/")]
         assert [line for line in kept if line not in after.splitlines()] == []

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,9 +16,12 @@ from keyturn.cli.output import Out
 from keyturn.domain.errors import InventoryError, RefusedError
 
 if TYPE_CHECKING:
-    from keyturn.cli.template import Choices
+    from keyturn.cli.template import Choices, StoreKind
     from keyturn.domain.manifest import DriverManifest
     from keyturn.settings import LoadedInventory
+
+# As AWS writes them: eu-central-1, us-gov-west-1.
+_REGION = r"[a-z]{2}(-[a-z]+)+-\d"
 
 
 def init(
@@ -39,19 +43,43 @@ def init(
     testnet: Annotated[
         bool, typer.Option("--testnet", help="The account is at the venue's sandbox.")
     ] = False,
+    store: Annotated[
+        str, typer.Option("--store", help="Where keys are kept: age (files on this machine), vault, aws.")
+    ] = "age",
+    server: Annotated[
+        str | None,
+        typer.Option(
+            "--server",
+            metavar="URL",
+            help="The Vault server (default: VAULT_ADDR), or another endpoint of AWS.",
+            show_default=False,
+        ),
+    ] = None,
+    place: Annotated[
+        str | None,
+        typer.Option(
+            "--place",
+            help="The KV mount in Vault (default: secret), or the AWS region (default: AWS_REGION).",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
-    """Begin: an inventory to edit, an age identity, an empty journal."""
+    """Begin: an inventory to edit, a place for keys, an empty journal."""
+    kept = _store(store, server, place)
     choices = _choices(exchange, account, credential, subaccount, tuple(ip or ()), testnet=testnet)
+    choices = replace(choices, **kept)
     folder = folder.absolute()
     loaded, text = _sound(folder, choices)
-    recipient = _write(folder, loaded, text)
+    recipient = _write(folder, loaded, text, choices.store)
     from keyturn.cli.template import DATA, IDENTITY
 
-    files = ["keyturn.yaml", IDENTITY, f"{DATA}/journal.db", f"{DATA}/.gitignore"]
+    identity = [IDENTITY] if recipient else []
+    files = ["keyturn.yaml", *identity, f"{DATA}/journal.db", f"{DATA}/.gitignore"]
     steps = _next(folder, choices)
     out.document({"folder": str(folder), "files": files, "age_recipient": recipient, "next": steps})
     out.line(f"Made in {folder}: {', '.join(files)}", "green")
-    out.line(f"Back up {IDENTITY}: whoever has it reads the store, and without it nobody does.", "yellow")
+    if recipient:
+        out.line(f"Back up {IDENTITY}: whoever has it reads the store, and without it nobody does.", "yellow")
     out.line("Next:")
     for step in steps:
         out.line(f"  {step}")
@@ -127,8 +155,37 @@ def _sound(folder: Path, choices: Choices) -> tuple[LoadedInventory, str]:
     return LoadedInventory(parsed.inventory, parsed.warnings, folder / DEFAULT_NAME), text
 
 
-def _write(folder: Path, loaded: LoadedInventory, text: str) -> str:
-    """Make the files; give the public key of the age identity.
+def _store(kind: str, server: str | None, place: str | None) -> dict[str, Any]:
+    """Settle where keys are kept, with what the environment knows of it."""
+    from keyturn.cli.template import STORE_NAMES
+
+    if kind not in STORE_NAMES:
+        raise ask.UsageError(
+            "There is no such store.",
+            now="Nothing was written.",
+            todo=f"Write one of: {', '.join(STORE_NAMES)}",
+        )
+    if kind == "age" and (server or place):
+        raise ask.UsageError(
+            "Age files are on this machine: they have no server and no place of that kind.",
+            now="Nothing was written.",
+            todo="Leave --server and --place out, or say --store vault or --store aws.",
+        )
+    if kind == "vault":
+        server = server or os.environ.get("VAULT_ADDR")
+    if kind == "aws":
+        place = place or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+        if not place or not re.fullmatch(_REGION, place):
+            raise ask.UsageError(
+                "The region of AWS is not known." if not place else "That is not a region of AWS.",
+                now="Nothing was written.",
+                todo="Say it: --place eu-central-1, or set AWS_REGION.",
+            )
+    return {"store": kind, "server": server, "place": place}
+
+
+def _write(folder: Path, loaded: LoadedInventory, text: str, kind: StoreKind) -> str | None:
+    """Make the files; give the public key of the age identity, where there is one.
 
     Raises:
         RefusedError: something is there already.
@@ -151,8 +208,10 @@ def _write(folder: Path, loaded: LoadedInventory, text: str) -> str:
             (folder / name).mkdir(mode=0o700)
             made.append(folder / name)
             (folder / name / ".gitignore").write_text("# Nothing in here belongs in a repository.\n*\n")
-        recipient = generate_identity(folder / IDENTITY)
-        (folder / DATA / "store").mkdir(mode=0o700)
+        recipient = None
+        if kind == "age":
+            recipient = generate_identity(folder / IDENTITY)
+            (folder / DATA / "store").mkdir(mode=0o700)
         session.run(_make_journal(loaded))
         with loaded.path.open("x", encoding="utf-8") as file:
             file.write(text)
@@ -177,8 +236,20 @@ async def _make_journal(loaded: LoadedInventory) -> None:
         await journal.salt()
 
 
+def _ready(choices: Choices) -> list[str]:
+    """Give what the store needs before the first key."""
+    from keyturn.cli.template import VAULT_TOKEN
+
+    return {
+        "age": [],
+        "vault": ["write the policies: infra/vault", f"export {VAULT_TOKEN}=...   # of keyturn's own login"],
+        "aws": ["attach the policies: infra/aws", "aws sts get-caller-identity   # who keyturn will be"],
+    }[choices.store]
+
+
 def _next(folder: Path, choices: Choices) -> list[str]:
     steps = [f"cd {folder}"] if folder != Path.cwd() else []
+    steps += _ready(choices)
     if choices.manifest is None:
         return [*steps, "edit keyturn.yaml: an account, a credential", "keyturn check"]
     return [
