@@ -167,7 +167,7 @@ async def test_a_notice_has_the_key_read_at_once(house: House, tmp_path: Path) -
 async def test_the_store_is_asked_at_the_pace_and_never_for_the_secret_in_vain(house: House) -> None:
     found = house.source()
     asked, read = [], []
-    counted = StoreSource(_Counting(found.store, asked, read), found.path, found.pace)
+    counted = StoreSource(_Counting(found.store, asked, read), found.path, pace=found.pace)
     attachment = keyturn.client.attach(ccxt.bybit(), NAME, source=counted, verify_with=None)
     time.sleep(2.2)
     attachment.detach()
@@ -207,7 +207,7 @@ async def test_a_store_that_is_away_leaves_the_bot_its_key(vault: Server, tmp_pa
                 raise StoreError(StoreFault.UNAVAILABLE, "The store does not answer.")
             return found.store.read_sync(path, slot)  # type: ignore[attr-defined]
 
-    attachment = keyturn.client.attach(ccxt.bybit(), NAME, source=StoreSource(Flaky(), PATH, 0.1))
+    attachment = keyturn.client.attach(ccxt.bybit(), NAME, source=StoreSource(Flaky(), PATH, pace=0.1))
     away.set()
     time.sleep(0.6)
     mark = await House(made, store, tmp_path, PATH).rotate(1)

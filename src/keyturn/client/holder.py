@@ -21,6 +21,8 @@ log = logging.getLogger("keyturn.client")
 class Loaded:
     """A version of the credential that was current when it was read."""
 
+    #: The store's version; after the place and a dot where the source names one, since two stores may
+    #: count alike.
     version: str
     #: Empty for a key that was put into the store without keyturn: it cannot be acknowledged.
     fingerprint: str
@@ -29,10 +31,11 @@ class Loaded:
     since: float
 
     @classmethod
-    def of(cls, stored: Stored) -> Loaded:
+    def of(cls, stored: Stored, source: Source) -> Loaded:
         """Take over what a store gave."""
-        meta = stored.info.meta
-        return cls(stored.info.version, meta.fingerprint if meta else "", stored.material, time.monotonic())
+        meta, place = stored.info.meta, getattr(source, "place", "")
+        version = f"{place}.{stored.info.version}" if place else stored.info.version
+        return cls(version, meta.fingerprint if meta else "", stored.material, time.monotonic())
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +72,7 @@ class Holder:
                 now="Nothing was changed; the bot has no key.",
                 todo=f"Run `keyturn rotate {credential}`, then start the bot again.",
             )
-        self._current = Loaded.of(stored)
+        self._current = Loaded.of(stored, source)
         self._proof: Proof | None = None
         self._refreshing = threading.Lock()
         self._complained: set[str] = set()
@@ -124,8 +127,8 @@ class Holder:
         self.well("Moving to another store")
         with self._refreshing:
             self.source = found
-            if stored.info.version != self._current.version:
-                self._current = Loaded.of(stored)
+            if (loaded := Loaded.of(stored, found)).version != self._current.version:
+                self._current = loaded
 
     def note_success(self, version: str, call: str) -> None:
         """Take note that a call signed with this version came back well."""
@@ -157,8 +160,9 @@ class Holder:
             return False
         self.unread = False
         self.well("Reading the store")
-        if stored.info.version == self._current.version:
+        loaded = Loaded.of(stored, self.source)
+        if loaded.version == self._current.version:
             return False
-        self._current = Loaded.of(stored)
+        self._current = loaded
         log.info("%s is now on key %s", self.credential, self._current.fingerprint)
         return True

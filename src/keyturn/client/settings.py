@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from keyturn.client.mailbox import Mailbox
 from keyturn.client.source import Source
 from keyturn.domain.errors import InventoryError
+from keyturn.domain.evidence import place_mark
 from keyturn.domain.inventory import (
     AgeFilesStore,
     AwsParameterStore,
@@ -57,6 +58,8 @@ class StoreSource:
 
     store: ReadableStore
     path: str
+    #: Which place it is, as a notice about a move names it; empty where nobody can know.
+    place: str = ""
     #: Seconds to leave between two questions whether the key has changed; 0: as often as one likes.
     pace: float = 0.0
 
@@ -144,18 +147,18 @@ def for_a_bot(entry: StoreEntry) -> StoreEntry:
 
 
 def _opened(name: str, entry: StoreEntry, base: Path, inventory: Inventory, path: str, pace: float) -> Source:
-    formats = formats_of(inventory, name)
+    formats, place = formats_of(inventory, name), place_mark(name, path)
     if isinstance(entry, AgeFilesStore):
         from keyturn.stores.age_files import open_age_files
 
-        return StoreSource(open_age_files(entry, base), path)
+        return StoreSource(open_age_files(entry, base), path, place)
     if isinstance(entry, VaultKv2Store):
         from keyturn.stores.vault_kv2 import open_vault_kv2
 
-        return StoreSource(open_vault_kv2(name, entry, base, formats), path, pace)
+        return StoreSource(open_vault_kv2(name, entry, base, formats), path, place, pace)
     from keyturn.stores.aws import open_aws
 
-    return StoreSource(open_aws(name, entry, formats), path, pace)
+    return StoreSource(open_aws(name, entry, formats), path, place, pace)
 
 
 def mailbox_of(

@@ -135,11 +135,10 @@ class Watcher:
 
     def _follow(self, notices: list[NoticeMessage]) -> None:
         """Go where the credential has moved to, by what the inventory says now."""
-        now, current = time.monotonic(), self._holder.current
+        now = time.monotonic()
         moved = [n for n in notices if n.kind is NoticeKind.MOVED and n.consumer == self._consumer]
-        if now < self._locate_at or not any(
-            n.fingerprint == current.fingerprint and n.version != current.version for n in moved
-        ):
+        here = getattr(self._holder.source, "place", "")
+        if now < self._locate_at or all(n.version.partition(".")[0] == here for n in moved):
             return
         self._locate_at = now + _LOCATE_PAUSE
         self._holder.relocate()
@@ -163,7 +162,7 @@ class Watcher:
         if notice.consumer != self._consumer or notice.fingerprint != self._holder.current.fingerprint:
             return False
         if notice.kind is NoticeKind.MOVED and notice.version != self._holder.current.version:
-            # The key is the same at both places; its version tells which of them it was read from.
+            # The key is the same at both places; what counts is where it was read.
             return False
         ack = self._mailbox.ack(notice.subject) if self._mailbox else None
         return ack is None or ack.fingerprint != notice.fingerprint

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -30,6 +31,14 @@ class NoticeKind(StrEnum):
     ROLLED_BACK = "rolled_back"
     #: The same key, in another store: confirmed by who reads it there.
     MOVED = "moved"
+
+
+def place_mark(store: str, path: str) -> str:
+    """Name a place in a few characters; the `version` of a `MOVED` notice begins with it, and a dot.
+
+    Two stores may count their versions alike, so a version alone does not tell where it was read.
+    """
+    return hashlib.sha256(f"{store}:{path}".encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True)

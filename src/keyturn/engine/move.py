@@ -11,7 +11,7 @@ import hashlib
 from dataclasses import dataclass
 
 from keyturn.domain.errors import ConsumerError, RefusedError, StoreError, StoreFault
-from keyturn.domain.evidence import STRENGTH, Evidence, Notice, NoticeKind
+from keyturn.domain.evidence import STRENGTH, Evidence, Notice, NoticeKind, place_mark
 from keyturn.domain.inventory import StoreAddress
 from keyturn.domain.rotation import Fate
 from keyturn.domain.slots import Slot, SlotInfo, Stored
@@ -184,7 +184,8 @@ def _notices(world: World, credential: str, current: Stored) -> dict[str, Notice
     here, policy = world.inventory.store_of(credential), world.inventory.policy_of(credential)
     meta, version = current.info.meta, current.info.version
     # The same move has the same name, so that telling twice is telling once.
-    name = hashlib.sha256(f"{show(here)} {version}".encode()).hexdigest()[:16]
+    mark = place_mark(here.store, here.path)
+    name = hashlib.sha256(f"{mark}.{version}".encode()).hexdigest()[:16]
     return {
         consumer: Notice(
             credential=credential,
@@ -192,7 +193,7 @@ def _notices(world: World, credential: str, current: Stored) -> dict[str, Notice
             rotation_id=f"move{name}",
             kind=NoticeKind.MOVED,
             fingerprint=meta.fingerprint if meta else "",
-            version=version,
+            version=f"{mark}.{version}",
             confirm_by=world.clock.now() + policy.confirm_within,
         )
         for consumer in world.inventory.credentials[credential].consumers
