@@ -14,6 +14,7 @@ Whatever cannot be read as one of these is ignored: the folder is a meeting plac
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -48,9 +49,9 @@ class Message(BaseModel):
     fingerprint: Fingerprint
 
     @property
+    @abstractmethod
     def subject(self) -> str:
         """What the message is about, as the file's name has it."""
-        raise NotImplementedError
 
     @property
     def file_name(self) -> str:
