@@ -18,6 +18,7 @@ from keyturn.domain.labels import Attempt
 from keyturn.domain.slots import Slot
 from keyturn.stores import folder as disk
 from keyturn.stores.age_files import AgeFilesStore, open_age_files
+from keyturn.stores.age_files_change import Change, Order, decide
 from keyturn.stores.keys import generate_identity
 from keyturn.testing.store_contract_support import (
     fake_material,
@@ -162,7 +163,7 @@ async def test_reading_writes_nothing_and_takes_no_lock(
 
 async def test_readers_read_while_a_writer_holds_the_lock(store: AgeFilesStore, folder: Path) -> None:
     await rotate(store)
-    with disk.writing(folder):
+    with disk.Writer(folder):
         assert await key_in(store, PATH, Slot.CURRENT) == "key-new"
 
 
@@ -229,7 +230,9 @@ async def test_a_reader_that_meets_a_moving_slot_reads_the_newer_one(
 def _put_in_thread(store: AgeFilesStore, name: str, expect: str) -> str:
     ledger_verb = lambda ledger: (ledger.put(PATH, fake_meta(name, None), expect), None)  # noqa: E731
     seal = lambda sealer: sealer.seal(fake_material(name), fake_meta(name, None))  # noqa: E731
-    store._change(PATH, ledger_verb, seal, sealing=False, destroying=False)
+    change = decide(PATH, store._root, store._pages, Order(ledger_verb, store.sealer(), seal(store.sealer())))
+    assert isinstance(change, Change)
+    change.carry_out()
     return f"v{int(expect[1:]) + 1:06d}"
 
 

@@ -164,6 +164,6 @@ async def test_deleting_the_lock_file_lets_no_second_writer_in(store: AgeFilesSt
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(disk, "lock", lock_and_lose)
-        with pytest.raises(disk.BusyError), disk.writing(folder):
+        with pytest.raises(disk.BusyError), disk.Writer(folder):
             pytest.fail("this lock is no longer the one that others take")
     await put_key(store, PATH, "new", "v000001")

@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -22,17 +21,16 @@ from keyturn.domain.material import SecretMaterial
 from keyturn.domain.slots import Claim, KeyMeta, Promotion, Slot, SlotInfo, Stored, VersionInfo
 from keyturn.ports.store import Finding
 from keyturn.stores import folder as disk
+from keyturn.stores.age_files_change import Done, Order, decide
 from keyturn.stores.formats import SINGLE, Formats
 from keyturn.stores.ledger import Ledger
-from keyturn.stores.ledger_text import NewerFormatError, Page, dump, load
 from keyturn.stores.sealing import BadIdentityError, DamagedError, Sealer, WrongKeyError
+from keyturn.stores.slots_pages import Pages, Signature, corrupt, misconfigured, wrong_key
 
 if TYPE_CHECKING:
     from keyturn.domain.inventory import AgeFilesStore as AgeFilesEntry
 
 T = TypeVar("T")
-#: Tells that the slots of a path changed; compare for equality only. None: nothing is stored there.
-Signature = tuple[int, int, int] | None
 
 # Enough for the disk to join the flushes of several writers into one; more only fight for the interpreter.
 _THREADS = 8
@@ -76,6 +74,7 @@ class AgeFilesStore:
         self._key_text = key_text
         self._lock_wait = lock_wait
         self._formats = formats
+        self._pages = Pages()
         self._sealer: Sealer | None = None
         self._pool: ThreadPoolExecutor | None = None
 
@@ -83,15 +82,17 @@ class AgeFilesStore:
 
     async def peek(self, path: str, slot: Slot) -> SlotInfo | None:
         """Tell what stands in a slot; see the port."""
-        return await self._in_thread(lambda: self.peek_sync(path, slot))
+        return self.peek_sync(path, slot)
 
     async def read(self, path: str, slot: Slot) -> Stored | None:
         """Open a slot; see the port."""
-        return await self._in_thread(lambda: self.read_sync(path, slot))
+        await self._ready_sealer()
+        return self.read_sync(path, slot)
 
     async def claim(self, path: str, attempt: Attempt) -> Claim:
         """Reserve pending, having made sure that what is minted next can be sealed; see the port."""
-        return await self._write(path, lambda ledger: ledger.claim(path, attempt), sealing=True)
+        sealer = await self._ready_sealer()
+        return await self._write(path, Order(lambda ledger: ledger.claim(path, attempt), sealer))
 
     async def stage(self, path: str, material: SecretMaterial, meta: KeyMeta, claim: Claim) -> SlotInfo:
         """Write to the claimed pending slot; see the port."""
@@ -100,16 +101,15 @@ class AgeFilesStore:
             after = ledger.stage(path, claim, meta)
             return after, after.filled(Slot.PENDING)
 
-        self._formats.check(path, material)
-        return await self._write(path, verb, content=lambda sealer: sealer.seal(material, meta))
+        return await self._write(path, await self._sealed(path, verb, material, meta))
 
     async def promote(self, path: str, attempt: Attempt, *, expect_current: str | None) -> Promotion:
         """Make the staged attempt current; see the port."""
-        return await self._write(path, lambda ledger: ledger.promote(path, attempt, expect_current))
+        return await self._write(path, Order(lambda ledger: ledger.promote(path, attempt, expect_current)))
 
     async def restore_previous(self, path: str, *, expect_current: str) -> Promotion:
         """Swap current and previous; see the port."""
-        return await self._write(path, lambda ledger: ledger.restore_previous(path, expect_current))
+        return await self._write(path, Order(lambda ledger: ledger.restore_previous(path, expect_current)))
 
     async def discard(self, path: str, slot: Slot, *, version: str) -> None:
         """Empty pending or previous and unlink its file.
@@ -117,7 +117,7 @@ class AgeFilesStore:
         The file is not overwritten first: on flash and on copying file systems that writes elsewhere.
         What stays on the disk is encrypted.
         """
-        await self._write(path, lambda ledger: (ledger.discard(slot, version), None), destroying=True)
+        await self._write(path, Order(lambda ledger: (ledger.discard(slot, version), None), destroying=True))
 
     async def put(
         self, path: str, material: SecretMaterial, meta: KeyMeta, *, expect_current: str | None
@@ -128,17 +128,16 @@ class AgeFilesStore:
             after = ledger.put(path, meta, expect_current)
             return after, after.filled(Slot.CURRENT)
 
-        self._formats.check(path, material)
-        return await self._write(path, verb, content=lambda sealer: sealer.seal(material, meta))
+        return await self._write(path, await self._sealed(path, verb, material, meta))
 
     async def vacate(self, path: str, *, expect_current: str) -> None:
         """Empty all slots and unlink their files; see the port, and `discard` on overwriting."""
-        await self._write(path, lambda ledger: (ledger.vacate(path, expect_current), None), destroying=True)
+        order = Order(lambda ledger: (ledger.vacate(path, expect_current), None), destroying=True)
+        await self._write(path, order)
 
     async def history(self, path: str) -> Sequence[VersionInfo]:
         """List the versions, oldest first; see the port."""
-        folder = disk.locate(self._root, path)
-        return (await self._in_thread(lambda: self._page(path, folder))).ledger.history()
+        return self._pages.look(path, disk.locate(self._root, path)).ledger.history()
 
     async def check(self, paths: Sequence[str]) -> Sequence[Finding]:
         """Check key, folder, lock and every stored version, without writing; see the port."""
@@ -160,23 +159,16 @@ class AgeFilesStore:
         Raises:
             StoreError: `MISCONFIGURED` for a path outside the store, `DENIED`, `UNAVAILABLE`.
         """
-        folder = disk.locate(self._root, path)
-        try:
-            status = (folder / disk.SLOTS).lstat()
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        except OSError as error:
-            raise disk.translate(error, path) from error
-        return (status.st_mtime_ns, status.st_ino, status.st_size)
+        return self._pages.signature(path, disk.locate(self._root, path))
 
     def peek_sync(self, path: str, slot: Slot) -> SlotInfo | None:
         """Do what `peek` does, in this thread."""
-        return self._page(path, disk.locate(self._root, path)).ledger.info(slot)
+        return self._pages.look(path, disk.locate(self._root, path)).ledger.info(slot)
 
     def read_sync(self, path: str, slot: Slot) -> Stored | None:
         """Do what `read` does, in this thread."""
         folder = disk.locate(self._root, path)
-        page = self._page(path, folder)
+        page = self._pages.look(path, folder)
         while True:
             info = page.ledger.info(slot)
             if info is None or info.version not in page.ledger.kept():
@@ -188,9 +180,9 @@ class AgeFilesStore:
             if sealed is not None:
                 return self._open(path, info, sealed)
             # Not there: a writer may have moved the slot on between our two reads.
-            before, page = page, self._page(path, folder)
+            before, page = page, self._pages.look(path, folder)
             if page == before:
-                raise _corrupt(path, f"{disk.version_file(info.version)}, which holds {slot}, is missing")
+                raise corrupt(path, f"{disk.version_file(info.version)}, which holds {slot}, is missing")
 
     def sealer(self) -> Sealer:
         """Give the cipher, with the key loaded.
@@ -202,12 +194,12 @@ class AgeFilesStore:
             try:
                 self._sealer = Sealer(self._key_text())
             except BadIdentityError as error:
-                raise _misconfigured(
+                raise misconfigured(
                     f"The key of the store {self._root} holds {error}.",
                     "Point `key` of the store at the identity file that age-keygen or `keyturn init` wrote.",
                 ) from None
             except KeyturnError as error:
-                raise _misconfigured(
+                raise misconfigured(
                     f"The key of the store {self._root} is not available. {error.what}", error.todo
                 ) from None
         return self._sealer
@@ -219,49 +211,43 @@ class AgeFilesStore:
         try:
             material, meta = self.sealer().open(sealed)
         except WrongKeyError:
-            raise _wrong_key(path, name) from None
+            raise wrong_key(path, name) from None
         except DamagedError as error:
-            raise _corrupt(path, f"{name} cannot be opened: {error}") from None
+            raise corrupt(path, f"{name} cannot be opened: {error}") from None
         if meta != info.meta:
-            raise _corrupt(path, f"{name} holds another key than {disk.SLOTS} says")
+            raise corrupt(path, f"{name} holds another key than {disk.SLOTS} says")
         return Stored(info, material)
-
-    @staticmethod
-    def _page(path: str, folder: Path) -> Page:
-        try:
-            text = disk.read_bytes(folder, disk.SLOTS)
-            if text is None and (files := disk.version_files(disk.names(folder))):
-                # The slots are written first: what came into being since the first look has them.
-                text = disk.read_bytes(folder, disk.SLOTS)
-                if text is None:
-                    raise _headless(path, files)
-        except OSError as error:
-            raise disk.translate(error, path) from error
-        return Page() if text is None else _load(path, text)
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         if self._pool is None:
             self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="keyturn-store")
-        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+        # Shielded: a change that was decided holds the lock, and ends also when nobody waits for it any more.
+        return await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._pool, work))
 
-    async def _write(
+    async def _ready_sealer(self) -> Sealer:
+        # A keyring may ask over a bus, or a person.
+        if self._sealer is None:
+            return await self._in_thread(self.sealer)
+        return self._sealer
+
+    async def _sealed(
         self,
         path: str,
         verb: Callable[[Ledger], tuple[Ledger, T]],
-        *,
-        content: Callable[[Sealer], bytes] | None = None,
-        sealing: bool = False,
-        destroying: bool = False,
-    ) -> T:
+        material: SecretMaterial,
+        meta: KeyMeta,
+    ) -> Order[T]:
+        self._formats.check(path, material)
+        sealer = await self._ready_sealer()
+        return Order(verb, sealer, sealer.seal(material, meta))
+
+    async def _write(self, path: str, order: Order[T]) -> T:
         """Apply a verb. Waits for the lock in the event loop: a waiting thread would hold up other paths."""
-
-        def work() -> T:
-            return self._change(path, verb, content, sealing=sealing, destroying=destroying)
-
         deadline, pause = time.monotonic() + self._lock_wait, _FIRST_PAUSE
         while True:
             try:
-                return await self._in_thread(work)
+                change = decide(path, self._root, self._pages, order)
+                break
             except disk.BusyError:
                 if time.monotonic() >= deadline:
                     raise StoreError(
@@ -272,114 +258,4 @@ class AgeFilesStore:
                     ) from None
             await asyncio.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE)
-
-    def _change(
-        self,
-        path: str,
-        verb: Callable[[Ledger], tuple[Ledger, T]],
-        content: Callable[[Sealer], bytes] | None,
-        *,
-        sealing: bool,
-        destroying: bool,
-    ) -> T:
-        folder = disk.locate(self._root, path)
-        sealer = self.sealer() if content or sealing else None
-        sealed = content(sealer) if content and sealer else None
-        writer: disk.Writer | None = None
-        try:
-            if not folder.is_dir():
-                # What changes nothing here, or is refused, leaves no empty folder behind.
-                after, answer = verb(empty := Ledger())
-                if after is empty:
-                    return answer
-                disk.make_folder(folder)
-            with disk.writing(folder) as writer:
-                return self._apply(path, folder, writer, verb, sealer, sealed, destroying)
-        except OSError as error:
-            raise disk.translate(error, path, pivoted=bool(writer and writer.pivoted)) from error
-
-    def _apply(
-        self,
-        path: str,
-        folder: Path,
-        writer: disk.Writer,
-        verb: Callable[[Ledger], tuple[Ledger, T]],
-        sealer: Sealer | None,
-        sealed: bytes | None,
-        destroying: bool,
-    ) -> T:
-        text = writer.read(disk.SLOTS)
-        files = disk.version_files(writer.names())
-        if text is None and files:
-            raise _headless(path, files)
-        page = Page() if text is None else _load(path, text)
-        if sealer and page.recipient not in {None, *sealer.recipients}:
-            raise _wrong_key(path, disk.SLOTS)
-        # A file that a killed writer left has used its number up.
-        floor = max(files.values(), default=0) + 1
-        before = replace(page.ledger, next_number=max(page.ledger.next_number, floor))
-        after, answer = verb(before)
-        if after is not before:
-            if text is None:
-                disk.flush_above(self._root, folder)
-            if sealed is not None:
-                if text is None:
-                    # Before the first version file: files without slots then always mean damage.
-                    writer.write(disk.SLOTS, dump(page))
-                    writer.pivoted = False
-                (version,) = after.kept() - before.kept()
-                writer.write(disk.version_file(version), sealed)
-            recipient = sealer.recipient if sealer and sealed else page.recipient
-            page = Page(after, recipient)
-            writer.write(disk.SLOTS, dump(page), newer_than=writer.modified(disk.SLOTS))
-        self._sweep(writer, files, page.ledger, durable=destroying)
-        return answer
-
-    @staticmethod
-    def _sweep(writer: disk.Writer, files: dict[str, int], ledger: Ledger, *, durable: bool) -> None:
-        """Remove what no slot names: what was just destroyed, and what a killed writer left."""
-        kept = {disk.version_file(version) for version in ledger.kept()}
-        rubbish = files.keys() - kept
-        try:
-            writer.remove(rubbish)
-            if durable and rubbish:
-                writer.flush()
-        except OSError:
-            if durable:
-                raise
-
-
-def _load(path: str, text: bytes) -> Page:
-    try:
-        return load(text)
-    except NewerFormatError as error:
-        raise _misconfigured(
-            f"{disk.SLOTS} of {path} was written by a newer keyturn (format {error}).",
-            "Upgrade keyturn here.",
-        ) from None
-    except ValueError as error:
-        raise _corrupt(path, f"{disk.SLOTS} cannot be read: {error}") from None
-
-
-def _headless(path: str, files: Iterable[str]) -> StoreError:
-    return _corrupt(path, f"{disk.SLOTS} is missing beside {', '.join(sorted(files))}")
-
-
-def _misconfigured(what: str, todo: str) -> StoreError:
-    return StoreError(StoreFault.MISCONFIGURED, what, now="Nothing was changed.", todo=todo)
-
-
-def _wrong_key(path: str, name: str) -> StoreError:
-    return _misconfigured(
-        f"The store's key does not fit {path}: {name} was written for another age identity.",
-        "Point `key` of the store at the identity that the store was written with.",
-    )
-
-
-def _corrupt(path: str, problem: str) -> StoreError:
-    return StoreError(
-        StoreFault.CORRUPT,
-        f"What is stored at {path} is damaged: {problem}.",
-        now="It is left as it is; nothing writes to this path until it is mended.",
-        todo="Restore the folder from a backup. Without one, move it away and take the key in by hand.",
-    )
+        return change.answer if isinstance(change, Done) else await self._in_thread(change.carry_out)

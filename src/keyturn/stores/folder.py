@@ -13,9 +13,10 @@ import os
 import re
 import stat
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
+from typing import Self
 
 from keyturn.domain.errors import StoreError, StoreFault
 from keyturn.domain.inventory import PATH_PATTERN
@@ -25,6 +26,9 @@ SLOTS = "slots.json"
 LOCK = ".lock"
 _TEMPORARY = ".writing"
 _VERSION_FILE = re.compile(r"v([0-9]{6,})\.age")
+_READING = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+# More than any file of the store has.
+_CHUNK = 1 << 20
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
 
@@ -55,9 +59,9 @@ def locate(root: Path, path: str) -> Path:
             todo="Use segments of letters, digits, '_', '-' and '.', joined by '/', "
             f"none of them named {SLOTS} or like a version file.",
         )
-    folder = root
+    folder = str(root)
     for segment in segments:
-        folder /= segment
+        folder = f"{folder}/{segment}"
         if os.path.islink(folder):  # noqa: PTH114  (a folder that may not be searched is for the open to tell)
             raise StoreError(
                 StoreFault.MISCONFIGURED,
@@ -65,17 +69,26 @@ def locate(root: Path, path: str) -> Path:
                 now="Nothing was read or written.",
                 todo="Replace the link by a real folder.",
             )
-    return folder
+    return Path(folder)
 
 
 def read_bytes(folder: Path, name: str) -> bytes | None:
     """Read a file of the folder; None when it is not there. Creates nothing and takes no lock."""
     try:
-        descriptor = os.open(f"{folder}/{name}", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        return _read(os.open(f"{folder}/{name}", _READING))
     except (FileNotFoundError, NotADirectoryError):
         return None
-    with os.fdopen(descriptor, "rb", buffering=0) as file:
-        return file.read()
+
+
+def _read(descriptor: int) -> bytes:
+    """Read all, and close. With fewer calls than a file object makes, for each gives the interpreter away."""
+    try:
+        parts = [os.read(descriptor, _CHUNK)]
+        while len(parts[-1]) == _CHUNK:
+            parts.append(os.read(descriptor, _CHUNK))
+        return b"".join(parts)
+    finally:
+        os.close(descriptor)
 
 
 def names(folder: Path | int) -> list[str]:
@@ -152,14 +165,22 @@ def make_folder(folder: Path) -> None:
             new.mkdir(mode=0o700)
 
 
-def flush_above(root: Path, folder: Path) -> None:
-    """Make the way down to a folder durable, from the folder that holds the root.
+def above(root: Path, folder: Path) -> tuple[Path, ...]:
+    """List the folders on the way down to a folder, from its parent up to the folder that holds the root.
 
-    Done at the first write, also when the folder was there: whoever made it may have been killed
+    To be flushed at the first write, also when the folder was there: whoever made it may have been killed
     before it flushed.
     """
+    way = []
     while folder != root.parent:
         folder = folder.parent
+        way.append(folder)
+    return tuple(way)
+
+
+def flush_folders(folders: Iterable[Path]) -> None:
+    """Make what these folders list durable."""
+    for folder in folders:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             flush(descriptor)
@@ -180,14 +201,41 @@ def lock(descriptor: int) -> None:
 
 
 class Writer:
-    """The folder while its lock is held.
+    """A folder and its lock, from the making of this to `close`.
 
     `pivoted` turns true the moment the slots are replaced: an error after that leaves the new state.
+
+    Raises:
+        BusyError: another writer holds the lock; nothing was waited for.
+        OSError: the folder cannot be opened or the lock file not created.
     """
 
-    def __init__(self, descriptor: int) -> None:
-        self._folder = descriptor
+    def __init__(self, folder: Path) -> None:
         self.pivoted = False
+        self._folder = os.open(folder, _READING | os.O_DIRECTORY)
+        try:
+            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+            self._held = os.open(LOCK, flags, 0o600, dir_fd=self._folder)
+            try:
+                lock(self._held)
+                _expect_named(self._folder, self._held)
+            except BaseException:
+                os.close(self._held)
+                raise
+        except BaseException:
+            os.close(self._folder)
+            raise
+
+    def close(self) -> None:
+        """Let the lock go."""
+        os.close(self._held)
+        os.close(self._folder)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def names(self) -> list[str]:
         """List the files."""
@@ -196,13 +244,11 @@ class Writer:
     def read(self, name: str) -> bytes | None:
         """Read a file; None when it is not there."""
         try:
-            descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._folder)
+            return _read(os.open(name, _READING, dir_fd=self._folder))
         except FileNotFoundError:
             return None
-        with os.fdopen(descriptor, "rb", buffering=0) as file:
-            return file.read()
 
-    def write(self, name: str, data: bytes, *, newer_than: int = 0) -> None:
+    def write(self, name: str, data: bytes, *, newer_than: int = 0, pivot: bool = False) -> None:
         """Put a whole file in place, durably.
 
         Args:
@@ -210,10 +256,9 @@ class Writer:
             data: its content.
             newer_than: the modification time (ns) that the file's own must exceed, so that a changed
                 file never carries the old time stamp, however coarse or wrong the clock.
+            pivot: once the file has its name, the new state is in place.
         """
-        self._discard_temporary()
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        descriptor = os.open(_TEMPORARY, flags, 0o600, dir_fd=self._folder)
+        descriptor = self._open_temporary()
         try:
             try:
                 _write_all(descriptor, data)
@@ -227,13 +272,17 @@ class Writer:
         except OSError:
             self._discard_temporary()
             raise
-        self.pivoted = self.pivoted or name == SLOTS
+        self.pivoted = self.pivoted or pivot
         flush(self._folder)
+
+    def status(self, name: str) -> os.stat_result:
+        """Give what the system knows of a file."""
+        return os.stat(name, dir_fd=self._folder, follow_symlinks=False)
 
     def modified(self, name: str) -> int:
         """Give the modification time of a file in ns; 0 when it is not there."""
         try:
-            return os.stat(name, dir_fd=self._folder, follow_symlinks=False).st_mtime_ns
+            return self.status(name).st_mtime_ns
         except FileNotFoundError:
             return 0
 
@@ -246,6 +295,14 @@ class Writer:
         """Make what was unlinked stay so."""
         flush(self._folder)
 
+    def _open_temporary(self) -> int:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            return os.open(_TEMPORARY, flags, 0o600, dir_fd=self._folder)
+        except FileExistsError:
+            self._discard_temporary()  # a killed writer left it
+            return os.open(_TEMPORARY, flags, 0o600, dir_fd=self._folder)
+
     def _discard_temporary(self) -> None:
         with suppress(FileNotFoundError):
             os.unlink(_TEMPORARY, dir_fd=self._folder)
@@ -257,34 +314,12 @@ def _write_all(descriptor: int, data: bytes) -> None:
         view = view[os.write(descriptor, view) :]
 
 
-@contextmanager
-def writing(folder: Path) -> Iterator[Writer]:
-    """Hold the lock of an existing folder.
-
-    Raises:
-        BusyError: another writer holds it; nothing was waited for.
-        OSError: the folder cannot be opened or the lock file not created.
-    """
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-        held = os.open(LOCK, flags, 0o600, dir_fd=descriptor)
-        try:
-            lock(held)
-            if not _still_named(descriptor, held):
-                raise BusyError
-            yield Writer(descriptor)
-        finally:
-            os.close(held)
-    finally:
-        os.close(descriptor)
-
-
-def _still_named(folder: int, held: int) -> bool:
+def _expect_named(folder: int, held: int) -> None:
     # Somebody may have deleted the lock file between our open and our lock: a new one is another lock.
     try:
         named = os.stat(LOCK, dir_fd=folder, follow_symlinks=False)
     except FileNotFoundError:
-        return False
+        raise BusyError from None
     mine = os.fstat(held)
-    return stat.S_ISREG(named.st_mode) and (named.st_dev, named.st_ino) == (mine.st_dev, mine.st_ino)
+    if not stat.S_ISREG(named.st_mode) or (named.st_dev, named.st_ino) != (mine.st_dev, mine.st_ino):
+        raise BusyError
