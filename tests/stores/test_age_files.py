@@ -233,6 +233,7 @@ def _put_in_thread(store: AgeFilesStore, name: str, expect: str) -> str:
     change = decide(PATH, store._root, store._pages, Order(ledger_verb, store.sealer(), seal(store.sealer())))
     assert isinstance(change, Change)
     change.carry_out()
+    change.close()
     return f"v{int(expect[1:]) + 1:06d}"
 
 

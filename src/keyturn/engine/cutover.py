@@ -169,9 +169,10 @@ async def collect(work: Work, kind: NoticeKind, confirm_by: datetime) -> tuple[l
     r = work.rotation
     told = notices(work, kind, confirm_by)
     owed = {name: work.world.inventory.consumers[name].evidence for name in told}
+    proved_before = await work.world.journal.confirmations(r.id) if told else ()
     known = {
         c.consumer
-        for c in await work.world.journal.confirmations(r.id)
+        for c in proved_before
         if told.get(c.consumer)
         and c.fingerprint == told[c.consumer].fingerprint
         and _enough(c, owed[c.consumer])

@@ -147,10 +147,15 @@ class Engine:
             return await trouble.handle(work, error)
 
     async def advance(
-        self, rotation_id: str, *, on_progress: Callable[[Progress], None] | None = None
+        self, which: str | Rotation, *, on_progress: Callable[[Progress], None] | None = None
     ) -> Progress:
-        """Move a rotation on until it is closed, must wait, or needs a person."""
-        rotation = await self.get(rotation_id)
+        """Move a rotation on until it is closed, must wait, or needs a person.
+
+        Args:
+            which: its id, or the rotation itself when it was opened just now.
+            on_progress: told of every step.
+        """
+        rotation = which if isinstance(which, Rotation) else await self.get(which)
         for _ in range(_MAX_STEPS):
             # Not read again between steps: the compare-and-set of each commit tells if it moved.
             progress = await self._step(rotation)
@@ -159,7 +164,7 @@ class Engine:
                 on_progress(progress)
             if progress.rest is not None:
                 return progress
-        raise AssertionError(f"rotation {rotation_id} does not come to rest")
+        raise AssertionError(f"rotation {rotation.id} does not come to rest")
 
     async def settle(self, credential: str) -> list[KeyRecord]:
         """Revoke the orphans of a credential; see `settle.settle`."""

@@ -121,11 +121,10 @@ async def do(
         if item.kind is Kind.SETTLE:
             await engine.settle(item.credential)
             return Outcome(item)
-        rotation_id = item.rotation_id
-        if rotation_id is None:
-            opened = await engine.open(item.credential, mode=Mode.SCHEDULED, reason=item.why)
-            rotation_id = opened.id
-        progress = await engine.advance(rotation_id, on_progress=on_progress)
+        which = item.rotation_id or await engine.open(
+            item.credential, mode=Mode.SCHEDULED, reason=item.why
+        )
+        progress = await engine.advance(which, on_progress=on_progress)
     except RefusedError as error:
         # Another worker opened it first: that is what was wanted.
         return Outcome(item, waiting_for=error.what)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import Any
 
 from keyturn.domain import machine
@@ -48,7 +49,7 @@ class Work:
 
     # -- where things are -------------------------------------------------------------------
 
-    @property
+    @cached_property
     def entry(self) -> CredentialEntry:
         """The credential as the inventory declares it now.
 
@@ -64,7 +65,7 @@ class Work:
                 todo="Put the entry back, or finish the rotation before you remove it.",
             ) from None
 
-    @property
+    @cached_property
     def address(self) -> StoreAddress:
         """Where the credential lives."""
         return self.world.inventory.store_of(self.rotation.credential)

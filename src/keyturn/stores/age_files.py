@@ -21,7 +21,7 @@ from keyturn.domain.material import SecretMaterial
 from keyturn.domain.slots import Claim, KeyMeta, Promotion, Slot, SlotInfo, Stored, VersionInfo
 from keyturn.ports.store import Finding
 from keyturn.stores import folder as disk
-from keyturn.stores.age_files_change import Done, Order, decide
+from keyturn.stores.age_files_change import Change, Order, decide
 from keyturn.stores.formats import SINGLE, Formats
 from keyturn.stores.ledger import Ledger
 from keyturn.stores.sealing import BadIdentityError, DamagedError, Sealer, WrongKeyError
@@ -75,6 +75,7 @@ class AgeFilesStore:
         self._lock_wait = lock_wait
         self._formats = formats
         self._pages = Pages()
+        self._folders: dict[str, Path] = {}
         self._sealer: Sealer | None = None
         self._pool: ThreadPoolExecutor | None = None
 
@@ -137,7 +138,7 @@ class AgeFilesStore:
 
     async def history(self, path: str) -> Sequence[VersionInfo]:
         """List the versions, oldest first; see the port."""
-        return self._pages.look(path, disk.locate(self._root, path)).ledger.history()
+        return self._pages.look(path, self._folder(path)).ledger.history()
 
     async def check(self, paths: Sequence[str]) -> Sequence[Finding]:
         """Check key, folder, lock and every stored version, without writing; see the port."""
@@ -159,15 +160,15 @@ class AgeFilesStore:
         Raises:
             StoreError: `MISCONFIGURED` for a path outside the store, `DENIED`, `UNAVAILABLE`.
         """
-        return self._pages.signature(path, disk.locate(self._root, path))
+        return self._pages.signature(path, self._folder(path))
 
     def peek_sync(self, path: str, slot: Slot) -> SlotInfo | None:
         """Do what `peek` does, in this thread."""
-        return self._pages.look(path, disk.locate(self._root, path)).ledger.info(slot)
+        return self._pages.look(path, self._folder(path)).ledger.info(slot)
 
     def read_sync(self, path: str, slot: Slot) -> Stored | None:
         """Do what `read` does, in this thread."""
-        folder = disk.locate(self._root, path)
+        folder = self._folder(path)
         page = self._pages.look(path, folder)
         while True:
             info = page.ledger.info(slot)
@@ -206,6 +207,13 @@ class AgeFilesStore:
 
     # How it is done.
 
+    def _folder(self, path: str) -> Path:
+        # A reader looks at the way down once; a writer looks every time.
+        folder = self._folders.get(path)
+        if folder is None:
+            folder = self._folders[path] = disk.locate(self._root, path)
+        return folder
+
     def _open(self, path: str, info: SlotInfo, sealed: bytes) -> Stored:
         name = disk.version_file(info.version)
         try:
@@ -218,11 +226,13 @@ class AgeFilesStore:
             raise corrupt(path, f"{name} holds another key than {disk.SLOTS} says")
         return Stored(info, material)
 
-    async def _in_thread(self, work: Callable[[], T]) -> T:
+    def _threads(self) -> ThreadPoolExecutor:
         if self._pool is None:
             self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="keyturn-store")
-        # Shielded: a change that was decided holds the lock, and ends also when nobody waits for it any more.
-        return await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._pool, work))
+        return self._pool
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads(), work)
 
     async def _ready_sealer(self) -> Sealer:
         # A keyring may ask over a bus, or a person.
@@ -258,4 +268,11 @@ class AgeFilesStore:
                     ) from None
             await asyncio.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE)
-        return change.answer if isinstance(change, Done) else await self._in_thread(change.carry_out)
+        if isinstance(change, Change):
+            job = self._threads().submit(change.carry_out)
+            try:
+                # Shielded: what holds the lock ends by itself, also when nobody waits for it any more.
+                await asyncio.shield(asyncio.wrap_future(job))
+            finally:
+                job.add_done_callback(lambda _: change.close())
+        return change.answer

@@ -1,11 +1,12 @@
-"""One change of a credential's folder, in two halves: decided in the event loop, written in a thread.
+"""One change of a credential's folder, in two halves: drafted in the event loop, made to last in a thread.
 
-To decide takes a few reads of small files, less than it costs to wake a thread, and that for each file:
-a thread that is back from the system must win the interpreter again. To write means to wait for the disk.
+To decide and to draft takes a few calls on small files that wait for nothing, less than it costs to wake
+a thread; and a thread that is back from any call must win the interpreter again. To flush is to wait.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -46,7 +47,7 @@ class Done(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Change(Generic[T]):
-    """A change that was decided, and holds the writer's lock until it was carried out."""
+    """A change that was decided and drafted; it holds the writer's lock until `close`."""
 
     path: str
     answer: T
@@ -55,32 +56,30 @@ class Change(Generic[T]):
     #: Folders to flush first, because the way down may be new.
     above: tuple[Path, ...]
     #: What must be on the disk before the slots may name it, in this order.
-    files: tuple[tuple[str, bytes], ...]
-    #: The slots to put in place, if they change.
-    page: Page | None
+    files: tuple[disk.Draft, ...]
+    #: The slots to put in place, if they change, and what they say.
+    slots: disk.Draft | None
+    page: Page
+    text: bytes
     rubbish: frozenset[str]
     destroying: bool
 
-    def carry_out(self) -> T:
-        """Write, and let the lock go. Waits for the disk.
+    def carry_out(self) -> None:
+        """Put the drafts in place and remove what is no longer named. Waits for the disk.
 
         Raises:
             StoreError: the change was not made, or `OUTCOME_UNKNOWN`: whether it lasts is not known.
         """
         try:
             disk.flush_folders(self.above)
-            for name, data in self.files:
-                self.writer.write(name, data)
-            if self.page:
-                text = dump(self.page)
-                self.writer.write(disk.SLOTS, text, newer_than=self.writer.modified(disk.SLOTS), pivot=True)
-                self.pages.remember(self.path, signature_of(self.writer.status(disk.SLOTS)), text, self.page)
+            for draft in self.files:
+                self.writer.settle(draft)
+            if self.slots:
+                self.writer.settle(self.slots, pivot=True)
             self._clear()
         except OSError as error:
+            self.writer.discard_drafts()
             raise disk.translate(error, self.path, pivoted=self.writer.pivoted) from error
-        finally:
-            self.writer.close()
-        return self.answer
 
     def _clear(self) -> None:
         """Remove what no slot names: what was just destroyed, and what a killed writer left."""
@@ -92,9 +91,16 @@ class Change(Generic[T]):
             if self.destroying:
                 raise
 
+    def close(self) -> None:
+        """Let the lock go; what the slots say now is remembered."""
+        if self.slots and self.writer.pivoted:
+            signature = signature_of(os.fstat(self.slots.descriptor))
+            self.pages.remember(self.path, signature, self.text, self.page)
+        self.writer.close()
+
 
 def decide(path: str, root: Path, pages: Pages, order: Order[T]) -> Change[T] | Done[T]:
-    """Take the lock and work out what to write.
+    """Take the lock, work out what to write, and draft it.
 
     Raises:
         BusyError: another writer holds the lock.
@@ -102,21 +108,24 @@ def decide(path: str, root: Path, pages: Pages, order: Order[T]) -> Change[T] | 
     """
     folder = disk.locate(root, path)
     try:
-        if not folder.is_dir():
+        try:
+            writer = disk.Writer(folder)
+        except FileNotFoundError:
             # What changes nothing here, or is refused, leaves no empty folder behind.
             after, answer = order.verb(empty := Ledger())
             if after is empty:
                 return Done(answer)
             disk.make_folder(folder)
-        writer = disk.Writer(folder)
+            writer = disk.Writer(folder)
         try:
             change = _plan(path, root, pages, writer, order)
         except BaseException:
+            writer.discard_drafts()
             writer.close()
             raise
     except OSError as error:
         raise disk.translate(error, path) from error
-    if change.page or change.rubbish:
+    if change.slots or change.rubbish:
         return change
     writer.close()
     return Done(change.answer)
@@ -124,29 +133,36 @@ def decide(path: str, root: Path, pages: Pages, order: Order[T]) -> Change[T] | 
 
 def _plan(path: str, root: Path, pages: Pages, writer: disk.Writer, order: Order[T]) -> Change[T]:
     text = writer.read(disk.SLOTS)
-    present = disk.version_files(writer.names())
-    if text is None and present:
-        raise headless(path, present)
+    present = writer.names()
+    versions = disk.version_files(present)
+    if text is None and versions:
+        raise headless(path, versions)
     page = Page() if text is None else pages.parse(path, text)
     sealer, sealed = order.sealer, order.sealed
     if sealer and page.recipient not in {None, *sealer.recipients}:
         raise wrong_key(path, disk.SLOTS)
     # A file that a killed writer left has used its number up.
-    floor = max(present.values(), default=0) + 1
+    floor = max(versions.values(), default=0) + 1
     before = page.ledger
     if before.next_number < floor:
         before = replace(before, next_number=floor)
     after, answer = order.verb(before)
+    kept = {disk.version_file(version) for version in after.kept()}
+    left = {name for name in present if name.startswith(disk.TEMPORARY)}
     changed = after is not before
-    files = []
+    if changed:
+        writer.remove(left)
+    files, slots = [], None
     if sealed is not None and changed:
         if text is None:
             # Before the first version file: files without slots then always mean damage.
-            files.append((disk.SLOTS, dump(page)))
+            files.append(writer.draft(disk.SLOTS, dump(page)))
         (version,) = after.kept() - before.kept()
-        files.append((disk.version_file(version), sealed))
-    kept = {disk.version_file(version) for version in after.kept()}
-    recipient = sealer.recipient if sealer and sealed else page.recipient
+        files.append(writer.draft(disk.version_file(version), sealed))
+    page = Page(after, sealer.recipient if sealer and sealed else page.recipient)
+    new_text = dump(page)
+    if changed:
+        slots = writer.draft(disk.SLOTS, new_text, newer_than=writer.modified(disk.SLOTS))
     return Change(
         path=path,
         answer=answer,
@@ -154,7 +170,9 @@ def _plan(path: str, root: Path, pages: Pages, writer: disk.Writer, order: Order
         writer=writer,
         above=disk.above(root, root / path) if text is None and changed else (),
         files=tuple(files),
-        page=Page(after, recipient) if changed else None,
-        rubbish=frozenset(present.keys() - kept),
+        slots=slots,
+        page=page,
+        text=new_text,
+        rubbish=frozenset(versions.keys() - kept),
         destroying=order.destroying,
     )

@@ -15,6 +15,7 @@ import stat
 import time
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
@@ -24,11 +25,14 @@ from keyturn.domain.inventory import PATH_PATTERN
 SLOTS = "slots.json"
 # A path's segment starts with a letter or a digit, so these two can never be one.
 LOCK = ".lock"
-_TEMPORARY = ".writing"
+TEMPORARY = ".writing"
 _VERSION_FILE = re.compile(r"v([0-9]{6,})\.age")
 _READING = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 # More than any file of the store has.
 _CHUNK = 1 << 20
+# A file's time stamp is the system's last tick, and no tick is this long. On file systems that keep whole
+# seconds only, a stamp a little later would be lost all the same; there the file's number differs.
+_COARSE_NS = 50_000_000
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
 
@@ -200,6 +204,15 @@ def lock(descriptor: int) -> None:
         raise BusyError from None
 
 
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A whole file that is written and not yet flushed, under its own name or a temporary one."""
+
+    descriptor: int
+    written_as: str
+    name: str
+
+
 class Writer:
     """A folder and its lock, from the making of this to `close`.
 
@@ -212,6 +225,7 @@ class Writer:
 
     def __init__(self, folder: Path) -> None:
         self.pivoted = False
+        self._drafts: list[Draft] = []
         self._folder = os.open(folder, _READING | os.O_DIRECTORY)
         try:
             flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -227,7 +241,9 @@ class Writer:
             raise
 
     def close(self) -> None:
-        """Let the lock go."""
+        """Let the lock go, and remove what was drafted in vain."""
+        for draft in self._drafts:
+            os.close(draft.descriptor)
         os.close(self._held)
         os.close(self._folder)
 
@@ -236,6 +252,8 @@ class Writer:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    # Where nothing waits for the disk.
 
     def names(self) -> list[str]:
         """List the files."""
@@ -248,43 +266,51 @@ class Writer:
         except FileNotFoundError:
             return None
 
-    def write(self, name: str, data: bytes, *, newer_than: int = 0, pivot: bool = False) -> None:
-        """Put a whole file in place, durably.
+    def draft(self, name: str, data: bytes, *, newer_than: int = 0) -> Draft:
+        """Write a whole file beside the one that it will replace.
 
         Args:
-            name: of the file; a file of that name is replaced.
+            name: of the file.
             data: its content.
             newer_than: the modification time (ns) that the file's own must exceed, so that a changed
                 file never carries the old time stamp, however coarse or wrong the clock.
-            pivot: once the file has its name, the new state is in place.
         """
-        descriptor = self._open_temporary()
-        try:
-            try:
-                _write_all(descriptor, data)
-                if newer_than:
-                    stamp = max(time.time_ns(), newer_than + 1)
-                    os.utime(descriptor, ns=(stamp, stamp))
-                flush(descriptor)
-            finally:
-                os.close(descriptor)
-            os.rename(_TEMPORARY, name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
-        except OSError:
-            self._discard_temporary()
-            raise
-        self.pivoted = self.pivoted or pivot
-        flush(self._folder)
-
-    def status(self, name: str) -> os.stat_result:
-        """Give what the system knows of a file."""
-        return os.stat(name, dir_fd=self._folder, follow_symlinks=False)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        written_as = f"{TEMPORARY}{len(self._drafts)}"
+        descriptor = os.open(written_as, flags, 0o600, dir_fd=self._folder)
+        self._drafts.append(draft := Draft(descriptor, written_as, name))
+        _write_all(descriptor, data)
+        if newer_than >= time.time_ns() - _COARSE_NS:
+            stamp = max(time.time_ns(), newer_than + 1)
+            os.utime(descriptor, ns=(stamp, stamp))
+        return draft
 
     def modified(self, name: str) -> int:
         """Give the modification time of a file in ns; 0 when it is not there."""
         try:
-            return self.status(name).st_mtime_ns
+            return os.stat(name, dir_fd=self._folder, follow_symlinks=False).st_mtime_ns
         except FileNotFoundError:
             return 0
+
+    def discard_drafts(self) -> None:
+        """Remove what will not be put in place."""
+        for draft in self._drafts:
+            with suppress(OSError):  # the next writer removes it
+                os.unlink(draft.written_as, dir_fd=self._folder)
+
+    # What waits for the disk.
+
+    def settle(self, draft: Draft, *, pivot: bool = False) -> None:
+        """Put a draft in place, durably.
+
+        Args:
+            draft: the file; one of its name is replaced.
+            pivot: once the file has its name, the new state is in place.
+        """
+        flush(draft.descriptor)
+        os.rename(draft.written_as, draft.name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
+        self.pivoted = self.pivoted or pivot
+        flush(self._folder)
 
     def remove(self, names: Iterable[str]) -> None:
         """Unlink files."""
@@ -294,18 +320,6 @@ class Writer:
     def flush(self) -> None:
         """Make what was unlinked stay so."""
         flush(self._folder)
-
-    def _open_temporary(self) -> int:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        try:
-            return os.open(_TEMPORARY, flags, 0o600, dir_fd=self._folder)
-        except FileExistsError:
-            self._discard_temporary()  # a killed writer left it
-            return os.open(_TEMPORARY, flags, 0o600, dir_fd=self._folder)
-
-    def _discard_temporary(self) -> None:
-        with suppress(FileNotFoundError):
-            os.unlink(_TEMPORARY, dir_fd=self._folder)
 
 
 def _write_all(descriptor: int, data: bytes) -> None:
