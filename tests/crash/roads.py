@@ -125,4 +125,5 @@ ROADS: dict[str, Road] = {
     "with a mirror, rolled back in grace": Road(rolled_back_at(State.GRACE), {"mirrored": True}),
     "the first key, with a mirror": Road(forward, {"mirrored": True}, old_key=False),
     "slow propagation": Road(forward, {"propagation_seconds": 5.0}),
+    "slow propagation, with a mirror": Road(forward, {"propagation_seconds": 5.0, "mirrored": True}),
 }

@@ -24,6 +24,7 @@ from keyturn.exchanges import catalog
 from keyturn.ports.exchange import Caller, ExchangeDriver
 from keyturn.ports.journal import Journal
 from keyturn.ports.store import SecretStore
+from keyturn.simulator.faults import Fault, FaultKind
 from keyturn.simulator.proxy import EgressProxy
 from keyturn.testing.clock import FakeClock
 from keyturn.testing.crash import Tracer
@@ -329,6 +330,9 @@ def parked(rotation: Rotation, why: Park, *words: str) -> None:
 async def begun(world: VenueWorld, state: State) -> str:
     """Bring a rotation to a state, and let a wait that it has there pass."""
     rotation = await world.engine().open(NAME, mode=Mode.MANUAL, reason="crash suite")
+    if state is State.REVOKING:
+        # The intent and the revoke are one step: only a venue that does not answer comes between them.
+        world.sim.faults.add(Fault(kind=FaultKind.SERVER_ERROR, match=world.venue.revoke))
     if state is not State.PLANNED:
         rotation = await world.run(rotation.id, until=state)
     assert rotation.state is state, rotation

@@ -24,18 +24,11 @@ _POLL_FLOOR_SECONDS, _POLL_CAP_SECONDS = 0.25, 60.0
 async def promote(work: Work) -> Rest | None:
     """VERIFIED: make the attempt's key current in one write of the store."""
     r = work.rotation
-    current = await work.peek(Slot.CURRENT)
-    if current and current.attempt == r.current_attempt:
-        # A worker died between the promotion and its entry in the journal.
-        await _promoted(work, current.version, r.old_version)
-        return None
-    if (current.version if current else None) != r.old_version:
-        await work.abort("Somebody else changed the current key while this rotation ran; theirs was kept.")
-        return None
     if work.now() > r.updated_at + timedelta(seconds=_FRESH_SECONDS) and not await _still_works(work):
         await work.abort("The new key worked when it was verified and is refused now.")
         return None
     try:
+        # Also when a worker died between its promotion and the entry in the journal: the answer is the same.
         done = await work.store.promote(work.path, r.current_attempt, expect_current=r.old_version)
     except StoreError as error:
         if error.fault not in {StoreFault.CONFLICT, StoreFault.OUTCOME_UNKNOWN}:
@@ -44,10 +37,14 @@ async def promote(work: Work) -> Rest | None:
         if current and current.attempt == r.current_attempt:
             await _promoted(work, current.version, r.old_version)
             return None
-        if error.fault is StoreFault.CONFLICT:
-            await work.abort("The store refused the promotion: its slots were moved by somebody else.")
-            return None
-        raise
+        if error.fault is StoreFault.OUTCOME_UNKNOWN:
+            raise
+        if (current.version if current else None) != r.old_version:
+            why = "Somebody else changed the current key while this rotation ran; theirs was kept."
+        else:
+            why = "The store refused the promotion: its slots were moved by somebody else."
+        await work.abort(why)
+        return None
     await _promoted(work, done.current, done.previous)
     return None
 

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from keyturn.domain.errors import ExchangeError, ExchangeFault
 from keyturn.domain.rotation import EventType, Fate, KeyRecord, Park
-from keyturn.domain.slots import Slot, Stored
+from keyturn.domain.slots import Slot, SlotInfo, Stored
 from keyturn.engine import mirrors
 from keyturn.engine.trouble import backoff
 from keyturn.engine.work import Rest, Work
@@ -20,7 +20,7 @@ _DEATH_POLL_SECONDS = 60.0
 
 
 async def begin(work: Work) -> Rest | None:
-    """GRACE: when it has passed, journal the intent to revoke the old key (invariants 4 and 7)."""
+    """GRACE: when it has passed, journal the intent to revoke the old key (invariants 4 and 7), and do it."""
     r = work.rotation
     if r.grace_until and work.now() < r.grace_until:
         return Rest(r.grace_until, "the end of the grace period")
@@ -32,7 +32,7 @@ async def begin(work: Work) -> Rest | None:
         return record
     intended = work.event(EventType.REVOKE_INTENDED, revoke_at=work.now())
     await work.commit(intended, keys=(replace(record, fate=Fate.REVOKING, recorded_at=work.now()),))
-    return None
+    return await _kill(work, record)
 
 
 async def _licence(work: Work) -> KeyRecord | Rest:
@@ -59,23 +59,26 @@ async def _licence(work: Work) -> KeyRecord | Rest:
 
 
 async def finish(work: Work) -> Rest | None:
-    """REVOKING: revoke, prove the death, destroy what is left of the secret, close."""
-    if work.rotation.dead_at is None and (rest := await _kill(work)):
-        return rest
+    """REVOKING, found on the way: revoke, if the death is not proved yet, and close."""
+    if work.rotation.dead_at is None:
+        record = await _licence(work)
+        return record if isinstance(record, Rest) else await _kill(work, record)
+    await _forget(work, await work.peek(Slot.PREVIOUS))
+    return None
+
+
+async def _forget(work: Work, previous: SlotInfo | None) -> None:
+    """Destroy what is left of the dead key's secret, and close."""
     r = work.rotation
-    previous = await work.peek(Slot.PREVIOUS)
     if previous and previous.meta and previous.meta.key_ref == r.old_ref:
         await work.store.discard(work.path, Slot.PREVIOUS, version=previous.version)
     await mirrors.forget_previous(work, r.old_ref)
     await work.commit(work.event(EventType.COMPLETED))
-    return None
 
 
-async def _kill(work: Work) -> Rest | None:
+async def _kill(work: Work, record: KeyRecord) -> Rest | None:
+    """Revoke and prove the death; `record` is the licence, given in this very step."""
     r = work.rotation
-    record = await _licence(work)
-    if isinstance(record, Rest):
-        return record
     previous = await work.store.read(work.path, Slot.PREVIOUS)
     if previous and previous.info.meta and previous.info.meta.key_ref != r.old_ref:
         return await work.park(
@@ -95,6 +98,7 @@ async def _kill(work: Work) -> Rest | None:
         return await _still_alive(work)
     dead = work.event(EventType.OLD_KEY_DEAD, dead_at=work.now(), death_proof=proof)
     await work.commit(dead, keys=(replace(record, fate=Fate.REVOKED, recorded_at=work.now()),))
+    await _forget(work, previous.info if previous else None)
     return None
 
 
