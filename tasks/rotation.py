@@ -25,7 +25,7 @@ DOING = {
     State.VERIFIED: "promote",
     State.PROMOTED: "notify",
     State.CUTTING_OVER: "confirm",
-    State.GRACE: "end grace of",
+    State.GRACE: "revoke old key of",
     State.REVOKING: "revoke old key of",
     State.ABORTING: "abort",
     State.ROLLING_BACK: "roll back",

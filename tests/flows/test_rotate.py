@@ -59,7 +59,7 @@ async def test_a_run_shows_every_step_by_its_name(house: Any) -> None:
     assert (state.type, state.name) == ("COMPLETED", "Completed")
     assert house.live("mm-bybit") != [before]
     assert (await run_of(state)).name == "rotate mm-bybit"
-    doing = ["open", "mint", "verify", "promote", "notify", "confirm", "end grace of", "revoke old key of"]
+    doing = ["open", "mint", "verify", "promote", "notify", "confirm", "revoke old key of"]
     assert await task_names(state, 8) == [f"{word} mm-bybit" for word in doing]
 
 
