@@ -5,7 +5,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.14 python3.11; 
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test bench lint check lock setup clean
+.PHONY: demo test bench bench-stores lint check lock setup clean
 
 setup: $(READY)
 
@@ -28,6 +28,10 @@ test: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks
+
+# The same for Vault (needs `bao` or `vault` on the PATH) and AWS (an emulator).
+bench-stores: $(READY)
+	$(BIN)/python -m benchmarks.stores
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -83,9 +83,18 @@ def plan(count: int) -> list[tuple[str, str, str | None]]:
     return spread
 
 
+_AGE = "{kind: age_files, path: secrets, key: {file: age.key}}"
+
+
 @contextmanager
-def scene(count: int, latency: float) -> Iterator[Scene]:
-    """Set the scene for so many credentials; every call of the venues takes `latency` seconds longer."""
+def scene(count: int, latency: float, *, store: str = _AGE) -> Iterator[Scene]:
+    """Set the scene for so many credentials; every call of the venues takes `latency` seconds longer.
+
+    Args:
+        count: of the credentials.
+        latency: in seconds.
+        store: what the inventory says of the store that holds everything.
+    """
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="keyturn-bench-")))
         seeds: dict[str, list[dict[str, object]]] = {"bybit": [], "okx": [], "deribit": []}
@@ -107,7 +116,7 @@ def scene(count: int, latency: float) -> Iterator[Scene]:
             credentials.append(Credential(f"c{i:04d}", exchange, account, subaccount, _material(key)))
         urls = {x: stack.enter_context(_venue(x, s, latency, folder)) for x, s in seeds.items() if s}
         made = Scene(folder, urls, managers, exchange_of, tuple(credentials))
-        _write_inventory(made)
+        _write_inventory(made, store)
         yield made
 
 
@@ -126,8 +135,8 @@ def _venue(exchange: str, accounts: list[dict[str, object]], latency: float, fol
         process.wait(10)
 
 
-def _write_inventory(made: Scene) -> None:
-    lines = ["version: 1", "stores:", "  local: {kind: age_files, path: secrets, key: {file: age.key}}"]
+def _write_inventory(made: Scene, store: str) -> None:
+    lines = ["version: 1", "stores:", f"  local: {store}"]
     lines.append("accounts:")
     for account, exchange in made.exchange_of.items():
         manager = f"{{store: local, path: managers/{account}}}"

@@ -1,0 +1,148 @@
+"""`python -m benchmarks.stores [N]`: what Vault and AWS cost, beside bare hvac and boto3 in one run.
+
+Twice for each store: N promotions of staged keys, against the same writes; and N whole rotations, against
+the floor of `python -m benchmarks` plus the writes of a rotation. Vault is a `bao` or `vault` of the PATH in
+development mode; AWS is an emulator, so its figures compare clients and say nothing about AWS.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from benchmarks import engine, floor
+from benchmarks.__main__ import AT_ONCE, LATENCY_SECONDS
+from benchmarks.bare_stores import BARE, timed
+from benchmarks.scene import Credential, Scene, scene
+from keyturn.demo.children import DemoError
+from keyturn.demo.house import House
+from keyturn.demo.places import Place, place_of
+from keyturn.domain.labels import Attempt, new_rotation_id
+from keyturn.domain.slots import KeyMeta, Slot
+from keyturn.exchanges import catalog
+from keyturn.ports.clock import SystemClock
+from keyturn.ports.store import SecretStore
+from keyturn.settings import load_inventory
+from keyturn.wiring import open_world
+
+KINDS = ("vault", "aws")
+TARGET = 1.3
+
+
+@asynccontextmanager
+async def _place(kind: str) -> AsyncIterator[Place]:
+    with TemporaryDirectory(prefix="keyturn-bench-store-") as folder:
+        house = House(Path(folder) / "demo")
+        house.settle()
+        async with place_of(kind, house) as place:
+            yield place
+
+
+async def _bare(kind: str, count: int) -> dict[str, float]:
+    """Time the bare writes: those of the promotions, and those of whole rotations."""
+    async with _place(kind) as place:
+        bare, names = BARE[kind](place.entry, AT_ONCE), [f"c{i:04d}" for i in range(count)]
+        await asyncio.to_thread(timed, bare.prepare, names, AT_ONCE)
+        stage = await asyncio.to_thread(timed, bare.stage, names, AT_ONCE)
+        promote = await asyncio.to_thread(timed, bare.promote, names, AT_ONCE)
+        forget = await asyncio.to_thread(timed, bare.forget, names, AT_ONCE)
+        return {"promote": promote, "rotate": stage + promote + forget}
+
+
+async def _promotions(kind: str, count: int) -> dict[str, float]:
+    """Time the store's promotions of keys that this process has staged, as a rotation does."""
+    async with _place(kind) as place:
+        with scene(count, 0.0, store=place.entry) as made:
+            await engine.prepare(made)
+            loaded = load_inventory(made.inventory, manifests=catalog.manifests())
+            async with open_world(loaded, actor="benchmark", rate_limit=False) as world:
+                store = world.adapters.store("local")
+                began = await _staged(store, made)
+                return {"promote": time.perf_counter() - began}
+
+
+async def _staged(store: SecretStore, made: Scene) -> float:
+    """Stage a key for each credential, promote them all; give the moment between the two."""
+    attempt, gate, now = Attempt(new_rotation_id(), 1), asyncio.Semaphore(AT_ONCE), SystemClock().now()
+    olds: dict[str, str] = {}
+
+    async def stage(c: Credential) -> None:
+        async with gate:
+            path = f"bots/{c.name}"
+            if current := await store.peek(path, Slot.CURRENT):
+                olds[path] = current.version
+            key_ref = c.material.key_ref
+            meta = KeyMeta(c.exchange, c.account, key_ref, key_ref[:8], attempt, now)
+            await store.stage(path, c.material, meta, await store.claim(path, attempt))
+
+    async def promote(path: str) -> None:
+        async with gate:
+            await store.promote(path, attempt, expect_current=olds[path])
+
+    await asyncio.gather(*map(stage, made.credentials))
+    began = time.perf_counter()
+    await asyncio.gather(*map(promote, olds))
+    return began
+
+
+async def _rotations(kind: str, count: int) -> dict[str, float]:
+    async with _place(kind) as place:
+        with scene(count, LATENCY_SECONDS, store=place.entry) as made:
+            await engine.prepare(made)
+            return {"rotate": await engine.measure(made, AT_ONCE)}
+
+
+async def _floor(_: str, count: int) -> dict[str, float]:
+    with scene(count, LATENCY_SECONDS) as made:
+        return {"rotate": await floor.measure(made, AT_ONCE)}
+
+
+_WAYS = {"bare": _bare, "promotions": _promotions, "rotations": _rotations, "floor": _floor}
+
+
+def _child(way: str, kind: str, count: int) -> dict[str, float]:
+    """Measure in a process of its own, with servers of its own."""
+    command = [sys.executable, "-m", "benchmarks.stores", "--one", way, kind, str(count)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def _one(way: str, kind: str, count: str) -> int:
+    try:
+        print(json.dumps(asyncio.run(_WAYS[way](kind, int(count)))))
+    except DemoError as error:
+        print(error.diagnostics(), file=sys.stderr)
+        return 1
+    return 0
+
+
+def main(arguments: list[str]) -> int:
+    """Measure, print a table; the exit status tells whether the targets were met."""
+    if arguments[:1] == ["--one"]:
+        return _one(*arguments[1:])
+    count = int(arguments[0]) if arguments else 1000
+    print(f"{count} credentials, {AT_ONCE} at once")
+    print("store  what        seconds   bare  ratio  target")
+    met, least = True, _child("floor", "none", count)["rotate"]
+    for kind in KINDS:
+        bare = _child("bare", kind, count)
+        under = {"promotions": bare["promote"], "rotations": least + bare["rotate"]}
+        for way, floor_seconds in under.items():
+            (took,) = _child(way, kind, count).values()
+            ratio = took / floor_seconds
+            met = met and ratio <= TARGET
+            print(
+                f"{kind:6} {way:10} {took:8.2f} {floor_seconds:6.2f} {ratio:6.2f} {TARGET:7.2f}", flush=True
+            )
+    return 0 if met else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
