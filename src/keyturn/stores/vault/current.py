@@ -17,9 +17,12 @@ from keyturn.stores.vault.shelf import TRIES, Shelf
 
 def promote(shelf: Shelf, path: str, attempt: Attempt, expect: str | None) -> Promotion:
     """Make the staged attempt current; see the port."""
+    claimed_by, seen = shelf.seen.pop(path, (None, None))
+    if claimed_by != attempt or (seen and seen.version != expect):
+        seen = None
     for _ in range(TRIES):
         # In this order: the fence rests on it.
-        current = shelf.current(path)
+        current, seen = seen or shelf.current(path), None
         if current.version and current.attempt == attempt:
             return _promoted(shelf, path, current)
         pending = shelf.pending(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 
 from keyturn.domain.errors import StoreError
 from keyturn.domain.labels import Attempt
@@ -35,6 +36,8 @@ def claim(shelf: Shelf, path: str, attempt: Attempt) -> Claim:
             continue
         if owes:
             shelf.fence(path, pending.attempt if displaced else None)
+        elif not current.others:
+            shelf.seen[path] = attempt, replace(current, values={})
         if displaced:
             # The claim stands; what this cannot clear now, the next one does.
             with suppress(StoreError):

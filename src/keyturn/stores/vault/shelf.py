@@ -45,6 +45,9 @@ class Shelf:
         self.kv = kv
         self.places = places
         self.formats = formats
+        #: What the claims of this process saw of current. The fence does not ask when current was read, only
+        #: that it was before pending; so a promotion may go by it. Holds no secret.
+        self.seen: dict[str, tuple[Attempt, Current]] = {}
 
     def current(self, path: str) -> Current:
         """Read the consumer's path."""
