@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -28,27 +27,12 @@ from keyturn.testing.store_contract_support import (
     stage_key,
 )
 
-from .aws_server import REGION, strict_aws
+from .aws_server import REGION
 
 FREQTRADE = FormatEntry(kind="freqtrade")
 VARIABLES = {"api_key": "FREQTRADE__EXCHANGE__KEY", "secret": "FREQTRADE__EXCHANGE__SECRET"}
 ENV = FormatEntry(kind="env", fields=VARIABLES)
 Store = AwsSecretsManager | AwsParameterStore
-
-
-@pytest.fixture(scope="module")
-def aws() -> Iterator[str]:
-    with strict_aws() as url:
-        yield url
-
-
-@pytest.fixture(autouse=True)
-def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [n for n in os.environ if n.startswith("AWS_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "not-a-real-id")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not-a-real-secret-aws")
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
 
 
 class Account:

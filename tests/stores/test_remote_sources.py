@@ -29,10 +29,8 @@ from keyturn.stores.catalog import open_store
 from keyturn.stores.formats import formats_of
 from keyturn.testing.store_contract_support import put_key, stage_key
 
-from .aws_server import REGION, credentials, strict_aws
+from .aws_server import REGION
 from .vault_server import Server, simulated
-
-__all__ = ["credentials"]
 
 NAME, PATH = "mm", "bots/mm"
 FREQTRADE = {"kind": "freqtrade"}
@@ -42,12 +40,6 @@ FREQTRADE = {"kind": "freqtrade"}
 def vault() -> Iterator[Server]:
     with simulated() as server:
         yield server
-
-
-@pytest.fixture(scope="module")
-def aws() -> Iterator[str]:
-    with strict_aws() as url:
-        yield url
 
 
 @dataclass
