@@ -10,18 +10,18 @@ import pytest
 # longest first, so that no worker is left with one of them at the end; the rest fills the gaps. Only the
 # order hangs on these numbers: an old one costs a little time and nothing else.
 SECONDS = {
-    "tests/canary/test_no_leak.py": 190,
-    "tests/demo/test_demo.py": 180,
-    "tests/flows/test_real_server.py": 180,
-    "tests/crash/test_real_kill.py": 90,
-    "tests/flows/test_real_worker.py": 80,
-    "tests/demo/test_demo_stores.py": 60,
-    "tests/cli/test_docs.py": 40,
+    "tests/flows/test_real_server.py": 210,
+    "tests/canary/test_no_leak.py": 180,
+    "tests/demo/test_demo.py": 150,
+    "tests/crash/test_real_kill.py": 80,
+    "tests/flows/test_real_worker.py": 70,
+    "tests/stores/test_aws_rotation.py": 55,
+    "tests/demo/test_demo_stores.py": 45,
     "tests/flows/test_rotate.py": 40,
-    "tests/stores/test_aws_rotation.py": 40,
     "tests/client/test_ack_probe.py": 25,
-    "tests/stores/test_vault_rights.py": 25,
     "tests/stores/test_aws_contract.py": 25,
+    "tests/stores/test_vault_rights.py": 25,
+    "tests/cli/test_docs.py": 20,
 }
 # Files whose tests use one server of the session go to one worker: on two, each would start its own.
 SHARED = {
