@@ -32,7 +32,7 @@ async def test_loading_a_key_is_no_acknowledgement_and_a_public_call_is_none_eit
     await quiet(world)
     assert world.box.ack("rotation1-promoted") is None
     await exchange.private_get_v5_account_wallet_balance()
-    await until(lambda: world.box.ack("rotation1-promoted"), 1)
+    await until(lambda: world.box.ack("rotation1-promoted"))
 
 
 async def test_a_signed_call_that_failed_is_no_acknowledgement(world):
@@ -73,7 +73,7 @@ async def test_a_notice_that_comes_after_the_proof_is_acknowledged_without_anoth
     await exchange.private_get_v5_account_wallet_balance()
     calls = world.calls_by(new).signed
     world.notice(new)
-    await until(lambda: world.box.ack("rotation1-promoted"), 1)
+    await until(lambda: world.box.ack("rotation1-promoted"))
     assert world.calls_by(new).signed == calls
 
 

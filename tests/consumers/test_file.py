@@ -167,7 +167,7 @@ async def test_a_file_that_somebody_changed_is_written_again(world):
 
 async def test_a_command_that_hangs_is_killed_with_its_children(world):
     run = script(world, "restart", "sleep 30 & echo $! >child; wait")
-    error = await error_of(world.consumer(run=[run], timeout="0.5s").notify(notice()))
+    error = await error_of(world.consumer(run=[run], timeout="1.5s").notify(notice()))
     assert error.fault is ConsumerFault.OUTCOME_UNKNOWN
     child = int(world.lines("child")[0])
     for _ in range(100):
@@ -193,7 +193,7 @@ async def test_the_process_of_the_pid_file_is_signalled(world):
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c",
         "import signal,time; signal.signal(signal.SIGHUP, lambda *a: print('hup', flush=True));"
-        "print('up', flush=True); time.sleep(0.1); [time.sleep(0.1) for _ in range(50)]",
+        "print('up', flush=True); time.sleep(0.1); [time.sleep(0.1) for _ in range(600)]",
         stdout=asyncio.subprocess.PIPE,
     )  # fmt: skip
     try:

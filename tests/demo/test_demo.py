@@ -148,7 +148,7 @@ def test_a_bot_that_does_not_follow_its_key_fails_the_demo_and_is_named(
         return ["-c", UNATTACHED, *arguments[2:]] if part.exchange == "bybit" else arguments
 
     monkeypatch.setattr(stage, "bot_command", command)
-    monkeypatch.setattr(house, "CONFIRM_WITHIN", "5s")
+    monkeypatch.setattr(house, "CONFIRM_WITHIN", "8s")
     code = program.main(["--folder", str(tmp_path / "demo")])
     out = capsys.readouterr().out
     assert code == 1, out

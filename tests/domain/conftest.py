@@ -108,6 +108,11 @@ class Tried:
         return self.loaded.warnings
 
 
+def _with(changes: dict[str, Any]) -> Tried:
+    """Write the base inventory with changes, and load it."""
+    return Tried(yaml.safe_dump(changed(**changes), sort_keys=False))
+
+
 @pytest.fixture
 def try_text() -> Callable[[str], Tried]:
     return Tried
@@ -115,5 +120,31 @@ def try_text() -> Callable[[str], Tried]:
 
 @pytest.fixture
 def try_with() -> Callable[[dict[str, Any]], Tried]:
-    """Write the base inventory with changes, and load it."""
-    return lambda changes: Tried(yaml.safe_dump(changed(**changes), sort_keys=False))
+    return _with
+
+
+class Told:
+    """What a person is told about a change to the base inventory."""
+
+    def refused(
+        self, wrong: dict[str, Any], place: str, words: str, *, neighbour: dict[str, Any] | None = None
+    ) -> None:
+        """It is refused with one problem, in its place; the neighbour, which is right, is accepted."""
+        tried = _with(wrong)
+        assert len(tried.problems) == 1, tried.problems
+        assert f" {place}: " in tried.problems[0]
+        assert words in tried.problems[0]
+        if neighbour is not None:
+            accepted = _with(neighbour)
+            assert accepted.loaded is not None, accepted.problems
+
+    def warned(self, change: dict[str, Any], place: str, words: str) -> None:
+        """It is accepted with one warning, in its place."""
+        (warning,) = _with(change).warnings
+        assert f" {place}: " in warning
+        assert words in warning
+
+
+@pytest.fixture
+def told() -> Told:
+    return Told()

@@ -1,4 +1,4 @@
-"""Each rule of the inventory: what it refuses, and the neighbour that it accepts."""
+"""Each rule about what a key may do: what it refuses, and the neighbour that it accepts."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 
-from keyturn.domain import inventory_rules
+from keyturn.domain import inventory_formats, inventory_places, inventory_rules
 from keyturn.domain.inventory_rules import RULES
 
 Try = Callable[[dict[str, Any]], Any]
+# What it proves, the refused change, its place, what the message must say, the accepted neighbour.
+Row = tuple[str, dict[str, Any], str, str, dict[str, Any]]
+Told = Any
 MM = "credentials.mm"
-FILE = {"kind": "file", "path": "run/bot.json"}
-HOOK = {"kind": "webhook", "url": "https://bot.example/kt", "hmac_key": {"env": "HOOK"}}
 WITHDRAW = {
     f"{MM}.permissions": ["read", "withdraw"],
     f"{MM}.withdraw_reason": "Sweeps profits to cold storage.",
@@ -21,136 +22,7 @@ WITHDRAW = {
 STRICT = {"accounts.main.exchange": "strict", f"{MM}.subaccount": "desk1"}
 REASON = "The bot's provider changes addresses daily."
 
-# (what it proves, refused change, its place, what the message must say, accepted neighbour)
-REFUSED: list[tuple[str, dict[str, Any], str, str, dict[str, Any]]] = [
-    (
-        "an account that is not there",
-        {f"{MM}.account": "mian"},
-        f"{MM}.account",
-        "write main",
-        {f"{MM}.account": "main"},
-    ),
-    (
-        "a store that is not there",
-        {f"{MM}.store": "vualt"},
-        f"{MM}.store",
-        "write vault",
-        {f"{MM}.store": "vault"},
-    ),
-    (
-        "a policy that is not there",
-        {f"{MM}.policy": "standart"},
-        f"{MM}.policy",
-        "write standard",
-        {f"{MM}.policy": "standard"},
-    ),
-    (
-        "a consumer that is not there",
-        {f"{MM}.consumers": ["bto"]},
-        f"{MM}.consumers[0]",
-        "write bot",
-        {f"{MM}.consumers": ["bot"]},
-    ),
-    (
-        "a consumer named twice",
-        {f"{MM}.consumers": ["bot", "bot"]},
-        f"{MM}.consumers[1]",
-        "named twice",
-        {f"{MM}.consumers": ["bot"]},
-    ),
-    (
-        "a manager's store that is not there",
-        {"accounts.main.manager.store": "x"},
-        "accounts.main.manager.store",
-        "write one of: vault",
-        {},
-    ),
-    (
-        "defaults that lead nowhere",
-        {"defaults.policy": "fast"},
-        "defaults.policy",
-        "write one of: standard",
-        {"defaults.policy": "standard"},
-    ),
-    (
-        "no store at all",
-        {"defaults": {"policy": "standard"}},
-        f"{MM}.store",
-        "defaults.store",
-        {"defaults": {"policy": "standard"}, f"{MM}.store": "vault"},
-    ),
-    (
-        "two credentials on one path",
-        {
-            "credentials.b": {
-                "account": "main",
-                "permissions": ["read"],
-                "ip_allowlist": ["::1"],
-                "path": "bots/mm",
-            }
-        },
-        "credentials.b.path",
-        "the key of mm is there",
-        {
-            "credentials.b": {
-                "account": "main",
-                "permissions": ["read"],
-                "ip_allowlist": ["::1"],
-                "path": "bots/b",
-            }
-        },
-    ),
-    (
-        "two paths that a Mac keeps in one folder",
-        {
-            "credentials.b": {
-                "account": "main",
-                "permissions": ["read"],
-                "ip_allowlist": ["::1"],
-                "path": "bots/MM",
-            }
-        },
-        "credentials.b.path",
-        "the key of mm is there",
-        {},
-    ),
-    (
-        "a credential on its manager's path",
-        {f"{MM}.path": "managers/main"},
-        f"{MM}.path",
-        "the manager key of main is there",
-        {f"{MM}.path": "managers"},
-    ),
-    (
-        "one manager key for two venues",
-        {"accounts.two": {"exchange": "flat", "manager": {"store": "vault", "path": "managers/main"}}},
-        "accounts.two.manager.path",
-        "another venue's",
-        {"accounts.two": {"exchange": "open", "manager": {"store": "vault", "path": "managers/main"}}},
-    ),
-    (
-        "one age folder under two names",
-        {"stores.b": {"kind": "age_files", "path": "./secrets/", "key": {"file": "b"}}},
-        "stores.b.path",
-        "vault has this folder",
-        {"stores.b": {"kind": "age_files", "path": "other", "key": {"file": "b"}}},
-    ),
-    (
-        "one place through two stores",
-        {
-            "stores.b": {"kind": "age_files", "path": "secrets/bots", "key": {"file": "b"}},
-            "credentials.b": {
-                "account": "main",
-                "permissions": ["read"],
-                "ip_allowlist": ["::1"],
-                "store": "b",
-                "path": "mm",
-            },
-        },
-        "credentials.b.path",
-        "the key of mm is there",
-        {},
-    ),
+REFUSED: list[Row] = [
     (
         "an unknown exchange",
         {"accounts.main.exchange": "opne"},
@@ -329,169 +201,6 @@ REFUSED: list[tuple[str, dict[str, Any], str, str, dict[str, Any]]] = [
             "policies.standard.rotate_every": "45d",
         },
     ),
-    (
-        "a webhook in the clear",
-        {"consumers.bot": {**HOOK, "url": "http://bot.example/kt"}},
-        "consumers.bot.url",
-        "plain http",
-        {"consumers.bot": {**HOOK, "url": "http://127.0.0.1:8080/kt"}},
-    ),
-    (
-        "a webhook to a name that begins like loopback",
-        {"consumers.bot": {**HOOK, "url": "http://127.0.0.1.example/kt"}},
-        "consumers.bot.url",
-        "plain http",
-        {"consumers.bot": {**HOOK, "url": "http://localhost/kt"}},
-    ),
-    (
-        "a venue in the clear",
-        {"accounts.main.url": "http://api.example"},
-        "accounts.main.url",
-        "plain http",
-        {"accounts.main.url": "http://[::1]:9000"},
-    ),
-    (
-        "a URL that has no host",
-        {"accounts.main.url": "https://[::1"},
-        "accounts.main.url",
-        "not a URL",
-        {"accounts.main.url": "https://api.example"},
-    ),
-    (
-        "a proxy that has no host",
-        {f"{MM}.egress_proxy": "http://:0x1"},
-        f"{MM}.egress_proxy",
-        "not a URL",
-        {f"{MM}.egress_proxy": "http://proxy.internal:3128"},
-    ),
-    (
-        "a journal elsewhere",
-        {"journal.url": "mysql://u@h/db"},
-        "journal.url",
-        "sqlite:///FILE",
-        {"journal.url": "sqlite:///j.db"},
-    ),
-    (
-        "a journal without a database",
-        {"journal.url": "postgresql+psycopg://u@h"},
-        "journal.url",
-        "no database",
-        {"journal.url": "postgresql+psycopg://u@h/db"},
-    ),
-    (
-        "an unknown time zone",
-        {"policies.standard.window": {"start": "02:00", "end": "05:00", "timezone": "Europe/Zurck"}},
-        "policies.standard.window.timezone",
-        "write Europe/Zurich",
-        {"policies.standard.window": {"start": "02:00", "end": "05:00", "timezone": "Europe/Zurich"}},
-    ),
-    (
-        "a time zone that is a folder",
-        {"policies.standard.window": {"start": "02:00", "end": "05:00", "timezone": "Europe"}},
-        "policies.standard.window.timezone",
-        "no such time zone",
-        {},
-    ),
-    (
-        "a time zone outside the database",
-        {"policies.standard.window": {"start": "02:00", "end": "05:00", "timezone": "../../etc/passwd"}},
-        "policies.standard.window.timezone",
-        "no such time zone",
-        {},
-    ),
-    (
-        "a window without a day",
-        {"policies.standard.window": {"start": "02:00", "end": "05:00", "days": []}},
-        "policies.standard.window.days",
-        "never opens",
-        {"policies.standard.window": {"start": "02:00", "end": "05:00", "days": ["sat"]}},
-    ),
-    (
-        "a window without length",
-        {"policies.standard.window": {"start": "02:00", "end": "02:00"}},
-        "policies.standard.window.end",
-        "the same as start",
-        {"policies.standard.window": {"start": "22:00", "end": "02:00"}},
-    ),
-    (
-        "an acknowledgement from a file",
-        {"consumers.bot": {**FILE, "evidence": "ack"}},
-        "consumers.bot.evidence",
-        "`confirm:`",
-        {"consumers.bot": {**FILE, "evidence": "ack", "confirm": ["bot", "key"]}},
-    ),
-    (
-        "observation of a client",
-        {"consumers.bot.evidence": "observed"},
-        "consumers.bot.evidence",
-        "write ack or timed",
-        {"consumers.bot.evidence": "timed"},
-    ),
-    (
-        "a signal to nobody",
-        {"consumers.bot": {**FILE, "signal": "SIGHUP"}},
-        "consumers.bot.signal",
-        "pid_file",
-        {"consumers.bot": {**FILE, "signal": "SIGHUP", "pid_file": "bot.pid"}},
-    ),
-    (
-        "a pid file without a signal",
-        {"consumers.bot": {**FILE, "pid_file": "bot.pid"}},
-        "consumers.bot.pid_file",
-        "signal: SIGHUP",
-        {"consumers.bot": {**FILE, "signal": "HUP", "pid_file": "bot.pid"}},
-    ),
-    (
-        "a signal that does not exist",
-        {"consumers.bot": {**FILE, "signal": "SIGHUPP", "pid_file": "bot.pid"}},
-        "consumers.bot.signal",
-        "write SIGHUP",
-        {},
-    ),
-    (
-        "a secret for everybody",
-        {"consumers.bot": {**FILE, "mode": "0644"}},
-        "consumers.bot.mode",
-        '"0600"',
-        {"consumers.bot": {**FILE, "mode": "0640"}},
-    ),
-    (
-        "two credentials in one file",
-        {
-            "consumers.bot": FILE,
-            "credentials.b": {
-                "account": "main",
-                "permissions": ["read"],
-                "ip_allowlist": ["::1"],
-                "path": "bots/b",
-                "consumers": ["bot"],
-            },
-        },
-        "consumers.bot.path",
-        "mm, b would overwrite each other",
-        {"consumers.bot": FILE},
-    ),
-    (
-        "two consumers that write one file",
-        {"consumers.bot": FILE, "consumers.other": {**FILE, "path": "./run/bot.json"}},
-        "consumers.other.path",
-        "bot writes this file",
-        {"consumers.bot": FILE, "consumers.other": {**FILE, "path": "run/other.json"}},
-    ),
-    (
-        "a reference to nothing",
-        {"stores.vault.key": {}},
-        "stores.vault.key",
-        "names no place",
-        {"stores.vault.key": {"env": "AGE_KEY"}},
-    ),
-    (
-        "a reference to two places",
-        {"stores.vault.key": {"env": "AGE_KEY", "file": "age.txt"}},
-        "stores.vault.key",
-        "names 2 places",
-        {"stores.vault.key": {"keyring": "age"}},
-    ),
 ]
 
 
@@ -499,48 +208,12 @@ REFUSED: list[tuple[str, dict[str, Any], str, str, dict[str, Any]]] = [
     ("wrong", "place", "words", "right"), [r[1:] for r in REFUSED], ids=[r[0] for r in REFUSED]
 )
 def test_the_rules_refuse_it_and_accept_its_neighbour(
-    try_with: Try, wrong: dict[str, Any], place: str, words: str, right: dict[str, Any]
+    told: Told, wrong: dict[str, Any], place: str, words: str, right: dict[str, Any]
 ) -> None:
-    refused = try_with(wrong)
-    assert len(refused.problems) == 1, refused.problems
-    assert f" {place}: " in refused.problems[0]
-    assert words in refused.problems[0]
-    accepted = try_with(right)
-    assert accepted.loaded is not None, accepted.problems
+    told.refused(wrong, place, words, neighbour=right)
 
 
 WARNED: list[tuple[str, dict[str, Any], str, str]] = [
-    (
-        "one key shared by two consumers",
-        {f"{MM}.consumers": ["bot", "bot2"], "consumers.bot2": {"kind": "client"}},
-        f"{MM}.consumers",
-        "bot, bot2 share the key mm",
-    ),
-    (
-        "a credential without consumers",
-        {f"{MM}.consumers": [], "consumers": {}},
-        f"{MM}.consumers",
-        "nobody is told when mm turns",
-    ),
-    (
-        "a consumer that nobody uses",
-        {"consumers.idle": {"kind": "client"}},
-        "consumers.idle",
-        "nothing uses it",
-    ),
-    ("a policy that nobody uses", {"policies.idle": {}}, "policies.idle", "nothing uses it"),
-    (
-        "a store that nobody uses",
-        {"stores.idle": {"kind": "age_files", "path": "i", "key": {"env": "I"}}},
-        "stores.idle",
-        "nothing uses it",
-    ),
-    (
-        "an account that nobody uses",
-        {"accounts.idle": {"exchange": "open", "manager": {"store": "vault", "path": "managers/idle"}}},
-        "accounts.idle",
-        "nothing uses it",
-    ),
     (
         "a reason that is left over",
         {f"{MM}.no_ip_allowlist_reason": REASON},
@@ -558,27 +231,16 @@ WARNED: list[tuple[str, dict[str, Any], str, str]] = [
 
 @pytest.mark.parametrize(("change", "place", "words"), [w[1:] for w in WARNED], ids=[w[0] for w in WARNED])
 def test_what_a_person_should_look_at_is_a_warning_with_its_place(
-    try_with: Try, change: dict[str, Any], place: str, words: str
+    told: Told, change: dict[str, Any], place: str, words: str
 ) -> None:
-    (warning,) = try_with(change).warnings
-    assert f" {place}: " in warning
-    assert words in warning
+    told.warned(change, place, words)
 
 
 def test_a_sound_inventory_has_no_warnings(try_with: Try) -> None:
     assert try_with({}).warnings == ()
 
 
-@pytest.mark.parametrize("url", ["postgresql+psycopg://u@h/db?password=not-a-real-secret-1"])
-def test_a_journal_url_with_a_password_is_refused_and_not_quoted(try_with: Try, url: str) -> None:
-    (problem,) = try_with({"journal.url": url}).problems
-    assert "not-a-real" not in problem
-    assert "references only" in problem
-
-
 def test_every_rule_of_the_modules_is_in_the_list() -> None:
-    from keyturn.domain import inventory_formats, inventory_places
-
     written = {
         name
         for module in (inventory_formats, inventory_places, inventory_rules)

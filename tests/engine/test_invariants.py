@@ -15,26 +15,13 @@ from keyturn.engine.engine import Engine
 from keyturn.testing.crash import Killed, Mishap
 from keyturn.testing.fake_world import NAME, PATH, FakeWorld
 
-
-async def start(fake: FakeWorld, mode: Mode = Mode.MANUAL) -> tuple[Engine, str]:
-    engine = Engine(fake.world(traced=True))
-    return engine, (await engine.open(NAME, mode=mode, reason="a test")).id
-
-
-async def until(fake: FakeWorld, engine: Engine, rotation_id: str, state: State) -> None:
-    for _ in range(60):
-        if (await engine.get(rotation_id)).state is state:
-            return
-        progress = await engine.step(rotation_id)
-        if progress.rest and progress.rest.until:
-            fake.clock.travel_to(progress.rest.until)
-    raise AssertionError(f"never {state}")
+from .walking import opened, until
 
 
 async def test_1_current_always_names_a_live_verified_key():
     fake = FakeWorld(grace="10s")
     await fake.prepare()
-    engine, rotation_id = await start(fake)
+    engine, rotation_id = await opened(fake)
     await until(fake, engine, rotation_id, State.STAGED)
     pending = await fake.store.read(PATH, Slot.PENDING)
     fake.exchange.kill_key(pending.material.key_ref)  # it dies before it is verified
@@ -49,7 +36,7 @@ async def test_2_nothing_that_is_current_and_nothing_without_our_record_is_revok
     fake = FakeWorld(grace="10s")
     await fake.prepare()
     ours_by_look = fake.exchange.add_key([], label="kt-0123456789-1")  # our label, not in our journal
-    engine, rotation_id = await start(fake)
+    engine, rotation_id = await opened(fake)
     await fake.run(engine, rotation_id)
     await fake.sweep_until_rest()
     assert {fake.foreign.key_ref, ours_by_look.key_ref} <= fake.exchange.truth().keys()
@@ -59,7 +46,7 @@ async def test_3_before_the_pivot_undo_after_it_forward_or_an_explicit_roll_back
     before = {State.PLANNED, State.MINTING, State.STAGED, State.VERIFIED}
     fake = FakeWorld(grace="10s")
     await fake.prepare()
-    engine, rotation_id = await start(fake)
+    engine, rotation_id = await opened(fake)
     for state in (*sorted(before), State.PROMOTED, State.CUTTING_OVER, State.GRACE, State.REVOKING):
         rotation = await engine.get(rotation_id)
         stands = type(rotation)(**{**_fields(rotation), "state": state, "old_ref": "an old key"})
@@ -79,7 +66,7 @@ def _fields(rotation):
 async def test_4_the_intent_is_in_the_journal_before_a_mint_or_a_revoke(call, fate):
     fake = FakeWorld(grace="10s")
     await fake.prepare()
-    engine, rotation_id = await start(fake)
+    engine, rotation_id = await opened(fake)
     traced = fake.tracer.call
     fates = []
 
@@ -98,13 +85,13 @@ async def test_4_the_intent_is_in_the_journal_before_a_mint_or_a_revoke(call, fa
 async def test_5_no_create_without_a_claim_no_stage_without_it_and_promote_names_the_attempt():
     fake = FakeWorld(grace="10s")
     await fake.prepare()
-    engine, rotation_id = await start(fake)
+    engine, rotation_id = await opened(fake)
     await fake.run(engine, rotation_id)
     methods = [row.method for row in fake.tracer.rows]
     assert methods.index("claim") < methods.index("create_key") < methods.index("stage")
 
     await fake.judge_rest()
-    engine, second = await start(fake)
+    engine, second = await opened(fake)
     await until(fake, engine, second, State.VERIFIED)
     rotation = await engine.get(second)
     stale = rotation.current_attempt
@@ -119,7 +106,7 @@ async def test_5_no_create_without_a_claim_no_stage_without_it_and_promote_names
 async def test_6_one_open_rotation_a_credential_and_each_step_a_compare_and_set():
     fake = FakeWorld(grace="10s")
     await fake.prepare()
-    engine, rotation_id = await start(fake)
+    engine, rotation_id = await opened(fake)
     with pytest.raises(RefusedError, match="being rotated already"):
         await Engine(fake.world()).open(NAME, mode=Mode.MANUAL, reason="a second one")
     other = Engine(fake.world())
@@ -135,7 +122,7 @@ async def test_7_no_revoke_before_grace_has_passed_and_every_consumer_has_confir
     fake = FakeWorld(grace="1h", confirm_within="60s")
     await fake.prepare()
     fake.bot.confirms = False
-    engine, rotation_id = await start(fake)
+    engine, rotation_id = await opened(fake)
     parked = await _park(fake, engine, rotation_id)
     assert parked.parked is Park.UNCONFIRMED
     assert "bot" in parked.parked_why
@@ -166,7 +153,7 @@ async def test_8_every_live_key_is_current_previous_pending_foreign_or_being_swe
     fake = FakeWorld(grace="10s")
     await fake.prepare()
     for _ in range(3):  # three workers die with a key in their hands
-        engine, rotation_id = await start(fake)
+        engine, rotation_id = await opened(fake)
         for at in range(60):
             fake.tracer.arm(at, Mishap.AFTER)
             try:
@@ -184,7 +171,7 @@ async def test_8_every_live_key_is_current_previous_pending_foreign_or_being_swe
 async def test_9_secret_material_is_never_in_the_journal_and_never_leaves_its_type():
     fake = FakeWorld(grace="10s")
     await fake.prepare()
-    engine, rotation_id = await start(fake)
+    engine, rotation_id = await opened(fake)
     await until(fake, engine, rotation_id, State.GRACE)
     stored = await fake.store.read(PATH, Slot.CURRENT)
     secret = stored.material.reveal()["secret"]
@@ -200,7 +187,7 @@ async def test_9_secret_material_is_never_in_the_journal_and_never_leaves_its_ty
 async def test_10_an_unknown_outcome_is_reconciled_by_label_and_never_repeated_blindly():
     fake = FakeWorld(grace="10s")
     await fake.prepare()
-    engine, rotation_id = await start(fake)
+    engine, rotation_id = await opened(fake)
     fake.exchange.fail("create_key", ExchangeFault.OUTCOME_UNKNOWN, effect=True)
     await engine.step(rotation_id)
     events = [e.event.type for e in await fake.journal.events(rotation_id)]

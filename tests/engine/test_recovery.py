@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from keyturn.domain.errors import ExchangeFault, JournalError, StoreError, StoreFault
 from keyturn.domain.labels import Attempt
-from keyturn.domain.rotation import Fate, Mode, Park, State
+from keyturn.domain.rotation import Fate, Park, State
 from keyturn.domain.slots import Slot
 from keyturn.engine import sweep
 from keyturn.engine.engine import Engine
@@ -12,20 +12,7 @@ from keyturn.testing.crash import Killed, Mishap
 from keyturn.testing.fake_world import NAME, PATH, FakeWorld
 from keyturn.testing.memory_exchange import NEUTRAL
 
-
-async def opened(fake: FakeWorld, mode: Mode = Mode.MANUAL):
-    engine = Engine(fake.world(traced=True))
-    return engine, (await engine.open(NAME, mode=mode, reason="a test")).id
-
-
-async def until(fake: FakeWorld, engine: Engine, rotation_id: str, state: State) -> None:
-    for _ in range(50):
-        if (await engine.get(rotation_id)).state is state:
-            return
-        progress = await engine.step(rotation_id)
-        if progress.rest and progress.rest.until:
-            fake.clock.travel_to(progress.rest.until)
-    raise AssertionError(f"never {state}")
+from .walking import opened, until
 
 
 def mints(fake: FakeWorld) -> int:

@@ -163,7 +163,7 @@ async def test_a_timeout_is_unknown_for_a_change_and_down_for_a_read(
     spec = spec_for(bench.driver, bench.subaccount)
     before = len(bench.truth())
     code = bench.driver.manifest.code
-    async with driver_at(code, bench.sim.base_url, timeout=0.4) as driver:
+    async with driver_at(code, bench.sim.base_url, timeout=0.8) as driver:
         for method in ("create_key", "list_keys"):
             fault = Fault(kind=FaultKind.HANG, match=bench.routes[method], after_effect=after_effect)
             bench.sim.faults.add(fault)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import boto3
 import pytest
 from botocore.awsrequest import AWSResponse
 from botocore.exceptions import EndpointConnectionError, ReadTimeoutError
+from botocore.loaders import create_loader
 
 from keyturn.stores.aws.wire import Wire
 
@@ -44,11 +46,19 @@ def strict_aws() -> Iterator[str]:
             process.kill()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def aws() -> Iterator[str]:
-    """Give the URL of a server that this module's tests share."""
+    """Give the URL of a server that all tests of a process share: each keeps to names of its own."""
     with strict_aws() as url:
         yield url
+
+
+@pytest.fixture(scope="session", autouse=True)
+def botocore_reads_its_files_once() -> Iterator[None]:
+    """Let all sessions share one loader: reading AWS's models anew takes half of the time of a test."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("botocore.session.create_loader", functools.cache(create_loader))
+        yield
 
 
 @pytest.fixture(autouse=True)

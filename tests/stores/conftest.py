@@ -6,6 +6,11 @@ import pytest
 from keyturn.stores.age_files import AgeFilesStore
 from keyturn.stores.keys import generate_identity
 
+from .aws_server import aws, botocore_reads_its_files_once, credentials
+from .vault_server import vaults
+
+__all__ = ["aws", "botocore_reads_its_files_once", "credentials", "vaults"]
+
 PATH = "bybit/main"
 
 

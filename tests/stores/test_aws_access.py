@@ -21,13 +21,13 @@ from keyturn.stores.aws.wire import Wire
 from keyturn.stores.catalog import open_store
 from keyturn.testing.store_contract_support import put_key
 
-from .aws_server import REGION, _Body, aws, credentials  # noqa: F401 - fixtures
+from .aws_server import REGION, _Body
 
 ROLE = "arn:aws:iam::123456789012:role/keyturn"
 
 
 @pytest.mark.parametrize("kind", ["aws_secrets_manager", "aws_parameter_store"])
-async def test_an_inventory_entry_opens_its_store(aws, kind, tmp_path: Path):  # noqa: F811
+async def test_an_inventory_entry_opens_its_store(aws, kind, tmp_path: Path):
     model = SecretsManagerEntry if kind == "aws_secrets_manager" else ParameterStoreEntry
     entry = model(kind=kind, region=REGION, endpoint_url=aws, prefix="inventory/", timeout="5s")
     store = open_store("aws", entry, tmp_path)
@@ -50,7 +50,7 @@ async def test_a_profile_that_is_not_there_is_named():
     await store.close()
 
 
-async def test_missing_credentials_are_called_so(aws, monkeypatch):  # noqa: F811
+async def test_missing_credentials_are_called_so(aws, monkeypatch):
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
         monkeypatch.delenv(name)
     for role in (None, ROLE):
@@ -62,7 +62,7 @@ async def test_missing_credentials_are_called_so(aws, monkeypatch):  # noqa: F81
         await store.close()
 
 
-async def test_a_role_is_assumed(aws):  # noqa: F811
+async def test_a_role_is_assumed(aws):
     wire = Wire("aws", region=REGION, endpoint_url=aws, assume_role=ROLE, external_id="ours")
     assert ":assumed-role/keyturn/keyturn" in wire.call("sts", "get_caller_identity")["Arn"]
     store = AwsSecretsManager(wire, prefix="role/")
@@ -153,7 +153,7 @@ def _verdicts(wire: Wire, allowed: set[str]) -> list[list[str]]:
     return asked
 
 
-async def test_the_check_names_each_right_that_is_missing_and_each_that_is_too_much(aws):  # noqa: F811
+async def test_the_check_names_each_right_that_is_missing_and_each_that_is_too_much(aws):
     wire = Wire("aws", region=REGION, endpoint_url=aws, assume_role=ROLE)
     store = AwsSecretsManager(wire, prefix="rights/")
     allowed = {
@@ -174,7 +174,7 @@ async def test_the_check_names_each_right_that_is_missing_and_each_that_is_too_m
     await store.close()
 
 
-async def test_the_check_says_so_where_iam_does_not_answer(aws):  # noqa: F811
+async def test_the_check_says_so_where_iam_does_not_answer(aws):
     wire = Wire("aws", region=REGION, endpoint_url=aws)
     store = AwsSecretsManager(wire, prefix="rights/")
 

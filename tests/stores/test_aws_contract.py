@@ -14,12 +14,12 @@ from keyturn.stores.aws.wire import Wire
 from keyturn.testing.store_contract import SecretStoreContract
 from keyturn.testing.store_contract_support import ODD, PEM
 
-from .aws_server import REGION, aws, credentials  # noqa: F401 - fixtures
+from .aws_server import REGION
 
 
 class TestAwsSecretsManager(SecretStoreContract):
     @pytest.fixture
-    async def store(self, aws: str) -> AsyncIterator[SecretStore]:  # noqa: F811
+    async def store(self, aws: str) -> AsyncIterator[SecretStore]:
         store = AwsSecretsManager(Wire("sm", region=REGION, endpoint_url=aws), prefix="keyturn/")
         yield store
         await store.close()
@@ -34,7 +34,7 @@ class TestAwsParameterStore(SecretStoreContract):
         await super().test_odd_values_and_extra_fields_survive(store, path, first, value)
 
     @pytest.fixture
-    async def store(self, aws: str) -> AsyncIterator[SecretStore]:  # noqa: F811
+    async def store(self, aws: str) -> AsyncIterator[SecretStore]:
         store = AwsParameterStore(Wire("ssm", region=REGION, endpoint_url=aws), prefix="keyturn/")
         yield store
         await store.close()

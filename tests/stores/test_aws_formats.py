@@ -3,52 +3,29 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from keyturn.domain.errors import StoreError, StoreFault
 from keyturn.domain.inventory import FormatEntry
-from keyturn.domain.labels import Attempt
-from keyturn.domain.material import SecretMaterial
 from keyturn.domain.slots import Slot
 from keyturn.stores.aws.parameter_store import AwsParameterStore
 from keyturn.stores.aws.secrets_manager import AwsSecretsManager
 from keyturn.stores.aws.wire import Wire
 from keyturn.stores.formats import Formats, format_of
 from keyturn.testing.store_contract_support import (
-    fake_material,
     fake_meta,
     key_in,
     keys_in,
     put_key,
-    stage_key,
 )
 
-from .aws_server import REGION, strict_aws
+from .aws_server import REGION
+from .format_cases import ATTEMPT, ENV, FREQTRADE, OLD, turned, what_does_not_fit_is_refused
 
-FREQTRADE = FormatEntry(kind="freqtrade")
-VARIABLES = {"api_key": "FREQTRADE__EXCHANGE__KEY", "secret": "FREQTRADE__EXCHANGE__SECRET"}
-ENV = FormatEntry(kind="env", fields=VARIABLES)
 Store = AwsSecretsManager | AwsParameterStore
-
-
-@pytest.fixture(scope="module")
-def aws() -> Iterator[str]:
-    with strict_aws() as url:
-        yield url
-
-
-@pytest.fixture(autouse=True)
-def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [n for n in os.environ if n.startswith("AWS_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "not-a-real-id")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not-a-real-secret-aws")
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
 
 
 class Account:
@@ -88,24 +65,15 @@ async def account(aws: str, request: pytest.FixtureRequest, tmp_path: Path) -> A
 
 
 async def test_a_rotation_writes_what_the_bot_reads_and_keeps_the_rest(account: Account) -> None:
-    path, old = account.path, {"name": "bybit", "key": "key-old", "secret": "not-a-real-secret-old"}
-    account.write({"exchange": old, "fee": 1})
+    path = account.path
+    account.write({"exchange": OLD, "fee": 1})
     store = account.open(FREQTRADE)
-    foreign = await store.peek(path, Slot.CURRENT)
-    assert foreign is not None
-    assert await key_in(store, path, Slot.CURRENT) == "key-old"
-    attempt = Attempt("r1", 1)
-    await stage_key(store, path, attempt, "new")
-    assert await key_in(store, path, Slot.PENDING) == "key-new"
-    done = await store.promote(path, attempt, expect_current=foreign.version)
-    expected = {"name": "bybit", "key": "key-new", "secret": "not-a-real-secret-new"}
-    assert account.read() == {"exchange": expected, "fee": 1}
-    assert await keys_in(store, path) == (None, "key-new", "key-old")
+    done = await turned(store, path, account.read)
     current = await store.peek(path, Slot.CURRENT)
     assert current is not None
-    assert current.meta == fake_meta("new", attempt), "it is known as ours"
+    assert current.meta == fake_meta("new", ATTEMPT), "it is known as ours"
     await store.restore_previous(path, expect_current=done.current)
-    assert account.read() == {"exchange": old, "fee": 1}
+    assert account.read() == {"exchange": OLD, "fee": 1}
 
 
 async def test_what_was_written_in_one_format_is_read_under_another(account: Account) -> None:
@@ -121,12 +89,5 @@ async def test_what_was_written_in_one_format_is_read_under_another(account: Acc
 
 async def test_a_key_that_the_bot_would_misread_is_not_written(account: Account) -> None:
     path, store = account.path, account.open(ENV)
-    claim = await store.claim(path, Attempt("r1", 1))
-    meta = fake_meta("new", claim.attempt)
-    with pytest.raises(StoreError) as caught:
-        await store.stage(path, SecretMaterial("key-new", "12e4"), meta, claim)
-    assert caught.value.fault is StoreFault.UNFIT
-    assert await store.read(path, Slot.PENDING) is None
-    # The claim still holds, for a key that fits.
-    await store.stage(path, fake_material("new"), meta, claim)
+    await what_does_not_fit_is_refused(store, path)
     assert await key_in(store, path, Slot.PENDING) == "key-new"

@@ -5,18 +5,16 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 
 import pytest
 
-from keyturn.domain.errors import StoreError, StoreFault
+from keyturn.domain.errors import StoreFault
 from keyturn.domain.labels import Attempt, new_rotation_id
 from keyturn.domain.slots import Slot
 from keyturn.stores.aws import pages
 from keyturn.stores.aws.pages import Lease, Page
 from keyturn.stores.aws.parameter_store import AwsParameterStore
-from keyturn.stores.aws.wire import Wire
 from keyturn.testing.store_contract_support import (
     fake_material,
     fake_meta,
@@ -27,84 +25,12 @@ from keyturn.testing.store_contract_support import (
     stage_key,
 )
 
-from .aws_server import REGION, Faults, answer, aws, credentials, plain  # noqa: F401 - fixtures
+from .aws_cases import PATH, WRITES, at, failed, faults, first, name_of, open_store, store
+from .aws_server import answer, plain
 
-PATH = "bots/mm"
-WRITES = ("claim", "stage", "promote", "restore", "discard pending", "discard previous", "put")
-Open = Callable[[], AwsParameterStore]
+__all__ = ["faults", "first", "open_store", "store"]
 
-
-@pytest.fixture
-async def open_store(aws: str) -> AsyncIterator[Open]:  # noqa: F811
-    prefix = f"keyturn/{new_rotation_id()}/"
-    opened: list[AwsParameterStore] = []
-
-    def open_store() -> AwsParameterStore:
-        opened.append(
-            AwsParameterStore(Wire("ssm", region=REGION, endpoint_url=aws, timeout=5), prefix=prefix)
-        )
-        return opened[-1]
-
-    yield open_store
-    for store in opened:
-        await store.close()
-
-
-@pytest.fixture
-def store(open_store: Open) -> AwsParameterStore:
-    return open_store()
-
-
-@pytest.fixture
-def faults(store: AwsParameterStore, monkeypatch: pytest.MonkeyPatch) -> Faults:
-    monkeypatch.setattr("keyturn.stores.aws.wire._PAUSES", (0.0, 0.0, 0.0))
-    made = Faults(store._wire)
-    made.watch("ssm")
-    return made
-
-
-@pytest.fixture
-def first() -> Attempt:
-    return Attempt(new_rotation_id(), 1)
-
-
-def name_of(store: AwsParameterStore) -> str:
-    return store._parameters.name(PATH)
-
-
-async def failed(call: object) -> StoreError:
-    with pytest.raises(StoreError) as caught:
-        await call
-    error = caught.value
-    assert error.now
-    assert error.todo
-    assert "not-a-real-secret" not in f"{error.diagnostics()} {error.__context__!r} {error.__cause__!r}"
-    return error
-
-
-async def at(store: AwsParameterStore, verb: str, first: Attempt):
-    """Bring the path to where a verb can be used, and give the call, and what keys there are after it."""
-    if verb == "put":
-        return lambda: put_key(store, PATH, "a"), (None, "key-a", None)
-    old = await put_key(store, PATH, "old")
-    if verb == "claim":
-        return lambda: store.claim(PATH, first), (None, "key-old", None)
-    claim = await store.claim(PATH, first)
-    if verb == "stage":
-        material, meta = fake_material("new"), fake_meta("new", first)
-        return lambda: store.stage(PATH, material, meta, claim), ("key-new", "key-old", None)
-    staged = await store.stage(PATH, fake_material("new"), fake_meta("new", first), claim)
-    if verb == "promote":
-        call = lambda: store.promote(PATH, first, expect_current=old.version)  # noqa: E731
-        return call, (None, "key-new", "key-old")
-    if verb == "discard pending":
-        call = lambda: store.discard(PATH, Slot.PENDING, version=staged.version)  # noqa: E731
-        return call, (None, "key-old", None)
-    done = await store.promote(PATH, first, expect_current=old.version)
-    if verb == "restore":
-        call = lambda: store.restore_previous(PATH, expect_current=done.current)  # noqa: E731
-        return call, (None, "key-old", "key-new")
-    return lambda: store.discard(PATH, Slot.PREVIOUS, version=old.version), (None, "key-new", None)
+KIND = AwsParameterStore
 
 
 # Faults at each write.
@@ -175,7 +101,7 @@ async def test_current_that_fails_after_its_lease_can_be_written_once_the_lease_
 # Other writers.
 
 
-async def test_a_write_of_somebody_else_at_the_same_moment_is_put_back(aws, store, faults, first):  # noqa: F811
+async def test_a_write_of_somebody_else_at_the_same_moment_is_put_back(aws, store, faults, first):
     old = await put_key(store, PATH, "old")
     await stage_key(store, PATH, first, "new")
     client, theirs, name = plain(aws, "ssm"), '{"api_key": "theirs", "secret": "x"}', name_of(store)
@@ -191,7 +117,7 @@ async def test_a_write_of_somebody_else_at_the_same_moment_is_put_back(aws, stor
     assert await keys_in(store, PATH) == ("key-new", "theirs", None)
 
 
-async def test_a_current_that_somebody_else_wrote_is_a_conflict(aws, store, first):  # noqa: F811
+async def test_a_current_that_somebody_else_wrote_is_a_conflict(aws, store, first):
     old = await put_key(store, PATH, "old")
     await stage_key(store, PATH, first, "new")
     plain(aws, "ssm").put_parameter(Name=name_of(store), Value="{}", Overwrite=True, Type="SecureString")
@@ -200,7 +126,7 @@ async def test_a_current_that_somebody_else_wrote_is_a_conflict(aws, store, firs
     assert (await failed(store.read(PATH, Slot.CURRENT))).fault is StoreFault.CORRUPT
 
 
-async def test_fields_beside_the_key_are_kept(aws, store, first):  # noqa: F811
+async def test_fields_beside_the_key_are_kept(aws, store, first):
     client = plain(aws, "ssm")
     theirs = json.dumps({"api_key": "key-t", "secret": "not-a-real-secret-x", "testnet": True})
     client.put_parameter(Name=name_of(store), Value=theirs, Type="SecureString")
@@ -212,7 +138,7 @@ async def test_fields_beside_the_key_are_kept(aws, store, first):  # noqa: F811
     assert (json.loads(value)["api_key"], json.loads(value)["testnet"]) == ("key-new", True)
 
 
-async def test_what_was_staged_is_deleted_when_it_is_promoted_or_discarded(aws, store, first):  # noqa: F811
+async def test_what_was_staged_is_deleted_when_it_is_promoted_or_discarded(aws, store, first):
     def names() -> list[str]:
         listed = plain(aws, "ssm").get_paginator("get_parameters_by_path")
         folder = name_of(store).rpartition("/")[0]
@@ -241,7 +167,7 @@ async def test_a_deletion_that_failed_is_made_up_for_by_the_next_write(store, fa
     assert "DeleteParameters" in faults.calls()
 
 
-async def test_the_page_holds_nothing_secret(aws, store, first):  # noqa: F811
+async def test_the_page_holds_nothing_secret(aws, store, first):
     await put_key(store, PATH, "old")
     await stage_key(store, PATH, first, "new")
     page = plain(aws, "ssm").get_parameter(Name=f"{name_of(store)}.keyturn", WithDecryption=True)
@@ -252,7 +178,7 @@ async def test_the_page_holds_nothing_secret(aws, store, first):  # noqa: F811
 # The page.
 
 
-async def test_of_two_listedon_one_base_the_first_counts_for_everybody(aws, store, first):  # noqa: F811
+async def test_of_two_listedon_one_base_the_first_counts_for_everybody(aws, store, first):
     client, name = plain(aws, "ssm"), f"{name_of(store)}.keyturn"
     await store.claim(PATH, first)
     page = store._slots._desk.load(PATH).page
@@ -271,7 +197,7 @@ def test_a_page_survives_its_text():
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 2}'])
-async def test_a_damaged_page_is_called_so(aws, store, text, first):  # noqa: F811
+async def test_a_damaged_page_is_called_so(aws, store, text, first):
     value = text or "not json"
     plain(aws, "ssm").put_parameter(Name=f"{name_of(store)}.keyturn", Value=value, Type="SecureString")
     assert (await failed(store.claim(PATH, first))).fault is StoreFault.CORRUPT
@@ -299,7 +225,7 @@ async def test_a_value_over_8_kib_is_refused(store, first):
     assert "larger" in error.what
 
 
-async def test_a_parameter_in_plain_text_is_found_by_the_check(aws, store):  # noqa: F811
+async def test_a_parameter_in_plain_text_is_found_by_the_check(aws, store):
     plain(aws, "ssm").put_parameter(
         Name=name_of(store), Value='{"api_key": "k", "secret": "not-a-real-secret"}', Type="String"
     )

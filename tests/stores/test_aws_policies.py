@@ -16,7 +16,7 @@ from keyturn.stores.aws.secrets_manager import AwsSecretsManager
 from keyturn.stores.aws.wire import Wire
 from keyturn.testing.store_contract_support import put_key, stage_key
 
-from .aws_server import REGION, aws, credentials  # noqa: F401 - fixtures
+from .aws_server import REGION
 
 FOLDER = Path(__file__).parents[2] / "infra" / "aws"
 PATH = "bots/mm"
@@ -55,7 +55,7 @@ def test_a_policy_is_well_formed(file):
 
 
 @pytest.fixture
-def called(aws: str, monkeypatch: pytest.MonkeyPatch) -> set[str]:  # noqa: F811
+def called(aws: str, monkeypatch: pytest.MonkeyPatch) -> set[str]:
     seen: set[str] = set()
     real = Wire.call
 
@@ -88,7 +88,7 @@ async def everything(store: SecretStore) -> None:
     await store.close()
 
 
-async def test_the_rotator_may_do_what_the_stores_call_and_nothing_else(aws, called):  # noqa: F811
+async def test_the_rotator_may_do_what_the_stores_call_and_nothing_else(aws, called):
     await everything(AwsSecretsManager(Wire("sm", region=REGION, endpoint_url=aws), prefix="policy/"))
     await everything(AwsParameterStore(Wire("ssm", region=REGION, endpoint_url=aws), prefix="policy/"))
     assert called - FREE == actions("rotator.json") - INDIRECT
@@ -99,7 +99,7 @@ def test_doctor_asks_for_the_rights_of_the_rotator():
     assert needed == actions("rotator.json") - INDIRECT
 
 
-async def test_a_bot_calls_what_the_consumer_may(aws, called):  # noqa: F811
+async def test_a_bot_calls_what_the_consumer_may(aws, called):
     for kind in (AwsSecretsManager, AwsParameterStore):
         wire = Wire("bot", region=REGION, endpoint_url=aws)
         await put_key(kind(wire, prefix="bot/"), PATH, "a")
@@ -112,7 +112,7 @@ async def test_a_bot_calls_what_the_consumer_may(aws, called):  # noqa: F811
         await bot.close()
 
 
-async def test_a_person_stages_with_what_intake_allows_and_promotes_nothing(aws, called):  # noqa: F811
+async def test_a_person_stages_with_what_intake_allows_and_promotes_nothing(aws, called):
     wire = Wire("person", region=REGION, endpoint_url=aws)
     await put_key(AwsSecretsManager(wire, prefix="person/"), PATH, "a")
     called.clear()

@@ -24,7 +24,7 @@ from keyturn.testing.crash import CHANGING, Killed, Mishap, Row
 from keyturn.testing.fake_world import PATH, FakeWorld
 from keyturn.testing.memory_store import MemoryStore
 
-from .aws_server import REGION, aws, credentials  # noqa: F401 - fixtures
+from .aws_server import REGION
 
 KINDS = {"secrets manager": AwsSecretsManager, "parameter store": AwsParameterStore}
 
@@ -84,7 +84,7 @@ class AwsWorld(FakeWorld):
 
 
 @pytest.fixture(scope="module")
-def wire(aws: str) -> Wire:  # noqa: F811
+def wire(aws: str) -> Wire:
     return Wire("engine", region=REGION, endpoint_url=aws)
 
 

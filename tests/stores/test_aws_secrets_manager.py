@@ -1,19 +1,17 @@
-"""Secrets Manager: faults at each write, other writers, late promotions, and what AWS really promises."""
+"""Secrets Manager: calls and versions, late promotions, other writers, and what is logged."""
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import AsyncIterator, Callable
 
 import boto3
 import pytest
 
-from keyturn.domain.errors import StoreError, StoreFault
+from keyturn.domain.errors import StoreFault
 from keyturn.domain.labels import Attempt, new_rotation_id
 from keyturn.domain.slots import Slot
 from keyturn.stores.aws.secrets_manager import AwsSecretsManager
-from keyturn.stores.aws.wire import Wire
 from keyturn.testing.store_contract_support import (
     fake_material,
     fake_meta,
@@ -24,59 +22,12 @@ from keyturn.testing.store_contract_support import (
     stage_key,
 )
 
-from .aws_server import REGION, Faults, answer, aws, credentials, plain  # noqa: F401 - fixtures
+from .aws_cases import PATH, failed, faults, first, name_of, open_store, store
+from .aws_server import REGION, plain
 
-PATH = "bots/mm"
-Open = Callable[..., AwsSecretsManager]
+__all__ = ["faults", "first", "open_store", "store"]
 
-
-@pytest.fixture
-async def open_store(aws: str) -> AsyncIterator[Open]:  # noqa: F811
-    prefix = f"keyturn/{new_rotation_id()}/"
-    opened: list[AwsSecretsManager] = []
-
-    def open_store(**options: object) -> AwsSecretsManager:
-        store = AwsSecretsManager(
-            Wire("sm", region=REGION, endpoint_url=aws, timeout=5), prefix=prefix, **options
-        )
-        opened.append(store)
-        return store
-
-    yield open_store
-    for store in opened:
-        await store.close()
-
-
-@pytest.fixture
-def store(open_store: Open) -> AwsSecretsManager:
-    return open_store()
-
-
-@pytest.fixture
-def faults(store: AwsSecretsManager, monkeypatch: pytest.MonkeyPatch) -> Faults:
-    monkeypatch.setattr("keyturn.stores.aws.wire._PAUSES", (0.0, 0.0, 0.0))
-    made = Faults(store._wire)
-    made.watch("secretsmanager")
-    return made
-
-
-@pytest.fixture
-def first() -> Attempt:
-    return Attempt(new_rotation_id(), 1)
-
-
-def name_of(store: AwsSecretsManager) -> str:
-    return store._shelf.name(PATH)
-
-
-async def failed(call: object) -> StoreError:
-    with pytest.raises(StoreError) as caught:
-        await call
-    error = caught.value
-    assert error.now
-    assert error.todo
-    assert "not-a-real-secret" not in f"{error.diagnostics()} {error.__context__!r} {error.__cause__!r}"
-    return error
+KIND = AwsSecretsManager
 
 
 # Calls and versions.
@@ -98,7 +49,7 @@ async def test_a_rotation_takes_four_calls_and_two_versions(store, faults, first
     assert faults.calls() == ["DescribeSecret", "UpdateSecretVersionStage"]
 
 
-async def test_every_put_names_awspending_or_no_label_of_aws(aws, store, first, monkeypatch):  # noqa: F811
+async def test_every_put_names_awspending_or_no_label_of_aws(aws, store, first, monkeypatch):
     labels = []
     store._wire.client("secretsmanager").meta.events.register(
         "provide-client-params.secretsmanager.PutSecretValue",
@@ -203,7 +154,7 @@ async def test_a_promoted_key_never_looks_staged_again(store, first):
     assert await keys_in(store, PATH) == (None, "key-2", "key-1")
 
 
-async def test_a_vacated_path_shows_no_key_that_was_promoted_there(aws, store, first):  # noqa: F811
+async def test_a_vacated_path_shows_no_key_that_was_promoted_there(aws, store, first):
     await stage_key(store, PATH, first, "a")
     done = await store.promote(PATH, first, expect_current=None)
     await store.vacate(PATH, expect_current=done.current)
@@ -211,96 +162,10 @@ async def test_a_vacated_path_shows_no_key_that_was_promoted_there(aws, store, f
     assert await store.peek(PATH, Slot.PENDING) is None
 
 
-# Faults at each write.
-
-WRITES = ("claim", "stage", "promote", "restore", "discard pending", "discard previous", "put")
-
-
-async def at(store: AwsSecretsManager, verb: str, first: Attempt):
-    """Bring the path to where a verb can be used, and give the call, and what keys there are after it."""
-    if verb == "put":
-        return lambda: put_key(store, PATH, "a"), (None, "key-a", None)
-    old = await put_key(store, PATH, "old")
-    if verb == "claim":
-        return lambda: store.claim(PATH, first), (None, "key-old", None)
-    claim = await store.claim(PATH, first)
-    if verb == "stage":
-        material, meta = fake_material("new"), fake_meta("new", first)
-        return lambda: store.stage(PATH, material, meta, claim), ("key-new", "key-old", None)
-    staged = await store.stage(PATH, fake_material("new"), fake_meta("new", first), claim)
-    if verb == "promote":
-        call = lambda: store.promote(PATH, first, expect_current=old.version)  # noqa: E731
-        return call, (None, "key-new", "key-old")
-    if verb == "discard pending":
-        call = lambda: store.discard(PATH, Slot.PENDING, version=staged.version)  # noqa: E731
-        return call, (None, "key-old", None)
-    done = await store.promote(PATH, first, expect_current=old.version)
-    if verb == "restore":
-        call = lambda: store.restore_previous(PATH, expect_current=done.current)  # noqa: E731
-        return call, (None, "key-old", "key-new")
-    return lambda: store.discard(PATH, Slot.PREVIOUS, version=old.version), (None, "key-new", None)
-
-
-CHANGES = ("CreateSecret", "PutSecretValue", "UpdateSecretVersionStage")
-
-
-@pytest.mark.parametrize("verb", WRITES)
-async def test_an_answer_lost_once_is_no_failure(store, faults, first, verb):
-    call, after = await at(store, verb, first)
-    for operation in CHANGES:
-        faults.inject(operation, faults.cut_after, times=1)
-    await call()
-    assert await keys_in(store, PATH) == after
-
-
-@pytest.mark.parametrize("verb", WRITES)
-async def test_answers_lost_for_good_are_read_back(store, faults, first, verb):
-    call, after = await at(store, verb, first)
-    for operation in CHANGES:
-        faults.inject(operation, faults.cut_after)
-    await call()
-    assert await keys_in(store, PATH) == after
-
-
-@pytest.mark.parametrize("verb", WRITES)
-@pytest.mark.parametrize(
-    "fault", ["cut", "500", "503", "unreachable", "throttled", "denied", "denied as xml"]
-)
-async def test_a_write_that_fails_for_good_changes_nothing(open_store, store, faults, first, verb, fault):
-    call, _ = await at(store, verb, first)
-    before = await keys_in(store, PATH)
-    handlers = {
-        "cut": (faults.cut_before, StoreFault.OUTCOME_UNKNOWN),
-        "500": (answer(500, "InternalServiceError"), StoreFault.OUTCOME_UNKNOWN),
-        "503": (answer(503, "ServiceUnavailable"), StoreFault.OUTCOME_UNKNOWN),
-        "unreachable": (faults.unreachable, StoreFault.UNAVAILABLE),
-        "throttled": (answer(400, "ThrottlingException", "Rate exceeded"), StoreFault.UNAVAILABLE),
-        "denied": (answer(400, "AccessDeniedException", "User is not authorized"), StoreFault.DENIED),
-        "denied as xml": (answer(403, "403"), StoreFault.DENIED),
-    }
-    handler, expected = handlers[fault]
-    left = [faults.inject(operation, handler) for operation in CHANGES]
-    error = await failed(call())
-    assert error.fault is expected
-    assert any(operation in error.what for operation in CHANGES)
-    for counter in left:
-        counter[0] = 0
-    assert await keys_in(open_store(), PATH) in {before, (None, before[1], before[2])}
-    await call()
-
-
-@pytest.mark.parametrize("code", ["ThrottlingException", "TooManyRequestsException"])
-async def test_throttling_that_passes_is_waited_out(store, faults, first, code):
-    for operation in (*CHANGES, "DescribeSecret", "GetSecretValue"):
-        faults.inject(operation, answer(400, code, "Rate exceeded"), times=2)
-    await put_key(store, PATH, "a")
-    assert await key_in(store, PATH, Slot.CURRENT) == "key-a"
-
-
 # Other writers and odd secrets.
 
 
-async def test_a_current_moved_by_somebody_else_is_a_conflict(aws, store, first):  # noqa: F811
+async def test_a_current_moved_by_somebody_else_is_a_conflict(aws, store, first):
     old = await put_key(store, PATH, "old")
     await stage_key(store, PATH, first, "new")
     plain(aws, "secretsmanager").put_secret_value(SecretId=name_of(store), SecretString='{"theirs": "yes"}')
@@ -310,7 +175,7 @@ async def test_a_current_moved_by_somebody_else_is_a_conflict(aws, store, first)
     assert await key_in(store, PATH, Slot.PENDING) == "key-new"
 
 
-async def test_a_pending_label_taken_by_somebody_else_is_a_conflict(aws, open_store, store, first):  # noqa: F811
+async def test_a_pending_label_taken_by_somebody_else_is_a_conflict(aws, open_store, store, first):
     old = await put_key(store, PATH, "old")
     await stage_key(store, PATH, first, "new")
     plain(aws, "secretsmanager").put_secret_value(
@@ -320,7 +185,7 @@ async def test_a_pending_label_taken_by_somebody_else_is_a_conflict(aws, open_st
     assert (await store.peek(PATH, Slot.PENDING)).meta is None
 
 
-async def test_a_secret_that_is_not_ours_is_shown_and_left_alone(aws, store, first):  # noqa: F811
+async def test_a_secret_that_is_not_ours_is_shown_and_left_alone(aws, store, first):
     theirs = {"api_key": "key-theirs", "secret": "not-a-real-secret-x", "testnet": True, "note": "hi"}
     client = plain(aws, "secretsmanager")
     client.create_secret(Name=name_of(store), SecretString=json.dumps(theirs))
@@ -333,7 +198,7 @@ async def test_a_secret_that_is_not_ours_is_shown_and_left_alone(aws, store, fir
     assert json.loads(value["SecretString"]) == theirs
 
 
-async def test_fields_beside_the_key_are_kept(aws, store, first):  # noqa: F811
+async def test_fields_beside_the_key_are_kept(aws, store, first):
     theirs = {"api_key": "key-t", "secret": "not-a-real-secret-x", "testnet": True, "note": {"a": [1]}}
     client = plain(aws, "secretsmanager")
     client.create_secret(Name=name_of(store), SecretString=json.dumps(theirs))
@@ -349,13 +214,13 @@ async def test_fields_beside_the_key_are_kept(aws, store, first):  # noqa: F811
 @pytest.mark.parametrize(
     "content", ["not json", "[1]", "{}", '{"api_key": "x"}', '{"api_key": 1, "secret": 2}']
 )
-async def test_what_is_no_credential_is_called_so(aws, store, content):  # noqa: F811
+async def test_what_is_no_credential_is_called_so(aws, store, content):
     plain(aws, "secretsmanager").create_secret(Name=name_of(store), SecretString=content)
     assert (await store.peek(PATH, Slot.CURRENT)).meta is None
     assert (await failed(store.read(PATH, Slot.CURRENT))).fault is StoreFault.CORRUPT
 
 
-async def test_a_key_that_a_person_edited_is_not_ours_any_more(aws, store):  # noqa: F811
+async def test_a_key_that_a_person_edited_is_not_ours_any_more(aws, store):
     await put_key(store, PATH, "a")
     client = plain(aws, "secretsmanager")
     document = json.loads(client.get_secret_value(SecretId=name_of(store))["SecretString"])
@@ -364,7 +229,7 @@ async def test_a_key_that_a_person_edited_is_not_ours_any_more(aws, store):  # n
     assert (await store.peek(PATH, Slot.CURRENT)).meta is None
 
 
-async def test_an_empty_secret_gets_a_first_version_that_deploys_nothing(aws, store, first):  # noqa: F811
+async def test_an_empty_secret_gets_a_first_version_that_deploys_nothing(aws, store, first):
     client = plain(aws, "secretsmanager")
     client.create_secret(Name=name_of(store), Description="made by Terraform, without a value")
     assert await store.peek(PATH, Slot.CURRENT) is None
@@ -376,72 +241,7 @@ async def test_an_empty_secret_gets_a_first_version_that_deploys_nothing(aws, st
     assert await keys_in(store, PATH) == (None, "key-a", None)
 
 
-@pytest.mark.parametrize("verb", WRITES[:-1])
-async def test_a_secret_scheduled_for_deletion_says_how_to_restore_it(aws, store, first, verb):  # noqa: F811
-    call, _ = await at(store, verb, first)
-    client = plain(aws, "secretsmanager")
-    client.delete_secret(SecretId=name_of(store), RecoveryWindowInDays=7)
-    for attempt in (call(), store.peek(PATH, Slot.CURRENT), store.read(PATH, Slot.CURRENT)):
-        error = await failed(attempt)
-        assert error.fault is StoreFault.MISCONFIGURED
-        assert "restore-secret" in error.todo
-    client.restore_secret(SecretId=name_of(store))
-    await call()
-
-
-async def test_a_disabled_kms_key_is_named(aws, open_store, first):  # noqa: F811
-    kms = plain(aws, "kms")
-    key = kms.create_key()["KeyMetadata"]["KeyId"]
-    store = open_store(kms_key_id=key)
-    await put_key(store, PATH, "a")
-    kms.disable_key(KeyId=key)
-    for call in (store.claim(PATH, first), store.read(PATH, Slot.CURRENT)):
-        error = await failed(call)
-        assert error.fault is StoreFault.MISCONFIGURED
-        assert "KMS key" in error.what
-
-
-async def test_a_missing_right_to_the_kms_key_is_named(store, faults, first):
-    await put_key(store, PATH, "a")
-    faults.inject("PutSecretValue", answer(400, "AccessDeniedException", "Access to KMS is not allowed"))
-    error = await failed(store.claim(PATH, first))
-    assert error.fault is StoreFault.DENIED
-    assert "kms:GenerateDataKey" in error.todo
-
-
-async def test_a_full_version_quota_is_no_space(store, faults, first):
-    await put_key(store, PATH, "a")
-    faults.inject("PutSecretValue", answer(400, "LimitExceededException", "too many versions"))
-    assert (await failed(store.claim(PATH, first))).fault is StoreFault.NO_SPACE
-
-
-async def test_a_value_over_64_kib_is_refused_before_it_is_sent(store, faults, first):
-    claim = await store.claim(PATH, first)
-    faults.calls()
-    material = fake_material("new", note="x" * 65536)
-    error = await failed(store.stage(PATH, material, fake_meta("new", first), claim))
-    assert error.fault is StoreFault.MISCONFIGURED
-    assert faults.calls() == []
-
-
-async def test_labels_that_lag_behind_are_read_again(store, faults, first):
-    old = await put_key(store, PATH, "old")
-    await stage_key(store, PATH, first, "new")
-    stale = store._wire.call("secretsmanager", "describe_secret", SecretId=name_of(store))
-    body = json.dumps({"ARN": stale["ARN"], "VersionIdsToStages": stale["VersionIdsToStages"]})
-    await store.promote(PATH, first, expect_current=old.version)
-
-    def old_labels(request, **_):
-        given = answer(200, "x")(request)
-        given.raw._data = body.encode()
-        return given
-
-    faults.inject("DescribeSecret", old_labels, times=3)
-    current = await store.peek(PATH, Slot.CURRENT)
-    assert current.attempt == first
-
-
-async def test_replicas_that_lag_behind_are_named(aws, open_store):  # noqa: F811
+async def test_replicas_that_lag_behind_are_named(aws, open_store):
     store = open_store(replica_regions=("eu-west-1",))
     await put_key(store, PATH, "a")
     assert await store.replicas_behind(PATH) == []
@@ -472,7 +272,7 @@ async def test_nothing_secret_is_logged_with_everything_at_debug(store, faults, 
         assert secret not in said
 
 
-async def test_others_may_log_their_own_calls(aws, store, caplog):  # noqa: F811
+async def test_others_may_log_their_own_calls(aws, store, caplog):
     caplog.set_level(logging.DEBUG)
     await put_key(store, PATH, "a")
     boto3.session.Session().client("sts", region_name=REGION, endpoint_url=aws).get_caller_identity()

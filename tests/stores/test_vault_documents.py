@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import secrets
-
 import pytest
 
 from keyturn.domain.errors import StoreError, StoreFault
-from keyturn.domain.labels import Attempt, new_rotation_id
 from keyturn.domain.material import SecretMaterial
 from keyturn.domain.slots import Slot
 from keyturn.testing.store_contract_support import (
@@ -16,20 +13,10 @@ from keyturn.testing.store_contract_support import (
     stage_key,
 )
 
-from .vault_cases import server, store
+from .vault_cases import one, path, server, store
 from .vault_server import PREFIX
 
-__all__ = ["server", "store"]
-
-
-@pytest.fixture
-def path() -> str:
-    return f"bots/p-{secrets.token_hex(4)}"
-
-
-@pytest.fixture
-def one() -> Attempt:
-    return Attempt(new_rotation_id(), 1)
+__all__ = ["one", "path", "server", "store"]
 
 
 async def failed(call) -> StoreError:

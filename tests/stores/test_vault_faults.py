@@ -201,7 +201,7 @@ async def test_a_server_that_is_sealed_in_the_middle_of_work_is_unavailable_and_
 @pytest.mark.parametrize("verb", ["claim", "stage", "promote", "restore", "put"])
 async def test_an_answer_that_comes_too_late_is_an_answer_that_was_lost(store, sim, server, tmp_path, verb):
     move, after = await prepared(store, verb)
-    hasty = server.open(server.given(tmp_path, server.root), timeout="0.3s")
+    hasty = server.open(server.given(tmp_path, server.root), timeout="0.6s")
     sim.fail(Trouble.LATE, method="POST", path="/data/")
     await move(hasty)
     assert await keys_in(store, PATH) == after

@@ -6,33 +6,22 @@ import json
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from keyturn.domain.errors import StoreError, StoreFault
 from keyturn.domain.inventory import FormatEntry
-from keyturn.domain.labels import Attempt
 from keyturn.domain.material import SecretMaterial
 from keyturn.domain.slots import Slot
 from keyturn.stores.formats import Formats, format_of
 from keyturn.stores.vault_kv2 import VaultKv2Store, open_vault_kv2
 from keyturn.testing.store_contract_support import (
-    fake_material,
-    fake_meta,
     key_in,
     keys_in,
     put_key,
-    stage_key,
 )
 
+from .format_cases import ENV, FREQTRADE, OLD, turned, what_does_not_fit_is_refused
 from .vault_cases import server
 from .vault_server import Server
 
 __all__ = ["server"]
-
-PATH = "bots/mm"
-FREQTRADE = FormatEntry(kind="freqtrade")
-VARIABLES = {"api_key": "FREQTRADE__EXCHANGE__KEY", "secret": "FREQTRADE__EXCHANGE__SECRET"}
-ENV = FormatEntry(kind="env", fields=VARIABLES)
 
 
 def opened(server: Server, folder: Path, path: str, entry: FormatEntry) -> VaultKv2Store:
@@ -48,20 +37,9 @@ async def test_a_rotation_writes_what_the_bot_reads_and_keeps_the_rest(
     server: Server, tmp_path: Path
 ) -> None:
     path = f"bots/{tmp_path.name}"
-    server.put(
-        path, {"exchange": {"name": "bybit", "key": "key-old", "secret": "not-a-real-secret-old"}, "fee": 1}
-    )
+    server.put(path, {"exchange": OLD, "fee": 1})
     store = opened(server, tmp_path, path, FREQTRADE)
-    foreign = await store.peek(path, Slot.CURRENT)
-    assert foreign is not None
-    assert await key_in(store, path, Slot.CURRENT) == "key-old"
-    attempt = Attempt("r1", 1)
-    await stage_key(store, path, attempt, "new")
-    assert await key_in(store, path, Slot.PENDING) == "key-new"
-    done = await store.promote(path, attempt, expect_current=foreign.version)
-    expected = {"name": "bybit", "key": "key-new", "secret": "not-a-real-secret-new"}
-    assert without_notes(server.get(path)) == {"exchange": expected, "fee": 1}
-    assert await keys_in(store, path) == (None, "key-new", "key-old")
+    done = await turned(store, path, lambda: without_notes(server.get(path)))
     await store.restore_previous(path, expect_current=done.current)
     assert server.get(path)["exchange"]["key"] == "key-old"
     assert server.get(path)["exchange"]["name"] == "bybit"
@@ -87,14 +65,7 @@ async def test_what_was_written_in_one_format_is_read_under_another(server: Serv
 async def test_a_key_that_the_bot_would_misread_is_not_written(server: Server, tmp_path: Path) -> None:
     path = f"bots/{tmp_path.name}"
     store = opened(server, tmp_path, path, ENV)
-    claim = await store.claim(path, Attempt("r1", 1))
-    meta = fake_meta("new", claim.attempt)
-    with pytest.raises(StoreError) as caught:
-        await store.stage(path, SecretMaterial("key-new", "12e4"), meta, claim)
-    assert caught.value.fault is StoreFault.UNFIT
-    assert await store.read(path, Slot.PENDING) is None
-    # The claim still holds, for a key that fits.
-    await store.stage(path, fake_material("new"), meta, claim)
+    await what_does_not_fit_is_refused(store, path)
     assert "12e4" not in json.dumps(server.get(f"keyturn/pending/{path}"))
     await store.close()
 

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
 from keyturn.domain.errors import StoreError, StoreFault
-from keyturn.domain.labels import Attempt, new_rotation_id
+from keyturn.domain.labels import Attempt
 from keyturn.domain.slots import Slot
 from keyturn.stores.vault_kv2 import VaultKv2Store
 from keyturn.testing.store_contract_support import (
@@ -29,20 +29,10 @@ from keyturn.testing.store_contract_support import (
     stage_key,
 )
 
-from .vault_cases import server, store
+from .vault_cases import one, path, server, store
 from .vault_server import POLICIES, PREFIX, Server
 
-__all__ = ["server", "store"]
-
-
-@pytest.fixture
-def path() -> str:
-    return f"bots/p-{secrets.token_hex(4)}"
-
-
-@pytest.fixture
-def one() -> Attempt:
-    return Attempt(new_rotation_id(), 1)
+__all__ = ["one", "path", "server", "store"]
 
 
 async def refusal(call) -> StoreError:
@@ -277,7 +267,7 @@ async def test_a_lease_that_shrinks_is_left_for_a_new_login(server, tmp_path, pa
 
     policy = server.policy("rotator", PATHS="bots")
     short = server.open(server.approle(tmp_path, policy, token_ttl="2s", token_max_ttl="4s"))
-    for _ in range(14):
+    for _ in range(10):  # five seconds, past the end of the first login
         assert await short.peek(path, Slot.CURRENT) is None
         await asyncio.sleep(0.5)
     await short.close()

@@ -12,8 +12,8 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
@@ -62,6 +62,21 @@ class Server:
         )
         assert answer.ok, f"{method} {path}: {answer.status_code} {answer.text}"
         return answer.json() if answer.content else None
+
+    @contextmanager
+    def apart(self) -> Iterator[Server]:
+        """Give the same server with another mount; on a server of somebody else nothing is left of it."""
+        other = Server(self.address, self.root, self.ca_file, self.simulator, self.unseal_key)
+        try:
+            yield other.prepare()
+        finally:
+            if self.address == ADDRESS:
+                for path in (
+                    f"sys/mounts/{other.mount}",
+                    f"sys/auth/{other.mount}",
+                    *(f"sys/policies/acl/{name}" for name in other.policies),
+                ):
+                    other.admin("DELETE", path)
 
     def prepare(self) -> Server:
         """Make the mount, and the login that roles are made on."""
@@ -166,18 +181,14 @@ def simulated() -> Iterator[Server]:
 def development(folder: Path) -> Iterator[Server]:
     """Run a real server in development mode, or use the one that the environment names."""
     if ADDRESS:
-        server = Server(ADDRESS, os.environ.get("VAULT_TOKEN") or os.environ.get("BAO_TOKEN") or "").prepare()
-        yield server
-        left = [f"sys/mounts/{server.mount}", f"sys/auth/{server.mount}"]
-        for path in left + [f"sys/policies/acl/{name}" for name in server.policies]:
-            server.admin("DELETE", path)
+        yield Server(ADDRESS, os.environ.get("VAULT_TOKEN") or os.environ.get("BAO_TOKEN") or "")
         return
     root, port = f"not-a-real-token-{secrets.token_hex(4)}", _free_port()
     options = ["-dev", f"-dev-root-token-id={root}", f"-dev-listen-address=127.0.0.1:{port}"]
     with _running(folder, [*options, "-dev-no-store-token"]):
         server = Server(f"http://127.0.0.1:{port}", root)
         _wait_for(server)
-        yield server.prepare()
+        yield server
 
 
 @contextmanager
@@ -204,7 +215,22 @@ def enforcing(folder: Path) -> Iterator[Server]:
         server.root, server.unseal_key = made["root_token"], made["keys"][0]
         server.admin("POST", "sys/unseal", {"key": server.unseal_key})
         _wait_for(server, active=True)
-        yield server.prepare()
+        yield server
+
+
+@pytest.fixture(scope="session")
+def vaults(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Server]]:
+    """Give the real server of a kind, without a mount; it is started once and serves all tests."""
+    started: dict[str, Server] = {}
+    with ExitStack() as stack:
+
+        def vault(kind: str) -> Server:
+            if kind not in started:
+                start = {"development": development, "enforcing": enforcing}[kind]
+                started[kind] = stack.enter_context(start(tmp_path_factory.mktemp(kind)))
+            return started[kind]
+
+        yield vault
 
 
 @contextmanager

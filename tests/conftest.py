@@ -1,0 +1,61 @@
+"""Gives files of tests to the workers of a parallel run so that all workers end at about the same time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+# What takes longest, in seconds of a run with two workers on two cores (2026-11-21). These files begin, the
+# longest first, so that no worker is left with one of them at the end; the rest fills the gaps. Only the
+# order hangs on these numbers: an old one costs a little time and nothing else.
+SECONDS = {
+    "tests/flows/test_real_server.py": 210,
+    "tests/canary/test_no_leak.py": 180,
+    "tests/demo/test_demo.py": 150,
+    "tests/crash/test_real_kill.py": 80,
+    "tests/flows/test_real_worker.py": 70,
+    "tests/stores/test_aws_rotation.py": 55,
+    "tests/demo/test_demo_stores.py": 45,
+    "tests/flows/test_rotate.py": 40,
+    "tests/client/test_ack_probe.py": 25,
+    "tests/stores/test_aws_contract.py": 25,
+    "tests/stores/test_vault_rights.py": 25,
+    "tests/cli/test_docs.py": 20,
+}
+# Files whose tests use one server of the session go to one worker: on two, each would start its own.
+SHARED = {
+    "tests/flows/test_browser.py": "tests/flows/test_real_server.py",
+    "tests/flows/test_prefect_yaml.py": "tests/flows/test_rotate.py",
+    "tests/flows/test_sweep.py": "tests/flows/test_rotate.py",
+}
+
+
+def unit_of(nodeid: str) -> str:
+    """Name what goes to a worker as a whole: the file of a test, or the one that it shares a server with."""
+    file = nodeid.partition("::")[0]
+    return SHARED.get(file, file)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if hasattr(config.option, "loadscopereorder"):
+        # Its own order is by the number of tests, and the longest files here have the fewest.
+        config.option.loadscopereorder = False
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: -SECONDS.get(unit_of(item.nodeid), 0))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    if config.getoption("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return unit_of(nodeid)
+
+    return Scheduling(config, log)
