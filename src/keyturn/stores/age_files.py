@@ -135,6 +135,10 @@ class AgeFilesStore:
         """Empty all slots and unlink their files; see the port, and `discard` on overwriting."""
         await self._write(path, lambda ledger: (ledger.vacate(path, expect_current), None), destroying=True)
 
+    async def spread(self, path: str) -> Sequence[str]:
+        """Give nothing: a file has no copies; see the port."""
+        return ()
+
     async def history(self, path: str) -> Sequence[VersionInfo]:
         """List the versions, oldest first; see the port."""
         folder = disk.locate(self._root, path)
