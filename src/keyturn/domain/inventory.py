@@ -14,6 +14,7 @@ from pydantic import AfterValidator, Field
 
 from keyturn.domain.evidence import Evidence
 from keyturn.domain.inventory_stores import (
+    OWN_FIELDS,
     SINGLE_FIELDS,
     AgeFilesStore,
     AwsParameterStore,
@@ -57,6 +58,7 @@ __all__ = [
     "CLOCK_PATTERN",
     "FIELD_PATTERN",
     "NAME_PATTERN",
+    "OWN_FIELDS",
     "PATH_PATTERN",
     "SINGLE_FIELDS",
     "URL_PATTERN",

@@ -15,8 +15,6 @@ through a roll-back finds the label moved, and changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from keyturn.domain.errors import StoreError, StoreFault
 from keyturn.ports.store import Finding
 from keyturn.stores.aws import documents
@@ -76,22 +74,24 @@ class FieldSecrets:
         if view.current != token:
             if view.current and not self._ours(path, field, where, view.current):
                 raise _stranger(where)
-            self._put(where, token, value)
-            if not self._shelf.move(where, CURRENT, view.current, token):
+            if not self._replace(where, view.current, token, value):
                 return False
-            self._shelf.strip(where, INCOMING, token)
         elif INCOMING in view.labels[token]:
             self._shelf.strip(where, INCOMING, token)
         return True
 
-    def _put(self, where: str, token: str, text: str) -> None:
-        """Put a version beside the one that is current."""
-        if self._shelf.put(where, token, text, INCOMING):
-            return
-        # Another worker was faster; then it is the same value.
-        there = self._shelf.open(where, version_id=token)
-        if there is None or there.text != text:
-            raise _stranger(where)
+    def _replace(self, where: str, holder: str | None, token: str, text: str) -> bool:
+        """Put a version beside the one that is current, and move AWSCURRENT to it; False where it moved."""
+        if not self._shelf.put(where, token, text, INCOMING):
+            # Another worker was faster; then it is the same value.
+            there = self._shelf.open(where, version_id=token)
+            if there is None:
+                return False
+            if there.text != text:
+                raise _stranger(where)
+        moved = self._shelf.move(where, CURRENT, holder, token)
+        self._shelf.strip(where, INCOMING, token)
+        return moved
 
     def _ours(self, path: str, field: str, where: str, version_id: str) -> bool:
         """Tell whether a version is ours, or holds a value of ours: a person may bring their own secrets."""
@@ -113,7 +113,7 @@ class FieldSecrets:
         return documents.material_of(path, opened).reveal().get(field)
 
     def forget_previous(self, path: str) -> None:
-        """Take the label from what the field secrets held before; see the store on what AWS cannot destroy."""
+        """Take the label from what the field secrets held before; AWS cannot destroy it sooner."""
         for where in self.paths(path).values():
             view = self._shelf.view(where)
             if view and view.previous:
@@ -121,49 +121,41 @@ class FieldSecrets:
 
     def vacate(self, path: str) -> None:
         """Move AWSCURRENT of each field secret to a version without a value; others' secrets stay."""
-        truth = self._shelf.view(path)
-        for field, where in self.paths(path).items():
-            view = self._shelf.view(where)
-            token = truth.current if truth else None
-            if view is None or token is None:
+        where_of = self.paths(path)
+        seen = {field: self._shelf.view(where) for field, where in where_of.items()}
+        truth = self._shelf.open(path, label=CURRENT) if where_of else None
+        if truth is None or truth.leaf.holds_key:
+            return
+        for field, where in where_of.items():
+            view, token = seen[field], truth.leaf.id
+            if view is None:
                 continue
-            if view.current and view.current != token:
-                if not self._ours(path, field, where, view.current):
+            if view.current != token:
+                if view.current and not self._ours(path, field, where, view.current):
                     continue
-                self._put(where, token, documents.mark_text(Kind.VACANT))
-                self._shelf.move(where, CURRENT, view.current, token)
-                self._shelf.strip(where, INCOMING, token)
+                self._replace(where, view.current, token, documents.mark_text(Kind.VACANT))
                 view = self._shelf.view(where) or view
             if view.previous:
                 self._shelf.strip(where, PREVIOUS, view.previous)
 
-    def views(self, path: str) -> Mapping[str, View | None]:
-        """Read the labels of each field secret."""
-        return {where: self._shelf.view(where) for where in self.paths(path).values()}
-
-    def findings(self, path: str) -> list[Finding]:
+    def findings(self, path: str) -> list[tuple[str, View | None, Finding]]:
         """Tell how each field secret stands; writes nothing."""
-        truth = self._shelf.view(path)
-        found = []
-        for field, where in self.paths(path).items():
-            try:
-                view = self._shelf.view(where)
-                holder = view.current if view else None
-                ours = holder is None or self._ours(path, field, where, holder)
-            except StoreError as error:
-                found.append(Finding(where, ok=False, detail=error.what, todo=error.todo))
-                continue
-            if not ours:
-                stranger = _stranger(where)
-                found.append(Finding(where, ok=False, detail=stranger.what, todo=stranger.todo))
-            elif holder is None:
-                found.append(Finding(where, ok=True, detail=f"nothing is stored yet; {field} goes there"))
-            else:
-                here = truth is not None and truth.current == holder
-                detail = f"{field}, {'as' if here else 'another version than'} at {path}"
-                todo = "" if here else "The open rotation brings it up; without one: keyturn rotate."
-                found.append(Finding(where, ok=here, detail=detail, todo=todo))
-        return found
+        return [(where, *self._look(path, field, where)) for field, where in self.paths(path).items()]
+
+    def _look(self, path: str, field: str, where: str) -> tuple[View | None, Finding]:
+        try:
+            view, truth = self._shelf.view(where), self._shelf.view(path)
+            holder = view.current if view else None
+            if holder is None:
+                return view, Finding(where, ok=True, detail=f"nothing is stored yet; {field} goes there")
+            if not self._ours(path, field, where, holder):
+                raise _stranger(where)
+        except StoreError as error:
+            return None, Finding(where, ok=False, detail=error.what, todo=error.todo)
+        same = truth is not None and truth.current == holder
+        detail = f"{field}, {'of the same version as' if same else 'and another version than'} {path}"
+        todo = "" if same else "An open rotation brings it up; without one: keyturn rotate."
+        return view, Finding(where, ok=same, detail=detail, todo=todo)
 
 
 def _stranger(where: str) -> StoreError:
@@ -171,5 +163,5 @@ def _stranger(where: str) -> StoreError:
         StoreFault.MISCONFIGURED,
         f"The secret {where} holds something that keyturn did not put there.",
         now=NOTHING,
-        todo="Delete it, give the field another name in `format`, or store the value of the current key in it.",
+        todo="Delete it, give the field another name in `format`, or store the current key's value in it.",
     )
