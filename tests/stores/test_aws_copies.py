@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -315,11 +316,9 @@ async def test_a_spread_that_dies_at_any_call_is_finished_by_the_next(
     events = dying._wire.client("secretsmanager").meta.events
     for operation in ("PutSecretValue", "UpdateSecretVersionStage"):
         events.register_first(f"before-send.secrets-manager.{operation}", die)
-    try:
+    # Three writes a field; the answer of the last may be read back.
+    with pytest.raises(StoreError) if stop < 5 else suppress(StoreError):
         await dying.spread(PATH)
-        assert stop >= 5, "three writes a field; the last may be read back"
-    except StoreError as error:
-        assert error.fault in {StoreFault.UNAVAILABLE, StoreFault.OUTCOME_UNKNOWN}
     assert await keys_in(split, PATH) == (None, "key-b", "key-a")
     assert await split.spread(PATH) == []
     assert bot.read() == pair("b")

@@ -299,6 +299,8 @@ def file_consumers_are_sound(book: Book) -> Iterator[Finding]:
             yield refuse((*path, "signal"), "goes to no process", "write `pid_file:` beside it")
         if consumer.pid_file and not consumer.signal:
             yield refuse((*path, "pid_file"), "without a signal", "write `signal: SIGHUP` beside it")
+        if consumer.format == "freqtrade" and "fields" in consumer.model_fields_set:
+            yield refuse((*path, "fields"), "freqtrade has names of its own", "leave it out")
         known = {s.name for s in signal.Signals}
         if consumer.signal and f"SIG{consumer.signal.removeprefix('SIG')}" not in known:
             yield refuse((*path, "signal"), "no such signal", choose_from(known, consumer.signal))

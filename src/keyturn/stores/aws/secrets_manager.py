@@ -22,7 +22,8 @@ class AwsSecretsManager:
     """A `SecretStore` in Secrets Manager. The `*_sync` methods and `signature` are for bots: they only read.
 
     A secret is a JSON object with the bot's fields as text, and the reserved object `keyturn` with what
-    describes the key. Fields that somebody else put beside them are kept by every later version.
+    describes the key. Fields that somebody else put beside them are kept by every later version. Where the
+    format splits them, each stands in a secret of its own, too, which follows (`field_secrets`).
 
     A discarded version cannot be destroyed: AWS has no call for that. It loses its labels, which puts it
     out of reach of everybody who reads by label, and AWS deletes it when it makes room.
