@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -145,7 +146,7 @@ def test_a_mirror_has_a_format_of_its_own(try_with: Try) -> None:
 
 def test_a_bots_own_login_names_one_place_too(try_with: Try) -> None:
     wrong = {"method": "token", "token": {"env": "A", "file": "b"}}
-    (problem,) = try_with({**VAULT, "stores.hv.consumer_auth": wrong}).problems
+    (problem,) = try_with({**deepcopy(VAULT), "stores.hv.consumer_auth": wrong}).problems
     assert "stores.hv.consumer_auth.token" in problem
 
 

@@ -139,7 +139,7 @@ def _apart(path: str, entry: FormatEntry) -> list[str]:
     """Give the paths of the secrets that hold one field each."""
     if entry.kind != "split":
         return []
-    return [f"{path}/{name}" for name in entry.fields.values() or OWN_FIELDS]
+    return [f"{path}/{name}" for name in dict.fromkeys(entry.fields.values()) or OWN_FIELDS]
 
 
 def _address(book: Book, store: str, path: str) -> str:
