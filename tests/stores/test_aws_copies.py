@@ -200,6 +200,28 @@ async def test_a_worker_that_slept_through_a_roll_back_changes_nothing(open_stor
     assert bot.read() == pair("a")
 
 
+async def test_a_worker_that_slept_through_the_making_of_a_field_secret_changes_nothing(
+    open_store, split, bot, monkeypatch
+):
+    await put_key(split, PATH, "a")
+    slow = open_store(formats=SPLIT)
+    create = slow._shelf.create
+
+    def asleep(path: str, token: str, text: str | None = None) -> None:
+        monkeypatch.setattr(slow._shelf, "create", create)
+        other = open_store(formats=SPLIT)
+        meta = fake_meta("b", None)
+        other._slots.put(
+            PATH, SecretMaterial(*pair("b")), meta, other._reader.info(PATH, Slot.CURRENT).version
+        )
+        other._spread(PATH)
+        create(path, token, text)
+
+    monkeypatch.setattr(slow._shelf, "create", asleep)
+    assert await slow.spread(PATH) == [f"secret {PATH}/{name}" for name in NAMES.values()]
+    assert bot.read() == pair("b")
+
+
 async def test_a_bot_that_compares_versions_never_mixes_two_keys(split, bot):
     await put_key(split, PATH, "0")
     await split.spread(PATH)

@@ -68,9 +68,9 @@ class FieldSecrets:
         where, token = self.paths(path)[field], truth.leaf.id
         if view is None:
             self._shelf.create(where, token, value)
-            view = self._shelf.view(where)
-        if view is None:
-            return False
+            made = self._shelf.view(where)
+            # Not ours: another worker made it, perhaps after a truth that is newer than the one we saw.
+            return made is not None and made.current == token
         if view.current != token:
             if view.current and not self._ours(path, field, where, view.current):
                 raise _stranger(where)
