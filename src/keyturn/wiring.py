@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING
 
 from keyturn.domain.slots import Slot, Stored
 from keyturn.engine.world import World
 from keyturn.exchanges import catalog
 from keyturn.ports.clock import Clock, SystemClock
-from keyturn.ports.consumer import Consumer
+from keyturn.ports.consumer import Consumer, ReadCurrent
 from keyturn.ports.exchange import ExchangeDriver
 from keyturn.ports.journal import Journal
 from keyturn.ports.store import SecretStore
@@ -22,9 +21,6 @@ from keyturn.settings import LoadedInventory
 from keyturn.stores.catalog import open_store
 from keyturn.stores.formats import formats_of
 from keyturn.stores.keys import resolve_secret
-
-if TYPE_CHECKING:
-    from keyturn.consumers.catalog import ReadCurrent
 
 
 class InventoryAdapters:

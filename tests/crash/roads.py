@@ -99,6 +99,25 @@ async def late_confirmation(fake: FakeWorld, engine: Engine) -> None:
     await fake.run(engine, opened.id)
 
 
+async def late_copies(fake: FakeWorld, engine: Engine) -> None:
+    stores = (fake.store, fake.mirror)
+    for store in stores:
+        store.lagging = ["region far away"]
+    rotation_id = await _until(fake, engine, State.PARKED)
+    for store in stores:
+        store.lagging = []
+    await fake.run(engine, rotation_id)
+
+
+async def copies_late_in_grace(fake: FakeWorld, engine: Engine) -> None:
+    rotation_id = await _until(fake, engine, State.GRACE)
+    fake.store.lagging = ["region far away"]
+    fake.clock.advance(60)
+    await engine.step(rotation_id)
+    fake.store.lagging = []
+    await fake.run(engine, rotation_id)
+
+
 async def woken_late(fake: FakeWorld, engine: Engine) -> None:
     rotation_id = await _until(fake, engine, State.VERIFIED)
     fake.clock.advance(3600)
@@ -124,6 +143,8 @@ ROADS: dict[str, Road] = {
     "with a mirror": Road(forward, {"mirrored": True}),
     "with a mirror, rolled back in grace": Road(rolled_back_at(State.GRACE), {"mirrored": True}),
     "the first key, with a mirror": Road(forward, {"mirrored": True}, old_key=False),
+    "copies come late": Road(late_copies, {"confirm_within": "5s", "mirrored": True}),
+    "copies fall behind in grace": Road(copies_late_in_grace),
     "slow propagation": Road(forward, {"propagation_seconds": 5.0}),
     "slow propagation, with a mirror": Road(forward, {"propagation_seconds": 5.0, "mirrored": True}),
 }

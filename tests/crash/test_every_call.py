@@ -33,6 +33,7 @@ async def walk(name: str, at: int | None = None, mishap: Mishap | None = None) -
     rows = list(fake.tracer.rows)
     fake.tracer.disarm()
     fake.bot.confirms = True
+    fake.store.lagging = fake.mirror.lagging = []
     await fake.sweep_until_rest(traced=True)
     await fake.judge_rest()
     return rows

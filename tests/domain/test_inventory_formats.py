@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -97,6 +98,14 @@ REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
     ),
 ]
 
+AWS = {
+    "stores.hv": {"kind": "aws_secrets_manager", "region": "eu-central-1"},
+    "credentials.mm.store": "hv",
+}
+SPLIT = {"kind": "split"}
+NAMED_MM = {**SPLIT, "fields": {"api_key": "mm", "secret": "other"}}
+MIRRORS = "credentials.mm.mirrors"
+
 ACCEPTED: list[dict[str, Any]] = [
     {"kind": "field"},
     {"kind": "json", "fields": NAMED},
@@ -137,5 +146,39 @@ def test_a_mirror_has_a_format_of_its_own(try_with: Try) -> None:
 
 def test_a_bots_own_login_names_one_place_too(try_with: Try) -> None:
     wrong = {"method": "token", "token": {"env": "A", "file": "b"}}
-    (problem,) = try_with({**VAULT, "stores.hv.consumer_auth": wrong}).problems
+    (problem,) = try_with({**deepcopy(VAULT), "stores.hv.consumer_auth": wrong}).problems
     assert "stores.hv.consumer_auth.token" in problem
+
+
+@pytest.mark.parametrize(
+    "given", [SPLIT, {**SPLIT, "fields": {"api_key": "key", "secret": "key.secret"}}], ids=["own", "named"]
+)
+def test_secrets_manager_splits(try_with: Try, given: dict[str, Any]) -> None:
+    assert try_with({**AWS, MM: given}).warnings == ()
+
+
+def test_other_stores_do_not_split(try_with: Try) -> None:
+    (problem,) = try_with({**VAULT, MM: SPLIT}).problems
+    assert "aws_secrets_manager" in problem
+
+
+def test_two_fields_do_not_share_a_secret(try_with: Try) -> None:
+    (problem,) = try_with({**AWS, MM: {**SPLIT, "fields": {"api_key": "k", "secret": "k"}}}).problems
+    assert f"{MM}.fields.secret" in problem
+
+
+def test_a_field_secret_has_a_place_of_its_own(try_with: Try) -> None:
+    mirror = {"store": "hv", "path": "bots/mm/secret"}
+    (problem,) = try_with({**AWS, MM: SPLIT, "credentials.mm.path": "bots/mm", MIRRORS: [mirror]}).problems
+    assert "the key of mm is there" in problem
+    mirrors = [{"store": "hv", "path": "bots/mm"}, {"store": "hv", "path": "bots", "format": NAMED_MM}]
+    (problem,) = try_with({**AWS, "credentials.mm.path": "elsewhere", MIRRORS: mirrors}).problems
+    assert "mirrors[1].format" in problem
+    assert "a mirror of mm is at bots/mm" in problem
+
+
+def test_a_freqtrade_file_has_names_of_its_own(try_with: Try) -> None:
+    file = {"kind": "file", "path": "config.json", "format": "freqtrade"}
+    assert try_with({"consumers.bot": file}).warnings == ()
+    (problem,) = try_with({"consumers.bot": {**file, "fields": {"api_key": "k", "secret": "s"}}}).problems
+    assert "consumers.bot.fields" in problem

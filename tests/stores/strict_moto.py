@@ -29,6 +29,8 @@ from moto.ssm.exceptions import ValidationException
 Backend = models.SecretsManagerBackend
 LOCK = threading.RLock()
 LARGEST, MOST_LABELS = 65536, 20
+# Replicas here follow after a while; those elsewhere at once, as in moto.
+SLOW_REGION, SLOW_SECONDS = "eu-north-1", 1.0
 OWN_LABELS = ("AWSCURRENT", "AWSPENDING", "AWSPREVIOUS")
 
 
@@ -103,6 +105,7 @@ def attach(secret: Any, label: str, version_id: str) -> None:
     if before is not None:
         secret.versions[before]["version_stages"].remove(label)
     secret.versions[version_id]["version_stages"].append(label)
+    secret.changed_at = time.monotonic()
     if label == "AWSCURRENT":
         secret.default_version_id = version_id
         if before is not None:
@@ -185,7 +188,9 @@ def patch_secrets_manager() -> None:
                     f"The operation failed because the secret {name} already exists."
                 )
             need_key(self, kwargs.get("kms_key_id"), "EncryptionFailure")
-            return str(create(self, name, *args, **kwargs))
+            created = str(create(self, name, *args, **kwargs))
+            self.secrets[name].changed_at = time.monotonic()
+            return created
 
     def get_strictly(self: Any, secret_id: str, version_id: str, version_stage: str) -> Any:
         with LOCK:
@@ -199,7 +204,12 @@ def patch_secrets_manager() -> None:
 
     def describe_strictly(self: Any, secret_id: str) -> Any:
         with LOCK:
-            return describe(self, secret_id)
+            secret = describe(self, secret_id)
+            late = time.monotonic() - getattr(secret, "changed_at", 0.0) < SLOW_SECONDS
+            for replica in getattr(secret, "replicas", ()):
+                if replica.region == SLOW_REGION and replica.status != "Failed":
+                    replica.config["Status"] = "InProgress" if late else "InSync"
+            return secret
 
     Backend.create_secret = create_strictly
     Backend.get_secret_value = get_strictly

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from keyturn.domain.inventory import ClientConsumer, FileConsumer, WebhookConsumer
-from keyturn.domain.slots import Stored
-from keyturn.ports.consumer import Consumer
-
-#: Opens the current slot of the consumer's credential, freshly read.
-ReadCurrent = Callable[[], Awaitable[Stored | None]]
+from keyturn.ports.consumer import Consumer, ReadCurrent
 
 
 def build(

@@ -14,12 +14,13 @@ from typing import TypeVar
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 from keyturn.client.files import write_atomic
-from keyturn.consumers.catalog import ReadCurrent
 from keyturn.consumers.command import run, send_signal
-from keyturn.consumers.render import render
+from keyturn.consumers.render import into_freqtrade, render
 from keyturn.domain.errors import ConsumerError, ConsumerFault, StoreError
 from keyturn.domain.evidence import Confirmation, Evidence, Notice, ProbeReport, ProbeRequest
 from keyturn.domain.inventory import FileConsumer
+from keyturn.domain.slots import Stored
+from keyturn.ports.consumer import ReadCurrent
 from keyturn.ports.store import Finding
 
 T = TypeVar("T")
@@ -63,7 +64,8 @@ class RenderedFile:
     async def notify(self, notice: Notice) -> None:
         """Write the file and tell the process; see the port."""
         async with self._one_at_a_time:
-            content = await self._content(notice)
+            stored = await self._current(notice)
+            content = await self._do(lambda: self._content(stored))
             if await self._do(lambda: self._carried_out(notice, content)):
                 return
             await self._do(lambda: self._write(content))
@@ -114,7 +116,7 @@ class RenderedFile:
     async def close(self) -> None:
         """Do nothing: no file stays open."""
 
-    async def _content(self, notice: Notice) -> bytes:
+    async def _current(self, notice: Notice) -> Stored:
         try:
             stored = await self._read_current()
         except StoreError as error:
@@ -132,7 +134,13 @@ class RenderedFile:
                 now="The file was not touched.",
                 todo=f"See where the rotation stands: keyturn status {notice.credential}",
             )
-        return render(stored, self._entry.fields, self._entry.format)
+        return stored
+
+    def _content(self, stored: Stored) -> bytes:
+        if self._entry.format != "freqtrade":
+            return render(stored, self._entry.fields, self._entry.format)
+        target = self._target()
+        return into_freqtrade(stored, target.read_bytes() if target.exists() else b"{}")
 
     def _target(self) -> Path:
         # Through a link to what it names: the link itself belongs to whoever made it.

@@ -1,14 +1,16 @@
-"""Writes a key as JSON or as an env file that a shell and python-dotenv read back alike."""
+"""Writes a key as JSON, into a freqtrade configuration, or as an env file that its readers read alike."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 from keyturn.domain.dotenv import quoted
 from keyturn.domain.errors import ConsumerError, ConsumerFault
+from keyturn.domain.inventory import FormatEntry
 from keyturn.domain.slots import Stored
+from keyturn.stores.formats import UncarriedError, format_of
 
 #: May be missing from a key without a word: most venues have none.
 _OPTIONAL = "passphrase"
@@ -42,6 +44,46 @@ def render(stored: Stored, fields: Mapping[str, str], form: Literal["json", "env
     if form == "json":
         return json.dumps(chosen, indent=2).encode() + b"\n"
     return "".join(f"{name}={_quoted(name, value)}\n" for name, value in chosen.items()).encode()
+
+
+def into_freqtrade(stored: Stored, before: bytes) -> bytes:
+    """Write a key into a freqtrade configuration, as the bot reads it; all else in the file is kept.
+
+    Args:
+        stored: the key.
+        before: the file as it is.
+
+    Raises:
+        ConsumerError: `MISCONFIGURED`: the file is not plain JSON, or the key has a field that freqtrade
+            has no place for. No value is quoted.
+    """
+    document = _object(before)
+    if document is None:
+        raise ConsumerError(
+            ConsumerFault.MISCONFIGURED,
+            "The freqtrade configuration is not a JSON object, or has comments, which would be lost.",
+            now="The file was not touched.",
+            todo="Let keyturn write a file of its own, and start freqtrade with it as one more --config.",
+        )
+    try:
+        placed = format_of(FormatEntry(kind="freqtrade")).place(document, stored.material)
+    except UncarriedError as error:
+        raise ConsumerError(
+            ConsumerFault.MISCONFIGURED,
+            f"The key does not fit freqtrade's configuration: {error}.",
+            now="The file was not touched.",
+            todo="Use another `format` for this consumer.",
+        ) from None
+    return json.dumps(placed, indent=4, ensure_ascii=False).encode() + b"\n"
+
+
+def _object(text: bytes) -> dict[str, Any] | None:
+    # A frame of its own that raises nothing: the decoder's exceptions carry the text, which has the key.
+    try:
+        document = json.loads(text)
+    except ValueError:
+        return None
+    return document if isinstance(document, dict) else None
 
 
 def _quoted(name: str, value: str) -> str:

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, Field
 
 from keyturn.domain.evidence import Evidence
 from keyturn.domain.inventory_stores import (
+    OWN_FIELDS,
     SINGLE_FIELDS,
     AgeFilesStore,
     AwsParameterStore,
@@ -57,6 +58,7 @@ __all__ = [
     "CLOCK_PATTERN",
     "FIELD_PATTERN",
     "NAME_PATTERN",
+    "OWN_FIELDS",
     "PATH_PATTERN",
     "SINGLE_FIELDS",
     "URL_PATTERN",
@@ -175,7 +177,10 @@ class FileConsumer(Entry):
     kind: Literal["file"]
     evidence: Evidence = Field(Evidence.TIMED, description=_OWED)
     path: Text = Field(description="The file to write, relative to the inventory.")
-    format: Literal["json", "env"] = "json"
+    format: Literal["json", "env", "freqtrade"] = Field(
+        "json",
+        description="`freqtrade`: the key goes into its config.json; all else in the file is kept.",
+    )
     fields: dict[str, Annotated[str, Field(pattern=FIELD_PATTERN)]] = Field(
         default_factory=lambda: {"api_key": "api_key", "secret": "secret", "passphrase": "passphrase"},
         description="keyturn's field -> the name in the file.",

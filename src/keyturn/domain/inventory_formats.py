@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from keyturn.domain.inventory import AgeFilesStore, CredentialEntry, FormatEntry
+from keyturn.domain.inventory import AgeFilesStore, AwsSecretsManagerStore, CredentialEntry, FormatEntry
 from keyturn.domain.inventory_book import Book, refuse
 from keyturn.domain.inventory_findings import Finding
 from keyturn.domain.inventory_secrets import REFERENCES_ONLY, Path, looks_random
@@ -17,12 +17,19 @@ RESERVED = "keyturn"
 
 
 def formats_are_for_stores_that_have_them(book: Book) -> Iterator[Finding]:
-    """Age files have one form, which bots do not read by themselves."""
-    for path, store, _, entry in _formats(book):
-        if entry.kind != "field" and isinstance(book.inventory.stores.get(store or ""), AgeFilesStore):
+    """Age files have one form, which bots do not read by themselves; one store splits."""
+    for path, name, _, entry in _formats(book):
+        store = book.inventory.stores.get(name or "")
+        if entry.kind == "split" and store and not isinstance(store, AwsSecretsManagerStore):
             yield refuse(
                 path,
-                f"the files of {store} are encrypted, and no bot reads them in the format {entry.kind}",
+                f"{name} keeps all fields in one place",
+                "leave it out, or use a store of kind aws_secrets_manager",
+            )
+        elif entry.kind != "field" and isinstance(store, AgeFilesStore):
+            yield refuse(
+                path,
+                f"the files of {name} are encrypted, and no bot reads them in the format {entry.kind}",
                 "leave it out: a bot reads the key by keyturn.client, or a `file` consumer writes it out",
             )
 
@@ -30,7 +37,7 @@ def formats_are_for_stores_that_have_them(book: Book) -> Iterator[Finding]:
 def formats_are_whole(book: Book) -> Iterator[Finding]:
     """Each format has what it needs and nothing that it ignores."""
     for path, _, credential, entry in _formats(book):
-        if entry.kind in _NAMED:
+        if entry.kind in _NAMED or (entry.kind == "split" and entry.fields):
             yield from _names(path, entry, passphrase=_has_passphrase(book, credential))
         elif entry.fields:
             yield refuse((*path, "fields"), f"{entry.kind} has names of its own", "leave it out")
@@ -62,13 +69,13 @@ def _names(path: Path, entry: FormatEntry, *, passphrase: bool) -> Iterator[Find
             yield refuse(at, "keyturn keeps its own notes there", "write another name")
         elif not all(name.split(".")):
             yield refuse(at, "a level without a name", "write names joined by single dots")
-        elif any(_clash(name, other) for other in before):
+        elif any(name == other or (entry.kind != "split" and _inside(name, other)) for other in before):
             yield refuse(at, "another field has this name, or is inside it", "write a name of its own")
         before.append(name)
 
 
-def _clash(name: str, other: str) -> bool:
-    return name == other or name.startswith(f"{other}.") or other.startswith(f"{name}.")
+def _inside(name: str, other: str) -> bool:
+    return name.startswith(f"{other}.") or other.startswith(f"{name}.")
 
 
 def _connector(book: Book, path: Path, credential: CredentialEntry, entry: FormatEntry) -> Iterator[Finding]:

@@ -11,11 +11,14 @@ from urllib.parse import urlsplit
 
 from keyturn.domain.evidence import Evidence
 from keyturn.domain.inventory import (
+    OWN_FIELDS,
     AgeFilesStore,
     AwsParameterStore,
     AwsSecretsManagerStore,
     FileConsumer,
+    FormatEntry,
     SecretRef,
+    StoreAddress,
     StoreEntry,
     VaultKv2Store,
     WebhookConsumer,
@@ -111,19 +114,32 @@ def one_path_one_secret(book: Book) -> Iterator[Finding]:
                 f"{taken[place][0]} is there, which is another venue's",
                 "write a path of its own",
             )
+    for at, name, address, entry in _places(book):
+        what = f"a mirror of {name}" if "mirrors" in at else f"the key of {name}"
+        for path in (address.path, *_apart(address.path, entry)):
+            place = _address(book, address.store, path)
+            if place in taken and path == address.path:
+                yield refuse((*at, "path"), f"{taken[place][0]} is there", "write a path of its own")
+            elif place in taken:
+                there = f"{taken[place][0]} is at {path}"
+                yield refuse((*at, "format"), there, "write other names in its `fields`")
+            taken.setdefault(place, (what, name))
+
+
+def _places(book: Book) -> Iterator[tuple[Path, str, StoreAddress, FormatEntry]]:
+    """Give every place of a credential: where it is written, the credential, the place, its format."""
     for path, name, entry in book.credentials():
-        if (store := book.store(entry)) is None:
-            continue
-        place = _address(book, store, entry.path)
-        if place in taken:
-            yield refuse((*path, "path"), f"{taken[place][0]} is there", "write a path of its own")
-        taken.setdefault(place, (f"the key of {name}", name))
-        for index, mirror in enumerate(entry.mirrors):
-            place = _address(book, mirror.store, mirror.path)
-            if place in taken:
-                where = (*path, "mirrors", index, "path")
-                yield refuse(where, f"{taken[place][0]} is there", "write a path of its own")
-            taken.setdefault(place, (f"a mirror of {name}", name))
+        if store := book.store(entry):
+            yield path, name, StoreAddress(store=store, path=entry.path), entry.format
+            for index, mirror in enumerate(entry.mirrors):
+                yield (*path, "mirrors", index), name, mirror, mirror.format
+
+
+def _apart(path: str, entry: FormatEntry) -> list[str]:
+    """Give the paths of the secrets that hold one field each."""
+    if entry.kind != "split":
+        return []
+    return [f"{path}/{name}" for name in dict.fromkeys(entry.fields.values()) or OWN_FIELDS]
 
 
 def _address(book: Book, store: str, path: str) -> str:
@@ -283,6 +299,8 @@ def file_consumers_are_sound(book: Book) -> Iterator[Finding]:
             yield refuse((*path, "signal"), "goes to no process", "write `pid_file:` beside it")
         if consumer.pid_file and not consumer.signal:
             yield refuse((*path, "pid_file"), "without a signal", "write `signal: SIGHUP` beside it")
+        if consumer.format == "freqtrade" and "fields" in consumer.model_fields_set:
+            yield refuse((*path, "fields"), "freqtrade has names of its own", "leave it out")
         known = {s.name for s in signal.Signals}
         if consumer.signal and f"SIG{consumer.signal.removeprefix('SIG')}" not in known:
             yield refuse((*path, "signal"), "no such signal", choose_from(known, consumer.signal))

@@ -147,19 +147,23 @@ class StoreAddress(Entry):
     path: StorePath = Field(description="Where in the store, such as managers/bybit.")
 
 
+#: keyturn's names for the fields of a key.
+OWN_FIELDS = ("api_key", "secret", "passphrase")
 FieldName = Annotated[str, Field(pattern=FIELD_PATTERN)]
 
 
 class FormatEntry(Entry):
     """How a stored key looks to the program that reads it. Fields beside it in the document are kept."""
 
-    kind: Literal["field", "json", "env", "freqtrade", "hummingbot"] = Field(
-        description="`field`: api_key, secret and passphrase as they are. `json`: under names of your own."
+    kind: Literal["field", "split", "json", "env", "freqtrade", "hummingbot"] = Field(
+        description="`field`: api_key, secret and passphrase as they are. `split`: also each in a secret of"
+        " its own, PATH/api_key and so on (AWS Secrets Manager). `json`: under names of your own."
         " `env`: one text field with the lines of a .env. `freqtrade`, `hummingbot`: as those bots read them."
     )
     fields: dict[Literal["api_key", "secret", "passphrase"], FieldName] = Field(
         default_factory=dict,
-        description="For `json` and `env`: keyturn's field -> its name; a dot goes one level down in JSON.",
+        description="For `json`, `env` and `split`: keyturn's field -> its name; a dot goes one level down in"
+        " JSON.",
     )
     text_field: FieldName | None = Field(
         None, description="For `env`: the field of the document that holds the lines; default: `env`."

@@ -49,6 +49,8 @@ async def put_credential(world: World, credential: str, material: SecretMaterial
         )
     meta = await _meta(world, entry.account, material, facts)
     info = current or await store.put(address.path, material, meta, expect_current=None)
+    # Regions that are slow are waited for by the next rotation; what cannot be written is told now.
+    await store.spread(address.path)
     await world.journal.record_keys([record(world, credential, meta, facts)])
     return TakenIn(info, facts)
 

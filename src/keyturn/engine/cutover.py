@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 from keyturn.domain.errors import ConsumerError, ConsumerFault, ExchangeError, StoreError, StoreFault
@@ -94,8 +95,8 @@ async def notify(work: Work, kind: NoticeKind = NoticeKind.PROMOTED) -> Rest | N
     confirm_by = since + timedelta(seconds=r.confirm_seconds)
     consumers = work.consumers()
     told = notices(work, kind, confirm_by)
-    # Consumers of a mirror should find the key there when they are told; one that is down holds up nobody
-    # else, and is waited for together with the confirmations.
+    # Consumers of a mirror or a copy should find the key there when they are told; one that is down holds
+    # up nobody else, and is waited for together with the confirmations.
     await mirrors.follow(work)
     results = await asyncio.gather(
         *(consumers[name].notify(notice) for name, notice in told.items()), return_exceptions=True
@@ -125,32 +126,45 @@ async def confirm(work: Work, kind: NoticeKind = NoticeKind.PROMOTED) -> Rest | 
     """CUTTING_OVER (and ROLLING_BACK): collect proofs; all of them, or the rotation parks."""
     r = work.rotation
     confirm_by = r.confirm_by or work.now()
-    new, missing = await collect(work, kind, confirm_by)
+    new, waiting, behind = await collect(work, kind, confirm_by)
     events = [
         work.event(EventType.CONSUMER_CONFIRMED, f"{c.consumer}: {c.evidence}; {c.detail}".rstrip("; "))
         for c in new
     ]
-    if not missing:
+    if not waiting and not behind:
         until = work.after(_grace_seconds(work, kind))
         done = work.event(
             EventType.CUTOVER_CONFIRMED, confirmed_at=work.now(), grace_until=until, wake_at=until
         )
         await work.commit(*events, done, confirmations=tuple(new))
         return None
-    if events:
-        await work.commit(*events, confirmations=tuple(new))
     if work.now() >= confirm_by:
-        names = ", ".join(missing)
-        return await work.park(
-            Park.UNCONFIRMED,
-            f"Not confirmed by {names}; both keys live and nothing is revoked.",
-            f"See that {names} runs and loads the current key: the rotation then goes on by itself."
-            f" Or go back: keyturn rollback {r.credential}",
-            wake_at=work.after(_POLL_CAP_SECONDS),
-        )
+        if events:
+            await work.commit(*events, confirmations=tuple(new))
+        return await _give_up_waiting(work, waiting, behind)
     waited = (work.now() - (r.noticed_at or work.now())).total_seconds()
     pause = min(_POLL_CAP_SECONDS, max(_POLL_FLOOR_SECONDS, waited / 4))
-    return Rest(min(confirm_by, work.after(pause)), "confirmation by " + ", ".join(missing))
+    until = min(confirm_by, work.after(pause))
+    problem = f"Not everywhere yet: {mirrors.told(behind)}." if behind else ""
+    if problem != r.problem:
+        events.append(work.event(EventType.DEFERRED, wake_at=until, problem=problem))
+    if events:
+        await work.commit(*events, confirmations=tuple(new))
+    return Rest(until, "confirmation by " + ", ".join([*waiting, *behind]))
+
+
+async def _give_up_waiting(work: Work, waiting: list[str], behind: Mapping[str, str]) -> Rest:
+    """Park for want of proofs; looks again by itself."""
+    names = ", ".join([*waiting, *([mirrors.told(behind)] if behind else [])])
+    todo = [f"See that {', '.join(waiting)} runs and loads the current key."] if waiting else []
+    todo += [f"See why {', '.join(behind)} does not follow."] if behind else []
+    return await work.park(
+        Park.UNCONFIRMED,
+        f"Not confirmed by {names}; both keys live and nothing is revoked.",
+        f"{' '.join(todo)} The rotation then goes on by itself."
+        f" Or go back: keyturn rollback {work.rotation.credential}",
+        wake_at=work.after(_POLL_CAP_SECONDS),
+    )
 
 
 def _grace_seconds(work: Work, kind: NoticeKind) -> float:
@@ -161,8 +175,14 @@ def _grace_seconds(work: Work, kind: NoticeKind) -> float:
     return work.rotation.grace_seconds if Evidence.TIMED in owed else 0.0
 
 
-async def collect(work: Work, kind: NoticeKind, confirm_by: datetime) -> tuple[list[Confirmation], list[str]]:
-    """Ask who owes a proof, and bring up the mirrors; give the new proofs and the names still missing."""
+async def collect(
+    work: Work, kind: NoticeKind, confirm_by: datetime
+) -> tuple[list[Confirmation], list[str], dict[str, str]]:
+    """Ask who owes a proof, and bring up mirrors and copies.
+
+    Returns:
+        The new proofs, the consumers still missing, and what is behind in the stores with the reason.
+    """
     r = work.rotation
     told = notices(work, kind, confirm_by)
     owed = {name: work.world.inventory.consumers[name].evidence for name in told}
@@ -185,8 +205,7 @@ async def collect(work: Work, kind: NoticeKind, confirm_by: datetime) -> tuple[l
         good = [p for p in proofs if p.fingerprint == told[name].fingerprint and _enough(p, owed[name])]
         new.extend(good[:1])
     proved = known | {c.consumer for c in new}
-    behind = await mirrors.follow(work)
-    return new, [*(name for name in waiting if name not in proved), *behind]
+    return new, [name for name in waiting if name not in proved], await mirrors.follow(work)
 
 
 def _enough(proof: Confirmation, owed: Evidence) -> bool:
@@ -199,8 +218,8 @@ async def reconsider(work: Work) -> Rest | None:
     if r.parked is not Park.UNCONFIRMED:
         return Rest(None, r.parked_why)
     kind = NoticeKind.ROLLED_BACK if r.parked_from is State.ROLLING_BACK else NoticeKind.PROMOTED
-    _, missing = await collect(work, kind, r.confirm_by or work.now())
-    if missing:
+    _, waiting, behind = await collect(work, kind, r.confirm_by or work.now())
+    if waiting or behind:
         return Rest(work.after(_POLL_CAP_SECONDS), r.parked_why)
     await work.commit(work.event(EventType.RESUMED, "the missing confirmations came"))
     return None

@@ -1,11 +1,14 @@
-"""Mirrors: further stores that follow the promotion of the primary, and are part of "confirmed".
+"""What follows the promotion of the primary, and is part of "confirmed": mirrors, and copies inside a store.
 
-The promotion is the primary's alone: before it no mirror is touched, so a mirror that is down parks
-nothing. After it each mirror gets the key that is current in the primary, and until all have it the old
-key is not revoked. On the way back they follow in the same way.
+A mirror is a further store. A copy is a store's own: another region, or a secret that holds one field. The
+promotion is the primary's alone: before it no follower is touched, so one that is down parks nothing.
+After it each gets the key that is current in the primary, and until all show it the old key is not
+revoked. On the way back they follow in the same way.
 """
 
 from __future__ import annotations
+
+from collections.abc import Container, Mapping
 
 from keyturn.domain.errors import StoreError, StoreFault
 from keyturn.domain.inventory import StoreAddress
@@ -15,26 +18,51 @@ from keyturn.ports.store import SecretStore
 
 
 async def follow(work: Work) -> dict[str, str]:
-    """Bring every mirror up to the primary's current key; give what is in the way, by mirror.
+    """Bring every mirror and every copy up to the primary's current key; give what is behind, and why.
 
-    Idempotent: a mirror that has the key already is only looked at.
+    Idempotent: what has the key already is only looked at.
 
     Raises:
         StoreError: the primary cannot be read.
     """
-    addresses = work.entry.mirrors
-    if not addresses:
-        return {}
-    current = await work.store.read(work.path, Slot.CURRENT)
-    if current is None or current.info.meta is None:
-        return {_name(address): "the primary has no current key" for address in addresses}
     behind: dict[str, str] = {}
-    for address in addresses:
+    if addresses := work.entry.mirrors:
+        current = await work.store.read(work.path, Slot.CURRENT)
+        if current is None or current.info.meta is None:
+            return {_name(address): "the primary has no current key" for address in addresses}
+        for address in addresses:
+            try:
+                await bring_up(work.world.adapters.store(address.store), address.path, current)
+            except StoreError as error:
+                behind[_name(address)] = error.what
+    return await spread(work, without=behind) | behind
+
+
+async def spread(work: Work, without: Container[str] = ()) -> dict[str, str]:
+    """Let the stores bring up their copies; give what does not show the current key yet.
+
+    The reason is empty for a place that is only late.
+
+    Args:
+        work: at hand.
+        without: mirrors that are known to be behind, and are not asked.
+    """
+    behind: dict[str, str] = {}
+    for address in (work.address, *work.entry.mirrors):
+        if _name(address) in without:
+            continue
         try:
-            await bring_up(work.world.adapters.store(address.store), address.path, current)
+            places = await work.world.adapters.store(address.store).spread(address.path)
         except StoreError as error:
-            behind[_name(address)] = error.what
+            behind[f"copies of {address.store}:{address.path}"] = f"{error.what} {error.todo}".strip()
+        else:
+            behind |= {f"{address.store}:{address.path} in {p}": "" for p in places}
     return behind
+
+
+def told(behind: Mapping[str, str]) -> str:
+    """Say what is behind."""
+    return ", ".join(f"{name} ({why.rstrip('.')})" if why else name for name, why in behind.items())
 
 
 async def bring_up(store: SecretStore, path: str, current: Stored) -> None:

@@ -45,6 +45,7 @@ async def copy(world: World, credential: str, to: StoreAddress) -> SlotInfo:
     store = world.adapters.store(to.store)
     await _refuse_stranger(world, credential, to, await store.peek(to.path, Slot.CURRENT), current)
     await mirrors.bring_up(store, to.path, current)
+    await store.spread(to.path)
     if older := await store.peek(to.path, Slot.PREVIOUS):
         # An earlier copy of this very credential, which a rotation has made old.
         await store.discard(to.path, Slot.PREVIOUS, version=older.version)
@@ -100,6 +101,13 @@ async def finish(world: World, credential: str, old: StoreAddress) -> Moved:
             todo="See that they run with the changed inventory; keyturn store move tells them again.",
         )
     await refuse_open(world, credential)
+    here = world.inventory.store_of(credential)
+    if behind := await world.adapters.store(here.store).spread(here.path):
+        raise RefusedError(
+            f"{show(here)} is not everywhere yet: {', '.join(behind)}.",
+            now=f"The key is at both places; {show(old)} was not touched.",
+            todo="Wait for what copies it, then run keyturn store move again.",
+        )
     store = world.adapters.store(old.store)
     left = await store.peek(old.path, Slot.CURRENT)
     await store.vacate(old.path, expect_current=left.version if left else "")

@@ -55,6 +55,8 @@ async def _licence(work: Work) -> KeyRecord | Rest:
         )
     if named := await mirrors.naming(work, r.old_ref):
         return await work.defer(backoff(r), f"The old key is still current in {', '.join(named)}.")
+    if behind := await mirrors.spread(work):
+        return await work.defer(backoff(r), f"Not everywhere yet: {mirrors.told(behind)}.")
     return record
 
 

@@ -17,7 +17,7 @@ from keyturn.domain.errors import (
     StoreError,
     StoreFault,
 )
-from keyturn.domain.rotation import Park, Rotation
+from keyturn.domain.rotation import Park, Rotation, State
 from keyturn.domain.schedule import retry_delay
 from keyturn.engine.work import Rest, Work
 
@@ -45,6 +45,9 @@ def backoff(rotation: Rotation) -> float:
 
 async def handle(work: Work, error: KeyturnError) -> Rest:
     """Journal what is in the way and say when to come back."""
+    if work.rotation.state is State.PARKED:
+        # It was looked at again and could not be judged: it stays parked, for the reason that it has.
+        return Rest(work.after(backoff(work.rotation)), work.rotation.parked_why)
     if (park := _park_for(error)) is not None:
         return await work.park(park, error.what, _todo(work, error))
     wait = backoff(work.rotation)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from keyturn.domain.evidence import Confirmation, Notice, ProbeReport, ProbeRequest
+from keyturn.domain.slots import Stored
 from keyturn.ports.store import Finding
+
+#: Opens the current slot of a consumer's credential, freshly read.
+ReadCurrent = Callable[[], Awaitable[Stored | None]]
 
 
 class Consumer(Protocol):

@@ -112,6 +112,18 @@ class SecretStore(Protocol):
         """
         ...
 
+    async def spread(self, path: str) -> Sequence[str]:
+        """Bring up what copies current inside this store, and name what does not show it yet.
+
+        Copies are a store's own affair: other regions, or secrets that hold one field each. What another
+        brings up is only looked at. Idempotent; a store without copies gives an empty answer. Until the
+        answer is empty somebody may still read the key that was current before.
+
+        Returns:
+            Places in words, such as `region eu-west-1 (InProgress)`; never a value.
+        """
+        ...
+
     async def history(self, path: str) -> Sequence[VersionInfo]:
         """List the versions of a credential, oldest first; never a value."""
         ...

@@ -136,6 +136,10 @@ class AgeFilesStore:
         order = Order(lambda ledger: (ledger.vacate(path, expect_current), None), destroying=True)
         await self._write(path, order)
 
+    async def spread(self, path: str) -> Sequence[str]:
+        """Give nothing: a file has no copies; see the port."""
+        return ()
+
     async def history(self, path: str) -> Sequence[VersionInfo]:
         """List the versions, oldest first; see the port."""
         return self._pages.look(path, self._folder(path)).ledger.history()

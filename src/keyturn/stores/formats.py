@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from keyturn.domain import dotenv
 from keyturn.domain.errors import StoreError, StoreFault
-from keyturn.domain.inventory import SINGLE_FIELDS
+from keyturn.domain.inventory import OWN_FIELDS, SINGLE_FIELDS
 from keyturn.domain.material import SecretMaterial
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 Kind = Literal["field", "json", "env", "freqtrade", "hummingbot"]
 
-_OWN = ("api_key", "secret", "passphrase")
 _TEXT_FIELD = "env"
 # freqtrade 2026.9 hands these to ccxt, from the file and from the environment alike. In a file `api_key`
 # and `apiKey` go before `key`: what stands there would be used in place of ours (run 2026-11-21).
@@ -96,7 +95,7 @@ class Format:
             UnreadableError: a field is missing, or the bot would take it for something else than text.
         """
         if self.kind == "field":
-            found: dict[str, Any] = {k: document[k] for k in _OWN if k in document}
+            found: dict[str, Any] = {k: document[k] for k in OWN_FIELDS if k in document}
         elif self.text_field is not None:
             text = document.get(self.text_field)
             named = dotenv.parse(text) if isinstance(text, str) else {}
@@ -121,7 +120,7 @@ class Format:
     def rest(self, document: Mapping[str, Any]) -> dict[str, Any]:
         """Give a document without what is the key's in it."""
         if self.kind == "field":
-            ours: tuple[str, ...] = _OWN
+            ours: tuple[str, ...] = OWN_FIELDS
         elif self.text_field is not None:
             ours = (self.text_field,)
         else:
@@ -183,7 +182,7 @@ FIELDS = Format()
 
 def format_of(entry: FormatEntry) -> Format:
     """Give the format that an inventory entry describes."""
-    if entry.kind == "field":
+    if entry.kind == "field" or entry.kind == "split":
         return FIELDS
     if entry.kind == "freqtrade":
         return Format("freqtrade", _FREQTRADE)
@@ -201,14 +200,20 @@ class Formats:
     Args:
         at: of each path that has one of its own.
         also: of the other places that get the key of a path later: its mirrors.
+        split: of each path whose fields stand in secrets of their own, too: keyturn's field -> the name.
     """
 
     at: Mapping[str, Format] = field(default_factory=dict)
     also: Mapping[str, tuple[Format, ...]] = field(default_factory=dict)
+    split: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     def of(self, path: str) -> Format:
         """Give the format of a path."""
         return self.at.get(path, FIELDS)
+
+    def apart(self, path: str) -> Mapping[str, str]:
+        """Give the names of the secrets that hold one field of a path each; most paths have none."""
+        return self.split.get(path, {})
 
     def check(self, path: str, material: SecretMaterial) -> None:
         """Make sure that every reader of what is stored at a path would get this very key.
@@ -240,18 +245,29 @@ def formats_of(inventory: Inventory, store: str) -> Formats:
     """Gather the formats of a store from the inventory."""
     at: dict[str, Format] = {}
     also: dict[str, tuple[Format, ...]] = {}
+    split: dict[str, Mapping[str, str]] = {}
+
+    def note(path: str, entry: FormatEntry) -> None:
+        if entry.kind == "split":
+            split[path] = _split(entry)
+        elif entry != SINGLE_FIELDS:
+            at[path] = format_of(entry)
+
     for name, entry in inventory.credentials.items():
         for mirror in entry.mirrors:
-            if mirror.store == store and mirror.format != SINGLE_FIELDS:
-                at[mirror.path] = format_of(mirror.format)
+            if mirror.store == store:
+                note(mirror.path, mirror.format)
         if (entry.store or inventory.defaults.store) != store:
             continue
         path = inventory.store_of(name).path
-        if entry.format != SINGLE_FIELDS:
-            at[path] = format_of(entry.format)
-        if others := tuple(format_of(m.format) for m in entry.mirrors if m.format != SINGLE_FIELDS):
+        note(path, entry.format)
+        if others := tuple(f for m in entry.mirrors if (f := format_of(m.format)) is not FIELDS):
             also[path] = others
-    return Formats(at, also)
+    return Formats(at, also, split)
+
+
+def _split(entry: FormatEntry) -> dict[str, str]:
+    return {str(key): name for key, name in entry.fields.items()} or {name: name for name in OWN_FIELDS}
 
 
 def _as_read(variable: str, value: str) -> object:

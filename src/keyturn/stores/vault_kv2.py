@@ -135,6 +135,10 @@ class VaultKv2Store:
 
         await self._in_thread(lambda: vacate(self._shelf, path, expect_current))
 
+    async def spread(self, path: str) -> Sequence[str]:
+        """Give nothing: who reads current reads this very path; see the port."""
+        return ()
+
     async def history(self, path: str) -> Sequence[VersionInfo]:
         """List the versions, oldest first; see the port."""
         from keyturn.stores.vault.history import history

@@ -60,8 +60,8 @@ class Row:
 #: The methods that change something outside; the others only look.
 CHANGING = {
     "exchange": {"create_key", "edit_key", "revoke_key"},
-    "store": {"claim", "stage", "promote", "restore_previous", "discard", "put", "vacate"},
-    "mirror": {"put", "discard", "vacate"},
+    "store": {"claim", "stage", "promote", "restore_previous", "discard", "put", "vacate", "spread"},
+    "mirror": {"put", "discard", "vacate", "spread"},
     "journal": {"open", "commit", "record_keys"},
     "consumer": {"notify", "request_probe"},
 }

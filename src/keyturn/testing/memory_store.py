@@ -27,6 +27,8 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self._shelves: dict[str, _Shelf] = {}
+        #: What `spread` names.
+        self.lagging: list[str] = []
 
     async def peek(self, path: str, slot: Slot) -> SlotInfo | None:
         """Tell what stands in a slot; see the port."""
@@ -84,6 +86,11 @@ class MemoryStore:
         """Empty all slots; see the port."""
         shelf = await self._shelf(path)
         self._turn(shelf, shelf.ledger.vacate(path, expect_current))
+
+    async def spread(self, path: str) -> Sequence[str]:
+        """Name what a test says is behind; see the port."""
+        await asyncio.sleep(0)
+        return tuple(self.lagging)
 
     async def history(self, path: str) -> Sequence[VersionInfo]:
         """List the versions, oldest first; see the port."""

@@ -236,6 +236,24 @@ class SlotMovesContract:
         await store.promote(path, first, expect_current=put.version)
         assert await keys_in(store, path) == (None, "key-a", "key-by-hand")
 
+    # Spread.
+
+    async def test_spreading_moves_no_slot_and_leaves_nothing_behind(
+        self, store: SecretStore, path: str, first: Attempt
+    ) -> None:
+        assert list(await store.spread(path)) == []
+        old = await put_key(store, path, "old")
+        assert list(await store.spread(path)) == []
+        await stage_key(store, path, first, "new")
+        promoted = await store.promote(path, first, expect_current=old.version)
+        before = await slots_of(store, path)
+        for _ in range(2):
+            assert list(await store.spread(path)) == []
+            assert await slots_of(store, path) == before
+        await store.restore_previous(path, expect_current=promoted.current)
+        assert list(await store.spread(path)) == []
+        assert await keys_in(store, path) == (None, "key-old", "key-new")
+
     # Vacate.
 
     async def test_a_vacated_path_has_no_key_and_takes_a_new_one(

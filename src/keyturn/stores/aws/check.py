@@ -13,6 +13,7 @@ from keyturn.domain.errors import StoreError
 from keyturn.domain.slots import Slot, Stored
 from keyturn.ports.store import Finding
 from keyturn.stores.aws.faults import AwsError, store_error
+from keyturn.stores.aws.field_secrets import FieldSecrets
 from keyturn.stores.aws.labels import SlotReader
 from keyturn.stores.aws.parameter_slots import ParameterSlots
 from keyturn.stores.aws.parameters import Parameters
@@ -46,7 +47,12 @@ _POLICY = "infra/aws/rotator.json"
 
 
 def check_secrets(
-    wire: Wire, shelf: Shelf, slots: SlotReader, paths: Sequence[str], regions: Sequence[str]
+    wire: Wire,
+    shelf: Shelf,
+    slots: SlotReader,
+    fields: FieldSecrets,
+    paths: Sequence[str],
+    regions: Sequence[str],
 ) -> list[Finding]:
     """Look at everything that a rotation of these secrets will need; writes nothing."""
     who = _identity(wire)
@@ -54,10 +60,15 @@ def check_secrets(
     for path in paths:
         view, found = _secret(shelf, slots, path, regions)
         findings += found
-        if who.ok:
-            arn = view.arn if view else _secret_arn(wire, who.detail, shelf.name(path))
+        arns = {path: view.arn} if view else {}
+        for where, seen, finding in fields.findings(path):
+            findings.append(finding)
+            findings += _replicas(where, seen, regions) if seen else []
+            arns |= {where: seen.arn} if seen else {}
+        for where in (path, *fields.paths(path).values()) if who.ok else ():
+            arn = arns.get(where) or _secret_arn(wire, who.detail, shelf.name(where))
             needed = (*SECRETS_NEEDED, *(["secretsmanager:ReplicateSecretToRegions"] if regions else []))
-            findings += _rights(wire, path, who.detail, arn, needed, _SECRETS_TOO_MUCH)
+            findings += _rights(wire, where, who.detail, arn, needed, _SECRETS_TOO_MUCH)
     return findings
 
 
@@ -102,6 +113,11 @@ def _secret(
     if view.rotated_by_aws:
         todo = "aws secretsmanager cancel-rotate-secret, or leave this secret to AWS."
         findings.append(Finding(path, ok=False, detail="AWS rotates this secret, too", todo=todo))
+    return view, findings + _replicas(path, view, regions)
+
+
+def _replicas(path: str, view: View, regions: Sequence[str]) -> list[Finding]:
+    findings = []
     for region in sorted({*regions, *view.replicas}):
         state = view.replicas.get(region)
         ok = state == "InSync"
@@ -109,7 +125,7 @@ def _secret(
         findings.append(
             Finding(path, ok=ok, detail=f"replica in {region}: {state or 'there is none'}", todo=todo)
         )
-    return view, findings
+    return findings
 
 
 def _contents(path: str, opened: Sequence[Stored | None]) -> Finding:

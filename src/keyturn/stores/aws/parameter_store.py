@@ -83,6 +83,10 @@ class AwsParameterStore:
             lambda: vacate_parameter(self._parameters, Desk(self._parameters), path, expect_current)
         )
 
+    async def spread(self, path: str) -> Sequence[str]:
+        """Give nothing: a parameter has no copies; see the port."""
+        return ()
+
     async def history(self, path: str) -> Sequence[VersionInfo]:
         """List the versions that AWS still has, oldest first; `destroyed` are those in no slot."""
         return await self._wire.in_thread(lambda: self._slots.history(path))

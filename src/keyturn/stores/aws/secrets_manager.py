@@ -10,6 +10,7 @@ from keyturn.domain.material import SecretMaterial
 from keyturn.domain.slots import Claim, KeyMeta, Promotion, Slot, SlotInfo, Stored, VersionInfo
 from keyturn.ports.store import Finding
 from keyturn.stores.aws.documents import Kind, Leaf
+from keyturn.stores.aws.field_secrets import FieldSecrets
 from keyturn.stores.aws.labels import SlotReader
 from keyturn.stores.aws.rotation_slots import RotationSlots
 from keyturn.stores.aws.shelf import CURRENT, Shelf
@@ -21,7 +22,8 @@ class AwsSecretsManager:
     """A `SecretStore` in Secrets Manager. The `*_sync` methods and `signature` are for bots: they only read.
 
     A secret is a JSON object with the bot's fields as text, and the reserved object `keyturn` with what
-    describes the key. Fields that somebody else put beside them are kept by every later version.
+    describes the key. Fields that somebody else put beside them are kept by every later version. Where the
+    format splits them, each stands in a secret of its own, too, which follows (`field_secrets`).
 
     A discarded version cannot be destroyed: AWS has no call for that. It loses its labels, which puts it
     out of reach of everybody who reads by label, and AWS deletes it when it makes room.
@@ -48,6 +50,7 @@ class AwsSecretsManager:
         self._shelf = Shelf(wire, prefix, kms_key_id, replica_regions, formats)
         self._reader = SlotReader(self._shelf)
         self._slots = RotationSlots(self._shelf)
+        self._fields = FieldSecrets(self._shelf)
 
     # The port's methods.
 
@@ -61,7 +64,7 @@ class AwsSecretsManager:
 
     async def claim(self, path: str, attempt: Attempt) -> Claim:
         """Reserve pending by a write of its own, which proves the rights and the KMS key; see the port."""
-        return await self._wire.in_thread(lambda: self._slots.claim(path, attempt))
+        return await self._wire.in_thread(lambda: self._claim(path, attempt))
 
     async def stage(self, path: str, material: SecretMaterial, meta: KeyMeta, claim: Claim) -> SlotInfo:
         """Write to the claimed pending slot; see the port."""
@@ -70,8 +73,8 @@ class AwsSecretsManager:
     async def promote(self, path: str, attempt: Attempt, *, expect_current: str | None) -> Promotion:
         """Make the staged attempt current; see the port.
 
-        Returns when the primary region has it. The pivot has happened then, whatever replicas show:
-        `replicas_behind` tells, and belongs before the revoke.
+        Returns when the primary region has it. The pivot has happened then, whatever replicas and field
+        secrets show; `spread` tells.
         """
         return await self._wire.in_thread(lambda: self._slots.promote(path, attempt, expect_current))
 
@@ -81,7 +84,7 @@ class AwsSecretsManager:
 
     async def discard(self, path: str, slot: Slot, *, version: str) -> None:
         """Empty pending or previous; see the port, and the class on what AWS cannot destroy."""
-        await self._wire.in_thread(lambda: self._slots.discard(path, slot, version))
+        await self._wire.in_thread(lambda: self._discard(path, slot, version))
 
     async def put(
         self, path: str, material: SecretMaterial, meta: KeyMeta, *, expect_current: str | None
@@ -91,9 +94,15 @@ class AwsSecretsManager:
 
     async def vacate(self, path: str, *, expect_current: str) -> None:
         """Empty all slots; see the port, and the class on what AWS cannot destroy."""
-        from keyturn.stores.aws.vacate import vacate_secret
+        await self._wire.in_thread(lambda: self._vacate(path, expect_current))
 
-        await self._wire.in_thread(lambda: vacate_secret(self._shelf, self._slots, path, expect_current))
+    async def spread(self, path: str) -> Sequence[str]:
+        """Bring up the field secrets, and name them and the regions that are behind; see the port.
+
+        A region counts until AWS reports it in sync; one of the inventory that a secret is not replicated
+        to counts always. A secret that had no replicas when it was last seen is not looked at again.
+        """
+        return await self._wire.in_thread(lambda: self._spread(path))
 
     async def history(self, path: str) -> Sequence[VersionInfo]:
         """List the versions that AWS still has, oldest first.
@@ -108,7 +117,9 @@ class AwsSecretsManager:
         from keyturn.stores.aws.check import check_secrets
 
         return await self._wire.in_thread(
-            lambda: check_secrets(self._wire, self._shelf, self._reader, paths, self._replica_regions)
+            lambda: check_secrets(
+                self._wire, self._shelf, self._reader, self._fields, paths, self._replica_regions
+            )
         )
 
     async def close(self) -> None:
@@ -121,7 +132,7 @@ class AwsSecretsManager:
         A region counts until AWS reports it in sync. Regions of the inventory that the secret is not
         replicated to count always.
         """
-        return await self._wire.in_thread(lambda: self._replicas_behind(path))
+        return [region for region, _ in await self._wire.in_thread(lambda: self._late_regions(path))]
 
     # For bots.
 
@@ -144,11 +155,38 @@ class AwsSecretsManager:
 
     # How it is done.
 
-    def _replicas_behind(self, path: str) -> list[str]:
-        view = self._shelf.view(path)
+    def _claim(self, path: str, attempt: Attempt) -> Claim:
+        self._fields.refuse_strangers(path)
+        return self._slots.claim(path, attempt)
+
+    def _discard(self, path: str, slot: Slot, version: str) -> None:
+        if slot is Slot.PREVIOUS and self._fields.paths(path):
+            held = self._reader.info(path, slot)
+            if held and held.version == version:
+                # First, so that who dies in between finds it in the slot and does it again.
+                self._fields.forget_previous(path)
+        self._slots.discard(path, slot, version)
+
+    def _vacate(self, path: str, expect_current: str) -> None:
+        from keyturn.stores.aws.vacate import vacate_secret
+
+        vacate_secret(self._shelf, self._slots, path, expect_current)
+        self._fields.vacate(path)
+
+    def _spread(self, path: str) -> list[str]:
+        behind = self._fields.follow(path)
+        for where in (path, *self._fields.paths(path).values()):
+            of = "" if where == path else f" of {where}"
+            behind += [f"region {name}{of} ({state})" for name, state in self._late_regions(where)]
+        return behind
+
+    def _late_regions(self, where: str) -> list[tuple[str, str]]:
+        if not self._replica_regions and self._shelf.alone(where):
+            return []
+        view = self._shelf.view(where)
         states: Mapping[str, str] = view.replicas if view else {}
-        wanted = {*self._replica_regions, *states}
-        return sorted(region for region in wanted if states.get(region) != "InSync")
+        wanted = sorted({*self._replica_regions, *states})
+        return [(name, states.get(name, "no replica")) for name in wanted if states.get(name) != "InSync"]
 
     def _history(self, path: str) -> list[VersionInfo]:
         view = self._shelf.view(path)

@@ -101,6 +101,7 @@ class Shelf:
         self._replica_regions = tuple(replica_regions)
         self._leaves: dict[tuple[str, str], Leaf] = {}
         self._moves: dict[tuple[str, str], _Move] = {}
+        self._alone: set[str] = set()
 
     def name(self, path: str) -> str:
         """Give the name of the secret."""
@@ -129,13 +130,19 @@ class Shelf:
             return None
         if answer.get("DeletedDate") is not None:
             raise scheduled_for_deletion(path)
-        return View(
+        view = View(
             labels={k: tuple(v) for k, v in answer.get("VersionIdsToStages", {}).items()},
             replicas={r["Region"]: str(r.get("Status")) for r in answer.get("ReplicationStatus", [])},
             arn=str(answer.get("ARN", "")),
             kms_key_id=answer.get("KmsKeyId"),
             rotated_by_aws=bool(answer.get("RotationEnabled")),
         )
+        (self._alone.discard if view.replicas else self._alone.add)(path)
+        return view
+
+    def alone(self, path: str) -> bool:
+        """Tell whether the secret had no replicas when this process saw it last."""
+        return path in self._alone
 
     def open(self, path: str, *, version_id: str | None = None, label: str | None = None) -> Opened | None:
         """Open a version by id, by label, or by both; None where there is none such.
@@ -199,12 +206,12 @@ class Shelf:
 
     # Writing.
 
-    def create(self, path: str, token: str) -> None:
-        """Make the secret, with a first version that holds no key: the first one is current at once."""
+    def create(self, path: str, token: str, text: str | None = None) -> None:
+        """Make the secret; its first version is current at once, and holds no key unless a text is given."""
         params: dict[str, Any] = {
             "Name": self.name(path),
             "ClientRequestToken": token,
-            "SecretString": documents.mark_text(Kind.VACANT),
+            "SecretString": documents.mark_text(Kind.VACANT) if text is None else text,
             "Description": "An exchange API key, rotated by keyturn.",
         }
         if self._kms_key_id:
