@@ -21,7 +21,7 @@ from keyturn.domain.keys import KeyFacts, KeySpec
 from keyturn.domain.labels import Attempt, fingerprint
 from keyturn.domain.rotation import Event, EventType, KeyRecord, Park, Rotation
 from keyturn.domain.slots import Slot, SlotInfo
-from keyturn.engine.world import World
+from keyturn.engine.world import Manager, World
 from keyturn.ports.consumer import Consumer
 from keyturn.ports.exchange import Caller, ExchangeDriver, KeyHandle
 from keyturn.ports.journal import Change
@@ -101,23 +101,29 @@ class Work:
     # -- keys ------------------------------------------------------------------------------
 
     async def manager(self) -> Caller:
-        """The manager key, freshly read; it lives as long as the caller's frame.
+        """The manager key that is current now.
 
         Raises:
             StoreError: the store fails, or there is no manager key at its place.
         """
-        account = self.world.inventory.accounts[self.rotation.account]
-        stored = await self.world.adapters.store(account.manager.store).read(
-            account.manager.path, Slot.CURRENT
-        )
+        name = self.rotation.account
+        account = self.world.inventory.accounts[name]
+        store = self.world.adapters.store(account.manager.store)
+        if known := self.world.managers.get(name):
+            seen = await store.peek(account.manager.path, Slot.CURRENT)
+            if seen and seen.version == known.version:
+                return known.caller
+        stored = await store.read(account.manager.path, Slot.CURRENT)
         if stored is None:
             raise StoreError(
                 StoreFault.MISCONFIGURED,
-                f"There is no manager key for account {self.rotation.account} at {account.manager.path}.",
+                f"There is no manager key for account {name} at {account.manager.path}.",
                 now="Nothing was changed.",
-                todo=f"Store it with: keyturn put --manager {self.rotation.account}",
+                todo=f"Store it with: keyturn put --manager {name}",
             )
-        return Caller(stored.material, account.egress_proxy)
+        caller = Caller(stored.material, account.egress_proxy)
+        self.world.managers[name] = Manager(stored.info.version, caller)
+        return caller
 
     def spec(self, attempt: Attempt) -> KeySpec:
         """What the new key shall be."""

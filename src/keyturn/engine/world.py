@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from keyturn.domain.inventory import Inventory
 from keyturn.domain.manifest import DriverManifest
 from keyturn.ports.clock import Clock
 from keyturn.ports.consumer import Consumer
-from keyturn.ports.exchange import ExchangeDriver
+from keyturn.ports.exchange import Caller, ExchangeDriver
 from keyturn.ports.journal import Journal
 from keyturn.ports.store import SecretStore
 
@@ -32,6 +32,14 @@ class Adapters(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Manager:
+    """A manager key that was opened, and the version that it was."""
+
+    version: str
+    caller: Caller
+
+
+@dataclass(frozen=True, slots=True)
 class World:
     """Everything outside the engine."""
 
@@ -42,3 +50,6 @@ class World:
     clock: Clock
     #: Who acts, for the journal: `cli:alice`, `prefect:<run id>`.
     actor: str
+    #: By account, for as long as the store shows the version: hundreds of credentials share one, and to look
+    #: is a fraction of the cost of opening. Whoever could read it here could open the store, too.
+    managers: dict[str, Manager] = field(default_factory=dict, repr=False)
