@@ -24,7 +24,7 @@ def test_a_rotation_tells_each_state_once(live: Home) -> None:
     lines = live.run("rotate", CREDENTIAL, *_WHY).out.splitlines()
     told = [line.split()[1] for line in lines if line[2] == ":"]
     assert [word for word in told if word != "waiting"] == [
-        "planned", "staged", "verified", "promoted", "cutting_over", "grace", "revoking", "completed",
+        "planned", "staged", "verified", "promoted", "cutting_over", "grace", "completed",
     ]  # fmt: skip
 
 

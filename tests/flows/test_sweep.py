@@ -10,6 +10,7 @@ import pytest
 from prefect.client.orchestration import get_client
 
 from flows.sweep import sweep
+from keyturn.domain.rotation import Rotation
 from keyturn.engine.engine import Engine
 from keyturn.ports.clock import SystemClock
 
@@ -63,10 +64,11 @@ async def test_one_credential_in_trouble_does_not_stop_the_others(
 ) -> None:
     honest = Engine.advance
 
-    async def broken_for_one(self: Engine, rotation_id: str, **more: Any) -> Any:
-        if (await self.get(rotation_id)).credential == "arb.bybit":
+    async def broken_for_one(self: Engine, which: str | Rotation, **more: Any) -> Any:
+        rotation = which if isinstance(which, Rotation) else await self.get(which)
+        if rotation.credential == "arb.bybit":
             raise ValueError("not-a-real-secret-1")
-        return await honest(self, rotation_id, **more)
+        return await honest(self, which, **more)
 
     monkeypatch.setattr(Engine, "advance", broken_for_one)
     state = await sweep(return_state=True)

@@ -212,6 +212,8 @@ class FakeWorld:
         """Move a rotation on to its end or to a person, letting time pass whenever it waits."""
         for _ in range(most):
             self.state = (await engine.get(rotation_id)).state
+            # Each step may be another worker's, that has opened no manager key yet.
+            engine.world.managers.clear()
             progress = await engine.step(rotation_id)
             if progress.rest is None:
                 continue
