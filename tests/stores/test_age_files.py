@@ -230,7 +230,13 @@ async def test_a_reader_that_meets_a_moving_slot_reads_the_newer_one(
 def _put_in_thread(store: AgeFilesStore, name: str, expect: str) -> str:
     ledger_verb = lambda ledger: (ledger.put(PATH, fake_meta(name, None), expect), None)  # noqa: E731
     seal = lambda sealer: sealer.seal(fake_material(name), fake_meta(name, None))  # noqa: E731
-    change = decide(PATH, store._root, store._pages, Order(ledger_verb, store.sealer(), seal(store.sealer())))
+    change = decide(
+        PATH,
+        store._root,
+        store._root / PATH,
+        store._pages,
+        Order(ledger_verb, store.sealer(), seal(store.sealer())),
+    )
     assert isinstance(change, Change)
     change.carry_out()
     change.close()

@@ -211,14 +211,14 @@ async def test_slots_of_a_newer_keyturn_are_not_touched(
 
 
 async def test_what_a_killed_writer_left_is_ignored_and_cleaned_up(
-    store: AgeFilesStore, folder: Path
+    store: AgeFilesStore, open_store: OPEN, root: Path, folder: Path
 ) -> None:
     await rotate(store)
     (folder / "v000003.age").write_bytes(b"left by a killed writer")
     (folder / ".writing0").write_bytes(b"half a fi")
     (folder / ".writing7").write_bytes(b"half a fi")
     assert await keys_in(store, PATH) == (None, "key-new", "key-old")
-    info = await put_key(store, PATH, "next", "v000002")
+    info = await put_key(open_store(root), PATH, "next", "v000002")
     assert info.version == "v000004"
     assert sorted(p.name for p in folder.iterdir()) == [".lock", "slots.json", "v000002.age", "v000004.age"]
 

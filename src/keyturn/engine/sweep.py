@@ -121,9 +121,7 @@ async def do(
         if item.kind is Kind.SETTLE:
             await engine.settle(item.credential)
             return Outcome(item)
-        which = item.rotation_id or await engine.open(
-            item.credential, mode=Mode.SCHEDULED, reason=item.why
-        )
+        which = item.rotation_id or await engine.open(item.credential, mode=Mode.SCHEDULED, reason=item.why)
         progress = await engine.advance(which, on_progress=on_progress)
     except RefusedError as error:
         # Another worker opened it first: that is what was wanted.

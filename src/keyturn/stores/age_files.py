@@ -212,7 +212,7 @@ class AgeFilesStore:
     # How it is done.
 
     def _folder(self, path: str) -> Path:
-        # A reader looks at the way down once; a writer looks every time.
+        # The way down is looked at once: whoever could put a link there could change the files as well.
         folder = self._folders.get(path)
         if folder is None:
             folder = self._folders[path] = disk.locate(self._root, path)
@@ -260,7 +260,7 @@ class AgeFilesStore:
         deadline, pause = time.monotonic() + self._lock_wait, _FIRST_PAUSE
         while True:
             try:
-                change = decide(path, self._root, self._pages, order)
+                change = decide(path, self._root, self._folder(path), self._pages, order)
                 break
             except disk.BusyError:
                 if time.monotonic() >= deadline:

@@ -60,7 +60,6 @@ class Change(Generic[T]):
     #: The slots to put in place, if they change, and what they say.
     slots: disk.Draft | None
     page: Page
-    text: bytes
     rubbish: frozenset[str]
     destroying: bool
 
@@ -95,18 +94,37 @@ class Change(Generic[T]):
         """Let the lock go; what the slots say now is remembered."""
         if self.slots and self.writer.pivoted:
             signature = signature_of(os.fstat(self.slots.descriptor))
-            self.pages.remember(self.path, signature, self.text, self.page)
+            self.pages.remember(self.path, signature, self.page, ours=True)
         self.writer.close()
 
 
-def decide(path: str, root: Path, pages: Pages, order: Order[T]) -> Change[T] | Done[T]:
+@dataclass(frozen=True, slots=True)
+class _Sight:
+    """What a writer finds."""
+
+    page: Page
+    #: The modification time of the slots in ns; 0 when there are none.
+    modified: int
+    #: Files that no slot names: a killed writer left them.
+    left: frozenset[str] = frozenset()
+    #: The first version number that nobody has used.
+    floor: int = 1
+
+
+def decide(path: str, root: Path, folder: Path, pages: Pages, order: Order[T]) -> Change[T] | Done[T]:
     """Take the lock, work out what to write, and draft it.
+
+    Args:
+        path: of the credential.
+        root: of the store.
+        folder: of the path.
+        pages: what is known of the slots.
+        order: what is asked for.
 
     Raises:
         BusyError: another writer holds the lock.
         StoreError: the verb refused, or the folder is damaged or cannot be used; nothing was changed.
     """
-    folder = disk.locate(root, path)
     try:
         try:
             writer = disk.Writer(folder)
@@ -118,7 +136,7 @@ def decide(path: str, root: Path, pages: Pages, order: Order[T]) -> Change[T] | 
             disk.make_folder(folder)
             writer = disk.Writer(folder)
         try:
-            change = _plan(path, root, pages, writer, order)
+            change = _plan(path, root, folder, pages, writer, order)
         except BaseException:
             writer.discard_drafts()
             writer.close()
@@ -131,48 +149,58 @@ def decide(path: str, root: Path, pages: Pages, order: Order[T]) -> Change[T] | 
     return Done(change.answer)
 
 
-def _plan(path: str, root: Path, pages: Pages, writer: disk.Writer, order: Order[T]) -> Change[T]:
+def _look(path: str, pages: Pages, writer: disk.Writer) -> _Sight:
+    status = writer.status(disk.SLOTS)
+    if status and (known := pages.ours(path, signature_of(status))):
+        # What somebody may have left who was killed since is looked for by those who come anew.
+        return _Sight(known, status.st_mtime_ns)
     text = writer.read(disk.SLOTS)
     present = writer.names()
     versions = disk.version_files(present)
     if text is None and versions:
         raise headless(path, versions)
     page = Page() if text is None else pages.parse(path, text)
-    sealer, sealed = order.sealer, order.sealed
+    kept = {disk.version_file(version) for version in page.ledger.kept()}
+    left = {name for name in present if name.startswith(disk.TEMPORARY)} | (versions.keys() - kept)
+    floor = max(versions.values(), default=0) + 1
+    return _Sight(page, status.st_mtime_ns if status else 0, frozenset(left), floor)
+
+
+def _plan(
+    path: str, root: Path, folder: Path, pages: Pages, writer: disk.Writer, order: Order[T]
+) -> Change[T]:
+    sight = _look(path, pages, writer)
+    page, sealer, sealed = sight.page, order.sealer, order.sealed
     if sealer and page.recipient not in {None, *sealer.recipients}:
         raise wrong_key(path, disk.SLOTS)
-    # A file that a killed writer left has used its number up.
-    floor = max(versions.values(), default=0) + 1
     before = page.ledger
-    if before.next_number < floor:
-        before = replace(before, next_number=floor)
+    if before.next_number < sight.floor:
+        before = replace(before, next_number=sight.floor)
     after, answer = order.verb(before)
-    kept = {disk.version_file(version) for version in after.kept()}
-    left = {name for name in present if name.startswith(disk.TEMPORARY)}
-    changed = after is not before
-    if changed:
-        writer.remove(left)
+    changed, new = after is not before, not sight.modified
     files, slots = [], None
+    if changed:
+        writer.remove(name for name in sight.left if name.startswith(disk.TEMPORARY))
     if sealed is not None and changed:
-        if text is None:
+        if new:
             # Before the first version file: files without slots then always mean damage.
             files.append(writer.draft(disk.SLOTS, dump(page)))
         (version,) = after.kept() - before.kept()
         files.append(writer.draft(disk.version_file(version), sealed))
     page = Page(after, sealer.recipient if sealer and sealed else page.recipient)
-    new_text = dump(page)
     if changed:
-        slots = writer.draft(disk.SLOTS, new_text, newer_than=writer.modified(disk.SLOTS))
+        slots = writer.draft(disk.SLOTS, dump(page), newer_than=sight.modified)
+    gone = {disk.version_file(version) for version in before.kept() - after.kept()}
+    left = {name for name in sight.left if not name.startswith(disk.TEMPORARY)}
     return Change(
         path=path,
         answer=answer,
         pages=pages,
         writer=writer,
-        above=disk.above(root, root / path) if text is None and changed else (),
+        above=disk.above(root, folder) if new and changed else (),
         files=tuple(files),
         slots=slots,
         page=page,
-        text=new_text,
-        rubbish=frozenset(versions.keys() - kept),
+        rubbish=frozenset(gone | left),
         destroying=order.destroying,
     )

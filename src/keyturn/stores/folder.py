@@ -275,9 +275,12 @@ class Writer:
             newer_than: the modification time (ns) that the file's own must exceed, so that a changed
                 file never carries the old time stamp, however coarse or wrong the clock.
         """
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         written_as = f"{TEMPORARY}{len(self._drafts)}"
-        descriptor = os.open(written_as, flags, 0o600, dir_fd=self._folder)
+        try:
+            descriptor = self._create(written_as)
+        except FileExistsError:
+            self.remove([written_as])  # a killed writer left it
+            descriptor = self._create(written_as)
         self._drafts.append(draft := Draft(descriptor, written_as, name))
         _write_all(descriptor, data)
         if newer_than >= time.time_ns() - _COARSE_NS:
@@ -285,12 +288,16 @@ class Writer:
             os.utime(descriptor, ns=(stamp, stamp))
         return draft
 
-    def modified(self, name: str) -> int:
-        """Give the modification time of a file in ns; 0 when it is not there."""
+    def _create(self, name: str) -> int:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        return os.open(name, flags, 0o600, dir_fd=self._folder)
+
+    def status(self, name: str) -> os.stat_result | None:
+        """Give what the system knows of a file; None when it is not there."""
         try:
-            return os.stat(name, dir_fd=self._folder, follow_symlinks=False).st_mtime_ns
+            return os.stat(name, dir_fd=self._folder, follow_symlinks=False)
         except FileNotFoundError:
-            return 0
+            return None
 
     def discard_drafts(self) -> None:
         """Remove what will not be put in place."""

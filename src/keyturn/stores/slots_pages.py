@@ -23,8 +23,9 @@ _REMEMBERED = 256
 @dataclass(frozen=True, slots=True)
 class _Known:
     signature: Signature
-    text: bytes
     page: Page
+    #: We wrote it, and left nothing beside it that no slot names.
+    ours: bool
 
 
 def signature_of(status: os.stat_result) -> Signature:
@@ -75,18 +76,21 @@ class Pages:
         if text is None:
             return Page()
         page = self.parse(path, text)
-        self.remember(path, signature, text, page)
+        self.remember(path, signature, page, ours=False)
         return page
 
-    def parse(self, path: str, text: bytes) -> Page:
-        """Give the page of a text that was just read, from memory when it is the one that was seen last.
+    def ours(self, path: str, signature: Signature) -> Page | None:
+        """Give the page, if the last to write a file of this signature were we."""
+        known = self._known.get(path)
+        return known.page if known and known.ours and known.signature == signature else None
+
+    @staticmethod
+    def parse(path: str, text: bytes) -> Page:
+        """Give the page of a text.
 
         Raises:
             StoreError: `CORRUPT`, `MISCONFIGURED` for a newer format.
         """
-        known = self._known.get(path)
-        if known and known.text == text:
-            return known.page
         try:
             return load(text)
         except NewerFormatError as error:
@@ -97,9 +101,9 @@ class Pages:
         except ValueError as error:
             raise corrupt(path, f"{disk.SLOTS} cannot be read: {error}") from None
 
-    def remember(self, path: str, signature: Signature, text: bytes, page: Page) -> None:
+    def remember(self, path: str, signature: Signature, page: Page, *, ours: bool) -> None:
         """Keep a page for as long as the file has this signature."""
-        self._known[path] = _Known(signature, text, page)
+        self._known[path] = _Known(signature, page, ours)
         if len(self._known) > _REMEMBERED:
             with suppress(KeyError):  # another thread took the last one
                 self._known.popitem(last=False)
