@@ -141,6 +141,9 @@ class Parameters:
         """Delete parameters with all their versions; what is not there is no error."""
         for first in range(0, len(names), _BATCH):
             self._call(path, "delete_parameters", wrote=True, Names=list(names[first : first + _BATCH]))
+        for name in names:
+            # Nothing newer than our own last write is to be waited for any more.
+            self._newest.pop(name, None)
 
     def history(self, path: str, name: str) -> list[Param]:
         """Give every version that AWS still has, oldest first, decrypted."""
