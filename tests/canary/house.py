@@ -7,7 +7,7 @@ import json
 import secrets
 import string
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from keyturn.settings import load_inventory
 from keyturn.simulator import IssuedKey
 from keyturn.stores.keys import generate_identity
 
-from .remote import Remote
+from .remote import GATES, Remote
 from .venues import Street
 
 # The manager's first look at a fleet of a hundred keys, on a machine that does other things too.
@@ -76,6 +76,8 @@ class House:
         self.folder, self.street, self.remote = folder, street, remote
         self.tenants: dict[str, Tenant] = {}
         self.file = folder / "keyturn.yaml"
+        #: The same, with each remote store as it is behind every gate.
+        self.gated = folder / "gated.yaml"
         self.identity, self.hmac_file = folder / "age.key", folder / "hmac.key"
         #: The one place outside of the store where a secret belongs.
         self.rendered = folder / "run" / "vol-deribit.json"
@@ -93,10 +95,11 @@ class House:
         generate_identity(self.identity)
         keys = self._keys()
         self.file.write_text(self.inventory())
+        self.gated.write_text(self.inventory(gates=("", *GATES)))
         asyncio.run(self._put(*keys))
 
-    def inventory(self) -> str:
-        """Write the inventory."""
+    def inventory(self, gates: Sequence[str] = ("",)) -> str:
+        """Write the inventory, with the stores behind these gates."""
         look = [
             "/bin/sh",
             "-c",
@@ -121,7 +124,7 @@ class House:
         }
         credentials = {name: self._credential(tenant) for name, tenant in self.tenants.items()}
         main = {"kind": "age_files", "path": "secrets", "key": {"file": "age.key"}}
-        stores = {"main": main, **self.remote.entries()}
+        stores = {"main": main, **self.remote.entries(gates)}
         parts = {"stores": stores, "accounts": accounts, "consumers": consumers, "credentials": credentials}
         return _HEAD + "\n".join(f"{name}: {json.dumps(part)}" for name, part in parts.items()) + "\n"
 

@@ -412,6 +412,7 @@ def main() -> None:
     threading.current_thread().name = sys.argv[1]
     match do["do"]:
         case "rotate":
+            os.environ["KEYTURN_INVENTORY"] = do["gated"]
             Path(do["told"]).write_text(json.dumps(asyncio.run(rotate_all(do))))
         case "kill":
             asyncio.run(be_killed(do, death))

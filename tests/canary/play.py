@@ -92,7 +92,9 @@ class Play:
         # Not beside the rotations: what two processes write into Prefect's database at once makes both wait.
         killed = self._launch("kill", credentials=list(_KILLED), wait=False)
         assert killed.wait(_PATIENCE_SECONDS) == -signal.SIGKILL, self.said("kill")[-4000:]
-        self._launch("rotate", told=str(told), leave=list(_KILLED), **self._cast())
+        self._launch(
+            "rotate", told=str(told), leave=list(_KILLED), gated=str(self.house.gated), **self._cast()
+        )
         self.told = json.loads(told.read_text())
         # Its first act is a sweep, which finishes what the kill left.
         serving = self._spawn("serve", "-m", "flows.serve")
