@@ -90,6 +90,15 @@ def ask_prefect_again_soon() -> None:
     base.anyio = SimpleNamespace(**vars(anyio) | {"sleep": sleep})
 
 
+def ask_stores_again_soon() -> None:
+    """Cut short the pauses of the stores' own retries."""
+    from keyturn.stores.aws import wire
+    from keyturn.stores.vault import transport
+
+    wire._PAUSES = (0.01, 0.01)
+    transport._PAUSES = (0.01,)
+
+
 def read_models_once() -> None:
     """Let each new client of boto3 find the description of its service read: a tenth of a second each."""
     from botocore.loaders import JSONFileLoader
@@ -274,13 +283,8 @@ async def run_sweep() -> str:
 
 
 def be_impatient() -> None:
-    """Let flows and the retries of stores wait for a moment only where something fails time and again."""
+    """Let flows wait for a moment only where something fails time and again."""
     from flows import following, sweep
-    from keyturn.stores.aws import wire
-    from keyturn.stores.vault import transport
-
-    wire._PAUSES = (0.01, 0.01)
-    transport._PAUSES = (0.01,)
 
     following.follow.__kwdefaults__["patience"] = _PATIENCE_SECONDS
     sweep._PATIENCE_SECONDS = _PATIENCE_SECONDS
