@@ -11,7 +11,7 @@ import asyncio
 import errno
 import json
 import subprocess
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Container, Iterator
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
@@ -39,6 +39,11 @@ from keyturn.domain.errors import (
 from keyturn.domain.material import SecretMaterial
 from keyturn.engine import sweep
 from keyturn.testing.crash import CHANGING
+
+#: Ends the process.
+Die = Callable[[], Awaitable[None]]
+#: A failure that begins with this is met by the store's own adapter, at a gate of `remote`.
+WIRE = "wire "
 
 
 class PanicError(BaseException):
@@ -180,8 +185,17 @@ def secrets_in(value: object) -> Iterator[str]:
 class Wrapped:
     """A port whose calls may fail."""
 
-    def __init__(self, port: str, target: Any, canary: str, die: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        port: str,
+        target: Any,
+        canary: str,
+        die: Die,
+        behind: Callable[[str], Any] = lambda gate: None,
+    ) -> None:
         self._port, self._target, self._canary, self._die = port, target, canary, die
+        #: Gives the same store as it is seen through a gate.
+        self._behind = behind
 
     def __getattr__(self, name: str) -> Any:
         value = getattr(self._target, name)
@@ -193,26 +207,31 @@ class Wrapped:
             kind = current.next(f"{self._port}.{name}") if current else None
             if kind is None:
                 return await value(*args, **kwargs)
+            if kind.startswith(WIRE):
+                return await getattr(self._behind(kind.removeprefix(WIRE)), name)(*args, **kwargs)
             known = [s for arg in (*args, *kwargs.values()) for s in secrets_in(arg)]
             if kind == "kill" or name in {"create_key", "read"} or name not in CHANGING.get(self._port, ()):
                 # After the effect: the secret that the call has made or fetched is in hand.
                 known += secrets_in(await value(*args, **kwargs))
             if kind == "kill":
-                self._die()
+                await self._die()
             raise KINDS[kind](" and ".join([*known, self._canary]))
 
         return call
 
 
 class _Adapters:
-    def __init__(self, adapters: Any, canary: str, die: Callable[[], None]) -> None:
+    def __init__(self, adapters: Any, canary: str, die: Die) -> None:
         self._adapters, self._rest = adapters, (canary, die)
 
     def driver(self, account: str) -> Any:
         return Wrapped("exchange", self._adapters.driver(account), *self._rest)
 
     def store(self, name: str) -> Any:
-        return Wrapped("store", self._adapters.store(name), *self._rest)
+        def behind(gate: str) -> Any:
+            return self._adapters.store(f"{name}-{gate}")
+
+        return Wrapped("store", self._adapters.store(name), *self._rest, behind)
 
     def consumer(self, name: str, credential: str) -> Any:
         return Wrapped("consumer", self._adapters.consumer(name, credential), *self._rest)
@@ -235,17 +254,17 @@ class _Clock:
         await self._clock.sleep(seconds)
 
 
-def plan_items(leave: str) -> dict[str, Plan]:
+def plan_items(leave: Container[str]) -> dict[str, Plan]:
     """Let a sweep work on each credential under the plan that the mapping given here has for it.
 
     Args:
-        leave: the credential that another process's sweep is to work on.
+        leave: the credentials that another process's sweep is to work on.
     """
     plans: dict[str, Plan] = {}
     whole = sweep.do
 
     async def do(engine: Any, item: sweep.WorkItem, **more: Any) -> sweep.Outcome:
-        if item.credential == leave:
+        if item.credential in leave:
             return sweep.Outcome(item)
         plan.set(plans.get(item.credential))
         return await whole(engine, item, **more)
@@ -254,7 +273,7 @@ def plan_items(leave: str) -> dict[str, Plan]:
     return plans
 
 
-def lay(canary: str, die: Callable[[], None]) -> None:
+def lay(canary: str, die: Die) -> None:
     """Put the failures between every world that this process opens and its ports."""
     whole = wiring.open_world
 

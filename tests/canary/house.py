@@ -7,7 +7,7 @@ import json
 import secrets
 import string
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from keyturn.settings import load_inventory
 from keyturn.simulator import IssuedKey
 from keyturn.stores.keys import generate_identity
 
+from .remote import GATES, Remote
 from .venues import Street
 
 # The manager's first look at a fleet of a hundred keys, on a machine that does other things too.
@@ -31,8 +32,6 @@ VENUES = tuple(_PARTS)
 _HEAD = """\
 version: 1
 journal: {url: "sqlite:///journal.db"}
-stores:
-  main: {kind: age_files, path: secrets, key: {file: age.key}}
 policies:
   quick: {rotate_every: 60d, grace: 0s, confirm_within: 60s}
 defaults: {store: main, policy: quick}
@@ -55,6 +54,7 @@ class Tenant:
     name: str
     venue: str
     consumers: tuple[str, ...] = ("hook",)
+    store: str = "main"
 
     @property
     def account(self) -> str:
@@ -72,10 +72,12 @@ class Tenant:
 class House:
     """The folder of an inventory, and the exchanges around it."""
 
-    def __init__(self, folder: Path, street: Street, hmac_key: str) -> None:
-        self.folder, self.street = folder, street
+    def __init__(self, folder: Path, street: Street, remote: Remote, hmac_key: str) -> None:
+        self.folder, self.street, self.remote = folder, street, remote
         self.tenants: dict[str, Tenant] = {}
         self.file = folder / "keyturn.yaml"
+        #: The same, with each remote store as it is behind every gate.
+        self.gated = folder / "gated.yaml"
         self.identity, self.hmac_file = folder / "age.key", folder / "hmac.key"
         #: The one place outside of the store where a secret belongs.
         self.rendered = folder / "run" / "vol-deribit.json"
@@ -93,10 +95,11 @@ class House:
         generate_identity(self.identity)
         keys = self._keys()
         self.file.write_text(self.inventory())
+        self.gated.write_text(self.inventory(gates=("", *GATES)))
         asyncio.run(self._put(*keys))
 
-    def inventory(self) -> str:
-        """Write the inventory."""
+    def inventory(self, gates: Sequence[str] = ("",)) -> str:
+        """Write the inventory, with the stores behind these gates."""
         look = [
             "/bin/sh",
             "-c",
@@ -120,7 +123,9 @@ class House:
             for tenant in self.tenants.values()
         }
         credentials = {name: self._credential(tenant) for name, tenant in self.tenants.items()}
-        parts = {"accounts": accounts, "consumers": consumers, "credentials": credentials}
+        main = {"kind": "age_files", "path": "secrets", "key": {"file": "age.key"}}
+        stores = {"main": main, **self.remote.entries(gates)}
+        parts = {"stores": stores, "accounts": accounts, "consumers": consumers, "credentials": credentials}
         return _HEAD + "\n".join(f"{name}: {json.dumps(part)}" for name, part in parts.items()) + "\n"
 
     def _credential(self, tenant: Tenant) -> Mapping[str, object]:
@@ -131,6 +136,7 @@ class House:
             "account": tenant.account,
             "permissions": list(part.permissions),
             "ip_allowlist": [ADDRESS],
+            "store": tenant.store,
             "path": f"bots/{tenant.name}",
             "consumers": list(tenant.consumers),
         } | ({"subaccount": whose} if whose else {})

@@ -6,6 +6,7 @@ FILE holds what to do and the canary, as JSON; it lies where no search looks.
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import logging
 import os
@@ -14,17 +15,24 @@ import signal
 import sys
 import threading
 import traceback
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from io import StringIO
 from itertools import cycle
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
-_LOUD = ("", "keyturn", "ccxt", "aiohttp", "asyncio", "sqlalchemy", "prefect")
+_LOUD = (
+    *("", "keyturn", "ccxt", "aiohttp", "asyncio", "sqlalchemy", "prefect"),
+    *("hvac", "requests", "urllib3", "boto3", "botocore"),
+)
 # What these say of calls to Prefect's API (addresses and headers) is said of every one of thousands.
 _CHATTY = ("httpcore", "graphviz", "websockets")
 # How many flow runs, and items of a sweep, go on at once. With more, transactions of Prefect's server wait
 # for each other on SQLite, for a minute at a time (3.8.8, seen 2026-11-21).
 _AT_ONCE = 3
+_SOON_SECONDS = 0.3
 # Long enough for a bot's confirmation.
 _PATIENCE_SECONDS = 4.0
 # Where surprises meet flow runs: a call of each port before, at and after the pivot, and those of the report.
@@ -41,6 +49,10 @@ _PLACES = (
     "consumer.confirmations",
     "journal.rotations",
 )
+#: What a rotation asks of its store.
+STORE_CALLS = ("store.peek", "store.read", "store.claim", "store.stage", "store.promote", "store.discard")
+#: The canary, once it is known.
+_CANARY: list[str] = []
 _TYPICAL = {
     "exchange": "exchange.introspect",
     "store": "store.stage",
@@ -63,6 +75,37 @@ def log_everything(file: str) -> None:
         logging.getLogger(name).setLevel(logging.INFO)
 
 
+def ask_prefect_again_soon() -> None:
+    """Cut short the pauses after which a call to Prefect's API is made again.
+
+    On SQLite two writers get "database is locked" at once, and the client then waits up to a minute: half of
+    the time that this suite once took (3.8.8, seen 2026-11-21).
+    """
+    import anyio
+    from prefect.client import base
+
+    async def sleep(seconds: float) -> None:
+        await anyio.sleep(min(seconds, _SOON_SECONDS))
+
+    base.anyio = SimpleNamespace(**vars(anyio) | {"sleep": sleep})
+
+
+def ask_stores_again_soon() -> None:
+    """Cut short the pauses of the stores' own retries."""
+    from keyturn.stores.aws import wire
+    from keyturn.stores.vault import transport
+
+    wire._PAUSES = (0.01, 0.01)
+    transport._PAUSES = (0.01,)
+
+
+def read_models_once() -> None:
+    """Let each new client of boto3 find the description of its service read: a tenth of a second each."""
+    from botocore.loaders import JSONFileLoader
+
+    JSONFileLoader.load_file = functools.cache(JSONFileLoader.load_file)
+
+
 def mark_passphrases(canary: str) -> None:
     """Let the passphrases that keyturn itself draws carry the canary too."""
     from keyturn.exchanges.okx import driver
@@ -70,9 +113,20 @@ def mark_passphrases(canary: str) -> None:
     driver.new_passphrase = lambda: f"{canary}-aA1{secrets.token_hex(3)}"
 
 
-def die() -> None:
-    """End as a machine without power does."""
-    os.kill(os.getpid(), signal.SIGKILL)
+class Death:
+    """Ends as a machine without power does, once so many flow runs have come to where they die."""
+
+    def __init__(self, after: int) -> None:
+        self._left = after
+        #: Set whenever one has come.
+        self.come = asyncio.Event()
+
+    async def __call__(self) -> None:
+        self._left -= 1
+        if self._left <= 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        self.come.set()
+        await asyncio.Event().wait()
 
 
 async def run_flow(name: str, plan: Any) -> dict[str, Any]:
@@ -130,6 +184,87 @@ def plans_for_sweep(failing: dict[str, list[str]], clean: dict[str, list[str]]) 
     return given
 
 
+def plans_for_wires(names: list[str], gates: list[str]) -> dict[str, Any]:
+    """Give each credential a store call that meets a gate: each call in turn, and each gate."""
+    from tests.canary.bombs import WIRE, Plan
+
+    class Once(Plan):
+        def next(self, call: str) -> str | None:
+            kind = super().next(call)
+            if kind:
+                self.always.clear()
+            return kind
+
+    gate, call = cycle(gates), cycle(STORE_CALLS)
+    return {name: Once(always={next(call): WIRE + next(gate)}) for name in names}
+
+
+async def run_gauntlet(base: str, gates: list[str]) -> dict[str, dict[str, str]]:
+    """Make every call of a store through every gate, in flow runs that let the errors out as they are.
+
+    Nothing of keyturn stands between the adapter and Prefect here: what it raises must be clean by itself.
+    """
+    from prefect import flow
+
+    from tasks.world import opened
+
+    told: dict[str, dict[str, str]] = {}
+
+    @flow(name="gauntlet", persist_result=True)
+    async def gauntlet(gate: str) -> None:
+        errors, told[gate] = await _through(stores, base, gate)
+        raise ExceptionGroup("a gauntlet", errors)
+
+    async with opened("cli:test") as engine:
+        stores = engine.world.adapters
+        # One after another: each run that waits for another one in Prefect's database waits ten seconds.
+        for gate in gates:
+            await gauntlet(gate, return_state=True)
+    return told
+
+
+async def _through(stores: Any, base: str, gate: str) -> tuple[list[Exception], dict[str, str]]:
+    from keyturn.domain.labels import Attempt, new_rotation_id
+    from keyturn.domain.material import SecretMaterial
+    from keyturn.domain.slots import KeyMeta, Slot
+
+    path, first = f"gauntlet/{base}-{gate}", Attempt(new_rotation_id(), 1)
+
+    def material(name: str) -> SecretMaterial:
+        return SecretMaterial(f"key-{name}", f"{_CANARY[0]}{name}", f"{_CANARY[0]}-aA1")
+
+    def meta(name: str, attempt: Attempt | None) -> KeyMeta:
+        now = datetime.now(UTC)
+        return KeyMeta("okx", "okx", f"key-{name}", name, attempt, now, handle=name, account_uid="1")
+
+    well = stores.store(base)
+    ill = stores.store(f"{base}-{gate}")
+    old = await well.put(path, material("old"), meta("old", None), expect_current=None)
+    claim = await well.claim(path, first)
+    later = Attempt(first.rotation_id, 2)
+    calls: dict[str, Callable[[], Awaitable[object]]] = {
+        "peek": lambda: ill.peek(path, Slot.CURRENT),
+        "read": lambda: ill.read(path, Slot.CURRENT),
+        "stage": lambda: ill.stage(path, material("new"), meta("new", first), claim),
+        "promote": lambda: ill.promote(path, first, expect_current=old.version),
+        "restore": lambda: ill.restore_previous(path, expect_current=old.version),
+        "discard": lambda: ill.discard(path, Slot.PENDING, version=claim.version),
+        "put": lambda: ill.put(path, material("next"), meta("next", None), expect_current=old.version),
+        "vacate": lambda: ill.vacate(path, expect_current=old.version),
+        "history": lambda: ill.history(path),
+        "check": lambda: ill.check([path]),
+        "claim": lambda: ill.claim(path, later),
+    }
+    errors, ends = [], {}
+    for name, call in calls.items():
+        try:
+            ends[name] = f"gave {type(await call()).__name__}"
+        except Exception as error:
+            errors.append(error)
+            ends[name] = str(getattr(error, "fault", repr(type(error))))
+    return errors, ends
+
+
 async def open_rotations(names: list[str]) -> None:
     """Begin rotations, for a sweep to go on with."""
     from keyturn.domain.rotation import Mode
@@ -148,7 +283,7 @@ async def run_sweep() -> str:
 
 
 def be_impatient() -> None:
-    """Let flows wait for a moment only where something fails again and again."""
+    """Let flows wait for a moment only where something fails time and again."""
     from flows import following, sweep
 
     following.follow.__kwdefaults__["patience"] = _PATIENCE_SECONDS
@@ -187,12 +322,13 @@ async def rotate_all(do: dict[str, Any]) -> dict[str, Any]:
     plans = bombs.plan_items(leave=do["leave"])
     await open_rotations(list(do["clean"].values()))
     plans |= {name: bombs.Plan() for name in do["clean"].values()}
-    good = await asyncio.gather(*(run_flow(n, bombs.Plan()) for n in do["good"]))
+    good = [await run_flow(n, bombs.Plan()) for n in do["good"]]
     await run_sweep()
     clean = {venue: plans[name].calls for venue, name in do["clean"].items()}
     bad = plans_for_sweep(do["failing"], clean)
-    await open_rotations([*bad, *do["spoiled"]])
-    plans |= bad
+    struck = plans_for_wires(do["wired"], do["gates"])
+    await open_rotations([*bad, *struck, *do["spoiled"]])
+    plans |= bad | struck
     gate = asyncio.Semaphore(_AT_ONCE)
 
     async def guarded(name: str, plan: Any) -> dict[str, Any]:
@@ -201,22 +337,30 @@ async def rotate_all(do: dict[str, Any]) -> dict[str, Any]:
 
     runs = await asyncio.gather(*(guarded(name, plan) for name, plan in plans_for_flows(do["alone"])))
     swept = await run_sweep()
+    wired = {base: await run_gauntlet(base, do["gates"]) for base in do["remote"]}
     await asyncio.to_thread(be_careless, do["decoy"])
     return {
         "good": good,
         "runs": runs,
         "sweep": {"state": swept, "met": {name: plan.met for name, plan in bad.items()}},
         "clean": clean,
+        "wired": wired,
+        "struck": {name: plan.met for name, plan in struck.items()},
     }
 
 
-async def be_killed(do: dict[str, Any]) -> None:
-    """Die in the middle of a flow run: the exchange has made the key, and nobody has stored it."""
+async def be_killed(do: dict[str, Any], death: Death) -> None:
+    """Die in the middle of flow runs: the exchange has made their keys, and nobody has stored them."""
     from tests.canary import bombs
 
     be_impatient()
     log_everything(do["log"])
-    await run_flow(do["credential"], bombs.Plan(always={"exchange.create_key": "kill"}))
+    for name in do["credentials"]:
+        run = asyncio.create_task(run_flow(name, bombs.Plan(always={"exchange.create_key": "kill"})))
+        come = asyncio.create_task(death.come.wait())
+        await asyncio.wait({run, come}, return_when=asyncio.FIRST_COMPLETED)
+        assert not run.done(), "it never came to where it dies"
+        death.come.clear()
 
 
 def be_bot(do: dict[str, Any]) -> None:
@@ -264,14 +408,18 @@ def main() -> None:
     do = json.loads(Path(sys.argv[2]).read_text())
     from tests.canary import bombs
 
+    _CANARY.append(do["canary"])
     mark_passphrases(do["canary"])
-    bombs.lay(do["canary"], die)
+    read_models_once()
+    death = Death(len(do.get("credentials", ())))
+    bombs.lay(do["canary"], death)
     threading.current_thread().name = sys.argv[1]
     match do["do"]:
         case "rotate":
+            os.environ["KEYTURN_INVENTORY"] = do["gated"]
             Path(do["told"]).write_text(json.dumps(asyncio.run(rotate_all(do))))
         case "kill":
-            asyncio.run(be_killed(do))
+            asyncio.run(be_killed(do, death))
         case "bot":
             be_bot(do)
         case "commands":

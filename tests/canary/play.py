@@ -18,6 +18,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from itertools import cycle
 from pathlib import Path
 from typing import Any, Self
 
@@ -26,6 +27,7 @@ from keyturn.exchanges import catalog
 from keyturn.settings import load_inventory
 
 from .house import VENUES, House, Tenant, new_canary
+from .remote import GATES, REMOTE, Remote
 from .sampler import Sampler
 from .scanner import Hit, Search
 from .venues import SPOILED, Street
@@ -36,8 +38,12 @@ _PATIENCE_SECONDS = 300.0
 # Credentials whose rotations are made to fail, a few more than are needed: in a sweep, of each venue; in a
 # flow run of their own; by the command line.
 _FAILING, _ALONE, _BY_HAND = 32, 28, 6
-# The credential whose worker dies between the exchange's "created" and the store's "stored".
-_KILLED = "killed-okx"
+# The credentials whose worker dies between the exchange's "created" and the store's "stored".
+_KILLED = {"killed-main": "main", "killed-vault": "vault", "killed-aws": "aws"}
+# Where the credentials are kept whose rotations fail in one way or another, in turn.
+_STORES = ("main", *REMOTE)
+# Of each remote store: credentials whose store fails them once, by its wire; each call has two of the twelve.
+_WIRED = 4
 
 
 def _free_port() -> int:
@@ -51,6 +57,8 @@ class Play:
 
     def __init__(self, folder: Path) -> None:
         self.canary, self.decoy, self.hmac_key = new_canary(), new_canary(), new_canary()
+        #: Begins every token, secret id and access key of Vault and AWS.
+        self.login = new_canary()
         #: What the searches go through, and what they must not: the orders, which hold the canaries.
         self.folder, self._apart = folder / "seen", folder / "apart"
         for each in ("home", "tmp", "logs", "house"):
@@ -61,7 +69,8 @@ class Play:
         self._stack = ExitStack()
         self.sampler = self._stack.enter_context(Sampler())
         self.street = self._stack.enter_context(Street(self.canary, self.hmac_key))
-        self.house = House(self.folder / "house", self.street, self.hmac_key)
+        self.remote = self._stack.enter_context(Remote(self.login, self._apart))
+        self.house = House(self.folder / "house", self.street, self.remote, self.hmac_key)
         #: What the flows of `rotate` met and how they ended.
         self.told: dict[str, Any] = {}
 
@@ -80,34 +89,45 @@ class Play:
         bot = self._launch("bot", bots=self._bots(), wait=False)
         self._until("Prefect's server", lambda: self._healthy(server))
         told = self._apart / "told.json"
-        killed = self._launch("kill", credential=_KILLED, wait=False)
-        self._launch("rotate", told=str(told), leave=_KILLED, **self._cast())
-        self.told = json.loads(told.read_text())
+        # Not beside the rotations: what two processes write into Prefect's database at once makes both wait.
+        killed = self._launch("kill", credentials=list(_KILLED), wait=False)
         assert killed.wait(_PATIENCE_SECONDS) == -signal.SIGKILL, self.said("kill")[-4000:]
+        self._launch(
+            "rotate", told=str(told), leave=list(_KILLED), gated=str(self.house.gated), **self._cast()
+        )
+        self.told = json.loads(told.read_text())
         # Its first act is a sweep, which finishes what the kill left.
         serving = self._spawn("serve", "-m", "flows.serve")
         self._launch("commands", commands=self._commands())
-        self._until("the sweep after the kill", lambda: self._closed(_KILLED))
+        self._until("the sweep after the kill", lambda: all(map(self._closed, _KILLED)))
         for process in (serving, server):
             self._end(process)
         bot.communicate("", timeout=_PATIENCE_SECONDS)
 
     def _furnish(self) -> None:
+        stores = cycle(_STORES)
         self.house.take_in(
-            Tenant("mm-bybit", "bybit", ("bot-bybit",)),
-            Tenant("arb-okx", "okx", ("bot-okx", "hook")),
+            Tenant("mm-bybit", "bybit", ("bot-bybit",), "aws"),
+            Tenant("arb-okx", "okx", ("bot-okx", "hook"), "vault"),
             Tenant("vol-deribit", "deribit", ("render",)),
-            Tenant(_KILLED, "okx"),
-            *(Tenant(f"cli-{n}", "okx") for n in range(_BY_HAND)),
-            *(Tenant(f"alone-{n}", ("bybit", "okx")[n % 2]) for n in range(_ALONE)),
+            *(Tenant(name, "okx", store=store) for name, store in _KILLED.items()),
+            *(Tenant(f"cli-{n}", "okx", store=next(stores)) for n in range(_BY_HAND)),
+            *(Tenant(f"alone-{n}", ("bybit", "okx")[n % 2], store=next(stores)) for n in range(_ALONE)),
+            *(Tenant(f"wired-{s}-{n}", "okx", store=s) for s in REMOTE for n in range(_WIRED)),
         )
         for venue in VENUES:
             self.house.take_in(Tenant(f"clean-{venue}", venue))
-            self.house.take_in(*(Tenant(f"bad-{venue}-{n}", venue) for n in range(_FAILING)))
-            spoiled = {kind: Tenant(f"spoiled-{venue}-{kind.replace(' ', '-')}", venue) for kind in SPOILED}
+            self.house.take_in(
+                *(Tenant(f"bad-{venue}-{n}", venue, store=next(stores)) for n in range(_FAILING))
+            )
+            spoiled = {
+                kind: Tenant(f"spoiled-{venue}-{kind.replace(' ', '-')}", venue, store=next(stores))
+                for kind in SPOILED
+            }
             self.house.take_in(*spoiled.values())
             self.street.exchanges[venue].spoiled |= {t.owner: kind for kind, t in spoiled.items()}
-        self.house.furnish()
+        with self.remote.credentials():
+            self.house.furnish()
 
     def _cast(self) -> dict[str, Any]:
         names = list(self.house.tenants)
@@ -117,6 +137,9 @@ class Play:
             "clean": {venue: f"clean-{venue}" for venue in VENUES},
             "failing": {venue: [n for n in names if n.startswith(f"bad-{venue}")] for venue in VENUES},
             "spoiled": [n for n in names if n.startswith("spoiled-")],
+            "wired": [n for n in names if n.startswith("wired-")],
+            "remote": REMOTE,
+            "gates": GATES,
         }
 
     def _bots(self) -> dict[str, tuple[str, str]]:
@@ -200,25 +223,37 @@ class Play:
 
     def _environment(self) -> dict[str, str]:
         """Give the children's environment: as loud and as careless as settings can make it."""
-        kept = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "KEYTURN_"))}
-        return kept | {
-            "HOME": str(self.folder / "home"),
-            "TMPDIR": str(self.folder / "tmp"),
-            "PYTHONPATH": str(_ROOT),
-            "PYTHONFAULTHANDLER": "1",
-            "KEYTURN_INVENTORY": str(self.house.file),
-            "KEYTURN_DEBUG": "1",
-            "DO_NOT_TRACK": "1",
-            "PREFECT_HOME": str(self.prefect_home),
-            "PREFECT_API_URL": f"http://127.0.0.1:{self._port}/api",
-            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-            "PREFECT_LOGGING_LEVEL": "DEBUG",
-            "PREFECT_SERVER_LOGGING_LEVEL": "DEBUG",
-            # These go to Prefect's database too.
-            "PREFECT_LOGGING_EXTRA_LOGGERS": "ccxt,aiohttp,keyturn",
-            "PREFECT_LOGGING_LOG_PRINTS": "true",
-            "PREFECT_RESULTS_PERSIST_BY_DEFAULT": "true",
+        kept = {
+            k: v
+            for k, v in os.environ.items()
+            if not k.startswith(("PREFECT_", "KEYTURN_", "AWS_", "VAULT_", "BAO_"))
         }
+        # Ten processes would each compile ten megabytes of libraries where no bytecode is written.
+        kept.pop("PYTHONDONTWRITEBYTECODE", None)
+        return (
+            kept
+            | self.remote.environment()
+            | {
+                "PYTHONPYCACHEPREFIX": str(self._apart / "bytecode"),
+                "HOME": str(self.folder / "home"),
+                "TMPDIR": str(self.folder / "tmp"),
+                "PYTHONPATH": str(_ROOT),
+                "PYTHONFAULTHANDLER": "1",
+                "KEYTURN_INVENTORY": str(self.house.file),
+                "KEYTURN_DEBUG": "1",
+                "DO_NOT_TRACK": "1",
+                "PREFECT_HOME": str(self.prefect_home),
+                "PREFECT_API_URL": f"http://127.0.0.1:{self._port}/api",
+                "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+                "PREFECT_CLIENT_MAX_RETRIES": "100",
+                "PREFECT_LOGGING_LEVEL": "DEBUG",
+                "PREFECT_SERVER_LOGGING_LEVEL": "DEBUG",
+                # These go to Prefect's database too.
+                "PREFECT_LOGGING_EXTRA_LOGGERS": "ccxt,aiohttp,keyturn,hvac,requests,urllib3,boto3,botocore",
+                "PREFECT_LOGGING_LOG_PRINTS": "true",
+                "PREFECT_RESULTS_PERSIST_BY_DEFAULT": "true",
+            }
+        )
 
     def _end(self, process: subprocess.Popen[str]) -> None:
         if process.poll() is None:
@@ -272,6 +307,7 @@ class Play:
         return Search(
             {
                 "canary": self.canary,
+                "login": self.login,
                 "webhook key": self.hmac_key,
                 "store key": self.house.identity.read_text().strip().splitlines()[-1],
             }

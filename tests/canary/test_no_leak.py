@@ -15,12 +15,15 @@ from pathlib import Path
 import pytest
 
 from keyturn import wiring
+from keyturn.domain.errors import StoreFault
 from keyturn.domain.slots import Slot
 from keyturn.exchanges import catalog
 from keyturn.settings import load_inventory
 
 from .bombs import KINDS
+from .launch import STORE_CALLS
 from .play import Play
+from .remote import GATES, REMOTE
 from .scanner import Hit, Search, columns
 
 pytestmark = [pytest.mark.prefect, pytest.mark.slow, pytest.mark.timeout(600)]
@@ -78,11 +81,38 @@ def test_secrets_were_where_the_flows_worked(play: Play):
     async def stored() -> str:
         loaded = load_inventory(play.house.file, manifests=catalog.manifests())
         async with wiring.open_world(loaded, actor="test") as world:
-            current = await world.adapters.store("main").read("bots/arb-okx", Slot.CURRENT)
+            current = await world.adapters.store("vault").read("bots/arb-okx", Slot.CURRENT)
             assert current is not None
             return repr(current.material.reveal())
 
-    assert asyncio.run(stored()).count(play.canary) == 2, "secret and passphrase"
+    with play.remote.credentials():
+        assert asyncio.run(stored()).count(play.canary) == 2, "secret and passphrase"
+
+
+def test_every_call_of_each_remote_store_failed_on_the_wire_in_every_way(play: Play):
+    """And what the adapter raised went into Prefect as it was."""
+    wired = play.told["wired"]
+    assert wired.keys() == set(REMOTE)
+    for base, gates in wired.items():
+        assert gates.keys() == set(GATES)
+        for gate, ends in gates.items():
+            assert len(ends) == 11
+            # What was cut after the effect is read back, and a check tells what it finds.
+            through = gate.endswith("-writes")
+            must = ends.keys() - {"check"} if not through else {"stage", "put", "claim"}
+            well = {end for call, end in ends.items() if call not in must or gate == "cut-after-writes"}
+            assert {ends[call] for call in must} <= set(StoreFault) | well, (base, gate, ends)
+            assert well <= set(StoreFault) | {end for end in well if end.startswith("gave ")}, (base, gate)
+    struck = [failure for failures in play.told["struck"].values() for failure in failures]
+    assert len(struck) == len(play.told["struck"]), "a gate stood where no call went by"
+    assert {failure.partition(": ")[0] for failure in struck} == set(STORE_CALLS)
+
+
+def test_the_logins_of_the_stores_were_where_they_worked(play: Play):
+    requests = [seen for seen in play.remote.vault.seen if (seen.token or "").startswith(play.login)]
+    assert len(requests) > 100
+    assert any(play.login in str(seen.body) for seen in play.remote.vault.seen), "no AppRole login"
+    assert play.remote.assumed > 0
 
 
 def test_everybody_spoke_at_debug(play: Play):
@@ -92,6 +122,7 @@ def test_everybody_spoke_at_debug(play: Play):
         "prefect.flow_runs DEBUG",
         "asyncio DEBUG",
         "prefect.task_runs",
+        "urllib3.connectionpool DEBUG",
     ):
         assert f" {logger}" in log, logger
     assert "keyturn.client" in (play.folder / "logs" / "bot.log").read_text()

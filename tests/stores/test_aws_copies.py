@@ -20,7 +20,7 @@ from keyturn.stores.formats import Formats
 from keyturn.testing.store_contract import SecretStoreContract
 from keyturn.testing.store_contract_support import fake_meta, key_in, keys_in, put_key, stage_key
 
-from .aws_server import REGION, Faults, aws, credentials, plain  # noqa: F401 - fixtures
+from .aws_server import REGION, Faults, plain
 from .strict_moto import SLOW_REGION, SLOW_SECONDS
 
 PATH = "bots/mm"
@@ -35,7 +35,7 @@ def prefix() -> str:
 
 
 @pytest.fixture
-async def open_store(aws: str, prefix: str) -> AsyncIterator[Open]:  # noqa: F811
+async def open_store(aws: str, prefix: str) -> AsyncIterator[Open]:
     opened: list[AwsSecretsManager] = []
 
     def open_store(**options: Any) -> AwsSecretsManager:
@@ -56,7 +56,7 @@ def split(open_store: Open) -> AwsSecretsManager:
 class Bot:
     """Reads single fields with boto3 alone, as the documentation says."""
 
-    def __init__(self, aws: str, prefix: str) -> None:  # noqa: F811
+    def __init__(self, aws: str, prefix: str) -> None:
         self._client, self._prefix = plain(aws, "secretsmanager"), prefix
 
     def answer(self, name: str, label: str = "AWSCURRENT") -> dict[str, Any]:
@@ -76,7 +76,7 @@ class Bot:
 
 
 @pytest.fixture
-def bot(aws: str, prefix: str) -> Bot:  # noqa: F811
+def bot(aws: str, prefix: str) -> Bot:
     return Bot(aws, prefix)
 
 
@@ -116,7 +116,7 @@ async def test_a_slow_region_is_behind_until_it_is_in_sync(open_store):
     assert await store.spread(PATH) == [f"region {SLOW_REGION} (InProgress)"]
 
 
-async def test_a_region_of_the_inventory_without_a_replica_is_behind(aws, open_store, prefix):  # noqa: F811
+async def test_a_region_of_the_inventory_without_a_replica_is_behind(aws, open_store, prefix):
     await put_key(open_store(), PATH, "a")
     store = open_store(replica_regions=("eu-west-1",))
     assert await store.spread(PATH) == ["region eu-west-1 (no replica)"]
@@ -269,7 +269,7 @@ async def test_a_vacated_path_leaves_no_key_in_the_field_secrets(split, bot):
     assert bot.read() == pair("b")
 
 
-async def test_a_strangers_secret_at_a_fields_name_stops_the_claim_and_is_kept(aws, split, prefix):  # noqa: F811
+async def test_a_strangers_secret_at_a_fields_name_stops_the_claim_and_is_kept(aws, split, prefix):
     await put_key(split, PATH, "a")
     theirs = f"{prefix}{PATH}/secret"
     client = plain(aws, "secretsmanager")
@@ -287,7 +287,7 @@ async def test_a_strangers_secret_at_a_fields_name_stops_the_claim_and_is_kept(a
     assert client.get_secret_value(SecretId=theirs)["SecretString"] == "not-a-real-secret-of-theirs"
 
 
-async def test_secrets_that_hold_the_current_key_already_are_taken_over(aws, split, bot, prefix):  # noqa: F811
+async def test_secrets_that_hold_the_current_key_already_are_taken_over(aws, split, bot, prefix):
     client = plain(aws, "secretsmanager")
     for name, value in zip(NAMES.values(), pair("a"), strict=True):
         client.create_secret(Name=f"{prefix}{PATH}/{name}", SecretString=value)

@@ -16,7 +16,7 @@ from keyturn.stores.formats import Formats
 from keyturn.testing.crash import Killed
 from keyturn.testing.fake_world import NAME, PATH
 
-from .aws_server import REGION, aws, credentials, plain  # noqa: F401 - fixtures
+from .aws_server import REGION, plain
 from .test_aws_rotation import TAKEN, AwsWorld
 
 FIELDS = ("api_key", "secret")
@@ -49,7 +49,7 @@ def split_store(wire: Wire, prefix: str) -> AwsSecretsManager:
     return store
 
 
-async def walk(aws: str, road: str, die_at: int | None = None, *, after: bool = False) -> int:  # noqa: F811
+async def walk(aws: str, road: str, die_at: int | None = None, *, after: bool = False) -> int:
     wire = Mortal("mortal", region=REGION, endpoint_url=aws)
     fake = AwsWorld(grace="10s").on(split_store, wire)  # type: ignore[arg-type]
     await fake.prepare()
@@ -75,7 +75,7 @@ async def walk(aws: str, road: str, die_at: int | None = None, *, after: bool = 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("road", ["forward", "rolled back when promoted"])
-async def test_a_worker_that_dies_between_the_fields_leaves_them_to_the_sweep(aws, road):  # noqa: F811
+async def test_a_worker_that_dies_between_the_fields_leaves_them_to_the_sweep(aws, road):
     writes = await walk(aws, road)
     assert writes >= 6
     for at in range(writes):
@@ -86,7 +86,7 @@ async def test_a_worker_that_dies_between_the_fields_leaves_them_to_the_sweep(aw
                 raise AssertionError(f"write {at}, {after=}: {error}") from error
 
 
-async def test_a_region_without_the_new_key_holds_the_revoke_back_and_status_names_it(aws):  # noqa: F811
+async def test_a_region_without_the_new_key_holds_the_revoke_back_and_status_names_it(aws):
     wire, region = Wire("sm", region=REGION, endpoint_url=aws), ["eu-west-1"]
 
     def store(wire: Wire, prefix: str) -> AwsSecretsManager:

@@ -15,6 +15,7 @@ from keyturn.domain.slots import Slot
 from keyturn.stores.aws import pages
 from keyturn.stores.aws.pages import Lease, Page
 from keyturn.stores.aws.parameter_store import AwsParameterStore
+from keyturn.testing.crash import Killed
 from keyturn.testing.store_contract_support import (
     fake_material,
     fake_meta,
@@ -165,6 +166,59 @@ async def test_a_deletion_that_failed_is_made_up_for_by_the_next_write(store, fa
     faults.calls()
     await store.claim(PATH, Attempt(new_rotation_id(), 1))
     assert "DeleteParameters" in faults.calls()
+
+
+@pytest.mark.parametrize("again", [1, 2], ids=["the same attempt", "the next attempt"])
+async def test_a_stage_that_died_leaves_nothing_that_the_next_one_does_not_delete(
+    aws,
+    open_store,
+    store,
+    first,
+    again,
+):
+    def die(*_: object, **__: object) -> bool:
+        raise Killed
+
+    await put_key(store, PATH, "old")
+    dying = open_store()
+    claim = await dying.claim(PATH, first)
+    # Its secret is written; the word of it is not.
+    dying._slots._desk.save = die
+    with pytest.raises(Killed):
+        await dying.stage(PATH, fake_material("lost"), fake_meta("lost", first), claim)
+    assert await keys_in(store, PATH) == (None, "key-old", None)
+    assert staged_at(aws, store) == ["key-lost"]
+    await stage_key(store, PATH, Attempt(first.rotation_id, again), "new")
+    assert await keys_in(store, PATH) == ("key-new", "key-old", None)
+    assert staged_at(aws, store) == ["key-new"]
+
+
+async def test_of_two_that_stage_under_one_claim_one_does(aws, open_store, store, first):
+    slow, fast = open_store(), open_store()
+    claim = await slow.claim(PATH, first)
+    save = slow._slots._desk.save
+
+    def overtaken(*args: object, **more: object) -> bool:
+        slow._slots._desk.save = save
+        fast._slots.stage(PATH, fake_material("fast"), fake_meta("fast", first), claim)
+        return save(*args, **more)
+
+    slow._slots._desk.save = overtaken
+    await refused(slow.stage(PATH, fake_material("slow"), fake_meta("slow", first), claim))
+    assert await key_in(store, PATH, Slot.PENDING) == "key-fast"
+    assert staged_at(aws, store) == ["key-fast"]
+
+
+def staged_at(aws: str, store: AwsParameterStore) -> list[str]:
+    """Give the keys in the parameters beside the path's own and its page."""
+    listed = plain(aws, "ssm").get_paginator("get_parameters_by_path")
+    pages = listed.paginate(Path=name_of(store).rpartition("/")[0], WithDecryption=True)
+    return [
+        json.loads(p["Value"])["api_key"]
+        for page in pages
+        for p in page["Parameters"]
+        if ".keyturn-" in p["Name"]
+    ]
 
 
 async def test_the_page_holds_nothing_secret(aws, store, first):

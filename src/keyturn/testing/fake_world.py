@@ -233,6 +233,12 @@ class FakeWorld:
             self.clock.advance(5)
         raise AssertionError(f"the sweep does not come to rest: {await self.journal.latest()}")
 
+    def recover(self) -> None:
+        """Let nothing go wrong any more."""
+        self.tracer.disarm()
+        self.bot.confirms = True
+        self.store.lagging = self.mirror.lagging = []
+
     async def _unrest(self) -> bool:
         opened = await self.journal.open_rotation(NAME)
         resting = opened is None or (opened.state is State.PARKED and opened.wake_at is None)

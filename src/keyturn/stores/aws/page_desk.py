@@ -134,10 +134,19 @@ class Desk:
         dropped: str | None = None,
         lease: Lease | None = None,
     ) -> bool:
-        """Write the page if it is still as it was read; False when somebody else wrote it first."""
+        """Write the page if it is still as it was read; False when somebody else wrote it first.
+
+        Args:
+            path: of the credential.
+            state: as it was read.
+            after: the slots from now on.
+            content: the parameter of what is pending; None for the same as before while pending stays.
+            dropped: the version of current whose previous is discarded.
+            lease: for who writes current next.
+        """
         page = state.page
         keeps = after.pending is not None and after.pending == page.pending
-        kept = page.content if keeps else content
+        kept = page.content if keeps and content is None else content
         trash = tuple(name for name in {page.content} if name and name != kept)
         if page.trash:
             self._parameters.delete(path, page.trash)

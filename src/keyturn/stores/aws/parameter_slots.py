@@ -4,7 +4,8 @@ Three kinds of parameter a path:
 
 * the path itself: the key that is current, as bots read it; its version number moves with every change;
 * `<path>.keyturn`: the page, which holds no secret (see `pages` for how it is compared and set);
-* `<path>.keyturn-<random>`: what is staged; deleted when it was promoted or discarded.
+* `<path>.keyturn-<random>`: what is staged; deleted when it was promoted or discarded. The claim puts its
+  name on the page before it is written, so that whoever goes on after a death knows of it.
 
 The rules are those of `stores.ledger`; current and previous come from the path's own parameter, so that
 what bots see is what counts, whoever wrote it.
@@ -70,7 +71,8 @@ class ParameterSlots:
             return opened, opened.leaf.version if opened else ""
         state = self._desk.load(path)
         held = state.ledger.held(slot)
-        if held is None:
+        if held is None or (slot is Slot.PENDING and held.meta is None):
+            # Only claimed: what may stand in its parameter was never said to be staged.
             return None, ""
         if slot is Slot.PENDING:
             name, version = state.page.content, held.version
@@ -116,27 +118,31 @@ class ParameterSlots:
         for _ in range(_MOST_STEPS):
             state = self._desk.settled(path)
             after, claim = state.ledger.claim(path, attempt)
-            if after is state.ledger or self._desk.save(path, state, after):
+            if after is state.ledger or self._desk.save(path, state, after, content=self._fresh(path)):
                 return claim
         raise crowded(path)
 
+    def _fresh(self, path: str) -> str:
+        return f"{self._parameters.name(path)}.keyturn-{secrets.token_hex(6)}"
+
     def stage(self, path: str, material: SecretMaterial, meta: KeyMeta, claim: Claim) -> SlotInfo:
-        """Write the key to a parameter of its own, then name it on the page."""
+        """Write the key to the parameter that the claim has reserved, then say so on the page."""
         state = self._desk.settled(path)
         state.ledger.stage(path, claim, meta)  # refuses before anything is written
         self._parameters.formats.check(path, material)
         beside = documents.beside_the_key(state.current) if state.current else {}
-        content = f"{self._parameters.name(path)}.keyturn-{secrets.token_hex(6)}"
         text = documents.key_text(
             path, material, meta, claim.attempt, beside, self._parameters.formats.of(path)
         )
-        self._desk.put(path, content, text, overwrite=False)
+        state, content = self._laid_down(path, state, text, claim, meta)
         try:
             for _ in range(_MOST_STEPS):
                 after = state.ledger.stage(path, claim, meta)
                 held = after.pending
-                if held is None:
-                    break
+                if state.page.content != content or held is None:
+                    raise conflict(
+                        f"Another worker stages under the claim of attempt {claim.attempt} on {path}."
+                    )
                 staged = replace(held, version=f"{held.version}-{content.rpartition('-')[2]}")
                 if self._desk.save(path, state, replace(after, pending=staged), content=content):
                     return SlotInfo(Slot.PENDING, staged.version, claim.attempt, meta)
@@ -146,6 +152,29 @@ class ParameterSlots:
                 self._parameters.delete(path, [content])
             raise
         raise crowded(path)
+
+    def _laid_down(
+        self, path: str, state: State, text: str, claim: Claim, meta: KeyMeta
+    ) -> tuple[State, str]:
+        """Write what is staged to a parameter that the page names; give the page's state, and the name."""
+        for _ in range(_MOST_STEPS):
+            content = state.page.content
+            if content is not None and self._written(path, content, text):
+                return state, content
+            # An earlier stage under this claim was cut short, or one goes on elsewhere at this moment.
+            # Another name on the page fences that off, and has what it wrote deleted.
+            self._desk.save(path, state, state.ledger, content=self._fresh(path))
+            state = self._desk.settled(path)
+            state.ledger.stage(path, claim, meta)  # refuses when the other was faster
+        raise crowded(path)
+
+    def _written(self, path: str, content: str, text: str) -> bool:
+        """Make the parameter; False when it is there with something else in it."""
+        if self._desk.put(path, content, text, overwrite=False) is not None:
+            return True
+        # Our own, if the answer to a first try was lost.
+        there = self._parameters.open(path, content)
+        return there is not None and there.value == text
 
     def discard(self, path: str, slot: Slot, version: str) -> None:
         """Empty pending and delete its parameter, or forget previous."""

@@ -27,6 +27,7 @@ _PAUSES = (0.1, 0.4, 1.2)
 _CONNECT_SECONDS = 5.0
 _SESSION_NAME = "keyturn"
 _IDENTITY = {"iam", "sts"}
+_ABOUT_THE_ANSWER = {"ResponseMetadata"}
 
 
 class Wire:
@@ -199,7 +200,12 @@ def _once(method: Callable[..., dict[str, Any]], params: Mapping[str, Any]) -> d
     failure: Failure | None = None
     try:
         with quiet.silently():
-            return method(**params)
+            answer = method(**params)
+        if answer.keys() - _ABOUT_THE_ANSWER:
+            return answer
+        # botocore takes a body that is no JSON for an empty answer (1.44.5, seen 2026-11-21): a proxy's page
+        # would read as "there is nothing", or "it is done". Whatever is called here answers something.
+        return Failure(Trouble.UNANSWERED, "UnreadableAnswer")
     except Exception as error:  # noqa: BLE001 - sorted at once, and never let out
         failure = _sorted(error)
     if failure is None:

@@ -86,13 +86,18 @@ class Login:
                 f"The store {self._name} logs in with AWS, and boto3 is not installed.",
                 "pip install 'keyturn[aws]'",
             ) from None
-        found = boto3.Session().get_credentials()
-        if found is None:
+        from keyturn.stores.aws import quiet
+
+        # A profile may assume a role, and botocore logs what STS answers.
+        quiet.install()
+        with quiet.silently():
+            found = boto3.Session().get_credentials()
+            keys = found.get_frozen_credentials() if found else None
+        if keys is None:
             raise misconfigured(
                 f"The store {self._name} logs in with AWS, and this machine has no AWS credentials.",
                 "Give it a role, or set up the AWS configuration: aws sts get-caller-identity",
             )
-        keys = found.get_frozen_credentials()
         return _answer(
             Aws(self._adapter).iam_login(
                 keys.access_key,

@@ -44,6 +44,8 @@ _LONGEST_PAUSE = 5.0
 _NOT_TAKEN = frozenset({412, 429, 472, 473})
 # The request may have been carried out before this was said.
 _UNCLEAR = frozenset({500, 502, 503, 504})
+# One of them is in each body that comes with 200, be it null.
+_IN_EVERY_ANSWER = frozenset({"data", "auth"})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
@@ -247,6 +249,9 @@ class ListedAdapter(Adapter):  # type: ignore[misc]  # hvac has no types
             return _Failure(f"HTTP {status}", may_be_done=True, pause=_retry_after(response))
         if status == 400 and "upgrading from non-versioned" in answer.errors.lower():
             return _Failure("the mount is being upgraded", may_be_done=False, next_address=False)
+        if status == 200 and not answer.body.keys() & _IN_EVERY_ANSWER:
+            # A proxy's page, or half of an answer: who knows what the server did.
+            return _Failure("an answer that is not the server's", may_be_done=True)
         return answer
 
     def _redirected(self, location: str) -> _Failure:

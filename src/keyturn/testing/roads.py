@@ -1,14 +1,16 @@
-"""The roads that the crash suite goes down: each is a story of one rotation in the world in memory."""
+"""The roads that the crash suites go down: each is a story of one rotation in the world in memory."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from keyturn.domain.errors import ExchangeFault, RefusedError
+from keyturn.domain.errors import ExchangeFault, JournalError, RefusedError
 from keyturn.domain.rotation import Mode, State
 from keyturn.engine.engine import Engine
+from keyturn.testing.crash import Killed, Mishap, Row
 from keyturn.testing.fake_world import NAME, FakeWorld
 from keyturn.testing.memory_exchange import NEUTRAL
 
@@ -26,13 +28,56 @@ class Road:
     world: dict[str, Any] = field(default_factory=dict)
     old_key: bool = True
 
-    async def prepared(self) -> FakeWorld:
-        fake = FakeWorld(grace="10s", **self.world)
+    @property
+    def mirrored(self) -> bool:
+        """Whether there is a mirror on this road."""
+        return bool(self.world.get("mirrored"))
+
+    async def prepared(self, make: Callable[..., FakeWorld] = FakeWorld) -> FakeWorld:
+        """Build the world, up to the moment before the story begins."""
+        fake = make(grace="10s", **self.world)
         await fake.prepare(old_key=self.old_key)
         return fake
 
 
+async def walk(
+    road: Road,
+    at: int | None = None,
+    mishap: Mishap | None = None,
+    *,
+    make: Callable[..., FakeWorld] = FakeWorld,
+    meanwhile: Callable[[FakeWorld], None] = lambda fake: None,
+) -> list[Row]:
+    """Go down a road with one mishap at most; sweep up; judge; give the calls that were made.
+
+    Args:
+        road: the road.
+        at: the number of the port call that ends badly.
+        mishap: how.
+        make: builds the world.
+        meanwhile: called when the story begins, for other things that may go wrong.
+
+    Raises:
+        AssertionError: an invariant does not hold.
+    """
+    fake = await road.prepared(make)
+    if at is not None and mishap is not None:
+        fake.tracer.arm(at, mishap)
+    else:
+        fake.tracer.rows = []
+    meanwhile(fake)
+    # The process is gone, or its flow run failed: the sweep is what goes on.
+    with suppress(Killed, JournalError, RefusedError):
+        await road.story(fake, Engine(fake.world(traced=True)))
+    rows = list(fake.tracer.rows)
+    fake.recover()
+    await fake.sweep_until_rest(traced=True)
+    await fake.judge_rest()
+    return rows
+
+
 async def forward(fake: FakeWorld, engine: Engine) -> None:
+    """Rotate to the end."""
     opened = await engine.open(NAME, mode=Mode.MANUAL, reason="crash suite")
     await fake.run(engine, opened.id)
 
@@ -51,6 +96,8 @@ async def _until(fake: FakeWorld, engine: Engine, state: State) -> str:
 
 
 def aborted_at(state: State) -> Story:
+    """Give the story of a rotation that a person aborts in a state."""
+
     async def story(fake: FakeWorld, engine: Engine) -> None:
         rotation_id = await _until(fake, engine, state)
         await engine.abort(NAME, "a test wants it")
@@ -60,6 +107,8 @@ def aborted_at(state: State) -> Story:
 
 
 def rolled_back_at(state: State) -> Story:
+    """Give the story of a rotation that a person rolls back in a state."""
+
     async def story(fake: FakeWorld, engine: Engine) -> None:
         rotation_id = await _until(fake, engine, state)
         try:
@@ -73,11 +122,13 @@ def rolled_back_at(state: State) -> Story:
 
 
 async def mint_unknown(fake: FakeWorld, engine: Engine) -> None:
+    """Rotate while the answer to the mint is lost."""
     fake.exchange.fail("create_key", ExchangeFault.OUTCOME_UNKNOWN, effect=True)
     await forward(fake, engine)
 
 
 async def stale_list(fake: FakeWorld, engine: Engine) -> None:
+    """Rotate while the answer to the mint is lost and the list of keys lags behind."""
     fake.exchange.fail("create_key", ExchangeFault.OUTCOME_UNKNOWN, effect=True)
     opened = await engine.open(NAME, mode=Mode.MANUAL, reason="crash suite")
     fake.exchange.serve_stale_list(changes=1, times=3)
@@ -86,6 +137,7 @@ async def stale_list(fake: FakeWorld, engine: Engine) -> None:
 
 
 async def late_confirmation(fake: FakeWorld, engine: Engine) -> None:
+    """Rotate while the bot confirms only after the rotation was parked."""
     fake.bot.confirms = False
     opened = await engine.open(NAME, mode=Mode.MANUAL, reason="crash suite")
     for _ in range(400):
@@ -100,6 +152,7 @@ async def late_confirmation(fake: FakeWorld, engine: Engine) -> None:
 
 
 async def late_copies(fake: FakeWorld, engine: Engine) -> None:
+    """Rotate while copies inside the stores come so late that it parks."""
     stores = (fake.store, fake.mirror)
     for store in stores:
         store.lagging = ["region far away"]
@@ -110,6 +163,7 @@ async def late_copies(fake: FakeWorld, engine: Engine) -> None:
 
 
 async def copies_late_in_grace(fake: FakeWorld, engine: Engine) -> None:
+    """Rotate, and let a copy fall behind before the revoke."""
     rotation_id = await _until(fake, engine, State.GRACE)
     fake.store.lagging = ["region far away"]
     fake.clock.advance(60)
@@ -119,6 +173,7 @@ async def copies_late_in_grace(fake: FakeWorld, engine: Engine) -> None:
 
 
 async def woken_late(fake: FakeWorld, engine: Engine) -> None:
+    """Rotate, and promote only an hour after the key was verified."""
     rotation_id = await _until(fake, engine, State.VERIFIED)
     fake.clock.advance(3600)
     await fake.run(engine, rotation_id)

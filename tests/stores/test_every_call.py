@@ -1,0 +1,186 @@
+"""Each row of the crash suite on each store: every port call of the engine, in every state, ends badly once.
+
+And once more one level deeper, where a store's verb is several calls to its server: the process dies before
+or after any of them. At the end the judge also looks for secrets that are over, behind the adapter's back.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from keyturn.domain.rotation import State
+from keyturn.domain.slots import Slot
+from keyturn.stores.aws import page_desk, parameter_slots, parameters, rotation_slots, shelf
+from keyturn.testing.crash import CHANGING, Mishap, Row
+from keyturn.testing.fake_world import PATH, FakeWorld
+from keyturn.testing.roads import ROADS, Road, aborted_at, walk
+from keyturn.testing.store_world import Home, StoreWorld
+
+from .homes import KINDS, tighten
+
+_TABLE = Path(__file__).parents[1] / "crash" / "rows.txt"
+# To a call that only reads there is no other: told that its outcome is unknown is told that it failed.
+_OF_A_READ = (Mishap.BEFORE, Mishap.AFTER, Mishap.FAILED)
+#: Primary and mirror: each kind is one and the other once.
+PAIRS = (
+    ("vault", "secrets manager"),
+    ("secrets manager", "age files"),
+    ("age files", "parameter store"),
+    ("parameter store", "vault"),
+    ("age files", "vault"),
+)
+#: Roads on which a verb meets what it does not meet on the others, for deaths between the calls of one.
+DEEP = {
+    name: ROADS[name]
+    for name in ("forward", "the first key", "aborted while staged", "aborted when verified")
+} | {
+    "aborted, the first key": Road(aborted_at(State.VERIFIED), old_key=False),
+    "rolled back in grace": ROADS["rolled back in grace"],
+}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def tightened() -> None:
+    tighten()
+
+
+@pytest.fixture(scope="module")
+def homes(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Home]:
+    built: dict[str, Home] = {}
+
+    def home(kind: str) -> Home:
+        if kind not in built:
+            built[kind] = KINDS[kind](tmp_path_factory.mktemp("home"))
+        return built[kind]
+
+    return home
+
+
+class _Hours:
+    """The time of AWS's adapters, which passes when they wait."""
+
+    def __init__(self) -> None:
+        self._now = 1_800_000_000.0
+
+    def time(self) -> float:
+        return self._now
+
+    monotonic = time
+
+    def sleep(self, seconds: float) -> None:
+        self._now += seconds
+
+
+@pytest.fixture(autouse=True)
+def no_power_cuts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only this process dies here, so that nothing need wait for the disk."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+
+
+@pytest.fixture(autouse=True)
+def hours(monkeypatch: pytest.MonkeyPatch) -> Iterator[_Hours]:
+    passing = _Hours()
+    for module in (page_desk, parameter_slots, parameters, rotation_slots, shelf):
+        if hasattr(module, "time"):
+            monkeypatch.setattr(module, "time", passing)
+    return passing
+
+
+def known() -> set[str]:
+    """Give the rows that the crash suite has."""
+    return {line for line in _TABLE.read_text().splitlines() if line and not line.startswith("#")}
+
+
+async def first_calls(
+    make: Callable[..., FakeWorld], roads: dict[str, Road]
+) -> dict[str, tuple[str, int, Row]]:
+    """Give for each row the first call on any of the roads that is one."""
+    found: dict[str, tuple[str, int, Row]] = {}
+    for name, road in roads.items():
+        for at, row in enumerate(await walk(road, make=make)):
+            found.setdefault(str(row), (name, at, row))
+    return found
+
+
+def mishaps(row: Row) -> tuple[Mishap, ...]:
+    """Give what can go wrong at a call."""
+    return tuple(Mishap) if row.method in CHANGING.get(row.port, ()) else _OF_A_READ
+
+
+async def fall(road: str, at: int, row: Row, mishap: Mishap, make: Callable[..., FakeWorld]) -> None:
+    try:
+        await walk(ROADS[road], at, mishap, make=make)
+    except AssertionError as error:
+        raise AssertionError(f"{road}, call {at} ({row}), {mishap}: {error}") from error
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_mishap_in_any_row_is_finished_by_the_sweep_on_each_store(kind, homes):
+    """Rows about mirrors have a mirror in memory here, and real ones below."""
+    make = partial(StoreWorld, primary=homes(kind))
+    calls = await first_calls(make, ROADS)
+    assert calls.keys() == known(), "a store makes the engine take another way"
+    for road, at, row in calls.values():
+        for mishap in mishaps(row):
+            await fall(road, at, row, mishap, make)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("primary", "mirror"), PAIRS)
+async def test_a_mishap_at_any_call_of_a_mirror_is_made_good(primary, mirror, homes):
+    make = partial(StoreWorld, primary=homes(primary), second=homes(mirror))
+    mirrored = {name: road for name, road in ROADS.items() if road.mirrored}
+    seen = set()
+    for name, road in mirrored.items():
+        for at, row in enumerate(await walk(road, make=make)):
+            if row.port == "mirror":
+                seen.add(str(row))
+                for mishap in mishaps(row):
+                    await fall(name, at, row, mishap, make)
+    assert seen == {row for row in known() if " mirror." in row}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("road", DEEP)
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "age files"])
+async def test_a_death_at_any_call_to_the_server_is_finished_by_the_sweep(kind, road, after, homes):
+    """The age files' like is in test_age_files_crash.py: a death before any change on the disk."""
+    home = homes(kind)
+
+    class Deadly(StoreWorld):
+        def recover(self) -> None:
+            made.extend(home.line.calls)
+            home.line.arm(None)
+            super().recover()
+
+        async def judge_rest(self) -> None:
+            if road == "aborted, the first key" and await self.store.read(PATH, Slot.CURRENT) is None:
+                # There was none before, and there is none now.
+                assert home.keys_kept(PATH) == set()
+            else:
+                await super().judge_rest()
+
+    async def go(at: int | None) -> None:
+        made.clear()
+        await walk(
+            DEEP[road],
+            make=partial(Deadly, primary=home),
+            meanwhile=lambda fake: home.line.arm(at, after=after),
+        )
+
+    made: list[str] = []
+    await go(None)
+    calls = list(made)
+    assert len(calls) > 10
+    for at, call in enumerate(calls):
+        try:
+            await go(at)
+        except AssertionError as error:
+            raise AssertionError(f"{road}, call {at} ({call}), {after=}: {error}") from error
