@@ -15,7 +15,7 @@ SECONDS = {
     "tests/demo/test_demo.py": 150,
     "tests/crash/test_real_kill.py": 80,
     "tests/flows/test_real_worker.py": 70,
-    "tests/stores/test_aws_rotation.py": 55,
+    "tests/stores/test_every_call.py": 120,
     "tests/demo/test_demo_stores.py": 45,
     "tests/flows/test_rotate.py": 40,
     "tests/client/test_ack_probe.py": 25,

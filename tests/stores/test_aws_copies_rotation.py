@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from keyturn.domain.labels import new_rotation_id
 from keyturn.domain.rotation import Mode, State
 from keyturn.domain.slots import Slot
 from keyturn.engine.engine import Engine
@@ -15,9 +16,10 @@ from keyturn.stores.aws.wire import Wire
 from keyturn.stores.formats import Formats
 from keyturn.testing.crash import Killed
 from keyturn.testing.fake_world import NAME, PATH
+from keyturn.testing.roads import ROADS
+from keyturn.testing.store_world import StoreWorld
 
 from .aws_server import REGION, plain
-from .test_aws_rotation import TAKEN, AwsWorld
 
 FIELDS = ("api_key", "secret")
 WRITES = {"create_secret", "put_secret_value", "update_secret_version_stage"}
@@ -43,19 +45,31 @@ class Mortal(Wire):
         return answer
 
 
-def split_store(wire: Wire, prefix: str) -> AwsSecretsManager:
-    store = AwsSecretsManager(wire, prefix=prefix, formats=Formats(split={PATH: {f: f for f in FIELDS}}))
-    store.prefix = prefix  # type: ignore[attr-defined]
-    return store
+class Prefix:
+    """A corner of the server, with stores as each test needs them."""
+
+    def __init__(self, wire: Wire, **settings: Any) -> None:
+        self.wire, self.settings, self.name = wire, settings, ""
+
+    def clear(self) -> None:
+        self.name = f"{new_rotation_id()}/"
+
+    def open(self) -> AwsSecretsManager:
+        return AwsSecretsManager(self.wire, prefix=self.name, **self.settings)
+
+    def keys_kept(self, _: str) -> set[str]:
+        """Name none: what is kept is looked at below, field by field."""
+        return set()
 
 
 async def walk(aws: str, road: str, die_at: int | None = None, *, after: bool = False) -> int:
     wire = Mortal("mortal", region=REGION, endpoint_url=aws)
-    fake = AwsWorld(grace="10s").on(split_store, wire)  # type: ignore[arg-type]
+    home = Prefix(wire, formats=Formats(split={PATH: {f: f for f in FIELDS}}))
+    fake = StoreWorld(grace="10s", primary=home)
     await fake.prepare()
     wire.writes, wire.die_at, wire.after = 0, die_at, after
     with suppress(Killed):
-        await TAKEN[road](fake, Engine(fake.world()))
+        await ROADS[road].story(fake, Engine(fake.world()))
     writes, wire.die_at = wire.writes, None
     await fake.sweep_until_rest()
     await fake.judge_rest()
@@ -63,7 +77,7 @@ async def walk(aws: str, road: str, die_at: int | None = None, *, after: bool = 
     client, values = plain(aws, "secretsmanager"), current.material.reveal()
     answers = {}
     for name in FIELDS:
-        secret_id = f"{fake.store.prefix}{PATH}/{name}"
+        secret_id = f"{home.name}{PATH}/{name}"
         answers[name] = client.get_secret_value(SecretId=secret_id, VersionStage="AWSCURRENT")
         labels = client.describe_secret(SecretId=secret_id)["VersionIdsToStages"]
         assert list(labels.values()) == [["AWSCURRENT"]], "a dead key has kept its label"
@@ -88,16 +102,11 @@ async def test_a_worker_that_dies_between_the_fields_leaves_them_to_the_sweep(aw
 
 async def test_a_region_without_the_new_key_holds_the_revoke_back_and_status_names_it(aws):
     wire, region = Wire("sm", region=REGION, endpoint_url=aws), ["eu-west-1"]
-
-    def store(wire: Wire, prefix: str) -> AwsSecretsManager:
-        made = AwsSecretsManager(wire, prefix=prefix, replica_regions=region)
-        made.prefix = prefix  # type: ignore[attr-defined]
-        return made
-
-    fake = AwsWorld(grace="10s", confirm_within="60s").on(store, wire)  # type: ignore[arg-type]
+    home = Prefix(wire, replica_regions=region)
+    fake = StoreWorld(grace="10s", confirm_within="60s", primary=home)
     await fake.prepare()
     client = plain(aws, "secretsmanager")
-    name = fake.store.prefix + PATH
+    name = home.name + PATH
     client.remove_regions_from_replication(SecretId=name, RemoveReplicaRegions=region)
     engine = Engine(fake.world())
     rotation_id = (await engine.open(NAME, mode=Mode.MANUAL, reason="a test")).id

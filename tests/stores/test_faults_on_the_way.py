@@ -304,9 +304,7 @@ async def test_a_rotation_in_files_outlives(fault, tmp_path: Path):
         if number:
             patch.setattr(disk, "flush", fail)
             return patch.undo
-        held = disk.writing(tmp_path / "store" / PATH)
-        held.__enter__()
-        return lambda: held.__exit__(None, None, None)
+        return disk.Writer(tmp_path / "store" / PATH).close
 
     _, struck = await rotated(store, strike)
     await store.close()

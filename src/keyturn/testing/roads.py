@@ -27,6 +27,8 @@ class Road:
     story: Story
     world: dict[str, Any] = field(default_factory=dict)
     old_key: bool = True
+    #: Only stores in memory can be told to have copies that lag.
+    in_memory: bool = False
 
     @property
     def mirrored(self) -> bool:
@@ -198,8 +200,8 @@ ROADS: dict[str, Road] = {
     "with a mirror": Road(forward, {"mirrored": True}),
     "with a mirror, rolled back in grace": Road(rolled_back_at(State.GRACE), {"mirrored": True}),
     "the first key, with a mirror": Road(forward, {"mirrored": True}, old_key=False),
-    "copies come late": Road(late_copies, {"confirm_within": "5s", "mirrored": True}),
-    "copies fall behind in grace": Road(copies_late_in_grace),
+    "copies come late": Road(late_copies, {"confirm_within": "5s", "mirrored": True}, in_memory=True),
+    "copies fall behind in grace": Road(copies_late_in_grace, in_memory=True),
     "slow propagation": Road(forward, {"propagation_seconds": 5.0}),
     "slow propagation, with a mirror": Road(forward, {"propagation_seconds": 5.0, "mirrored": True}),
 }
