@@ -244,8 +244,9 @@ async def test_an_empty_secret_gets_a_first_version_that_deploys_nothing(aws, st
 async def test_replicas_that_lag_behind_are_named(aws, open_store):
     store = open_store(replica_regions=("eu-west-1",))
     await put_key(store, PATH, "a")
-    assert await store.replicas_behind(PATH) == []
-    assert await open_store(replica_regions=("eu-west-1", "us-east-2")).replicas_behind(PATH) == ["us-east-2"]
+    assert await store.spread(PATH) == []
+    wider = open_store(replica_regions=("eu-west-1", "us-east-2"))
+    assert await wider.spread(PATH) == ["region us-east-2 (no replica)"]
     findings = await open_store(replica_regions=("us-east-2",)).check([PATH])
     assert any(not f.ok and "us-east-2" in f.detail for f in findings)
 

@@ -126,14 +126,6 @@ class AwsSecretsManager:
         """End the threads and connections. The store can still be used, and opens new ones then."""
         await self._wire.close()
 
-    async def replicas_behind(self, path: str) -> Sequence[str]:
-        """Name the replica regions that may not have the current version yet.
-
-        A region counts until AWS reports it in sync. Regions of the inventory that the secret is not
-        replicated to count always.
-        """
-        return [region for region, _ in await self._wire.in_thread(lambda: self._late_regions(path))]
-
     # For bots.
 
     def signature(self, path: str) -> str | None:
