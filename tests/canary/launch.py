@@ -411,6 +411,9 @@ def main() -> None:
     _CANARY.append(do["canary"])
     mark_passphrases(do["canary"])
     read_models_once()
+    ask_stores_again_soon()
+    if do["do"] != "bot":
+        ask_prefect_again_soon()
     death = Death(len(do.get("credentials", ())))
     bombs.lay(do["canary"], death)
     threading.current_thread().name = sys.argv[1]
