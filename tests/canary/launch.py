@@ -15,8 +15,6 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
 from io import StringIO
 from itertools import cycle
 from pathlib import Path
@@ -51,8 +49,6 @@ _PLACES = (
 )
 #: What a rotation asks of its store.
 STORE_CALLS = ("store.peek", "store.read", "store.claim", "store.stage", "store.promote", "store.discard")
-#: The canary, once it is known.
-_CANARY: list[str] = []
 _TYPICAL = {
     "exchange": "exchange.introspect",
     "store": "store.stage",
@@ -199,72 +195,6 @@ def plans_for_wires(names: list[str], gates: list[str]) -> dict[str, Any]:
     return {name: Once(always={next(call): WIRE + next(gate)}) for name in names}
 
 
-async def run_gauntlet(base: str, gates: list[str]) -> dict[str, dict[str, str]]:
-    """Make every call of a store through every gate, in flow runs that let the errors out as they are.
-
-    Nothing of keyturn stands between the adapter and Prefect here: what it raises must be clean by itself.
-    """
-    from prefect import flow
-
-    from tasks.world import opened
-
-    told: dict[str, dict[str, str]] = {}
-
-    @flow(name="gauntlet", persist_result=True)
-    async def gauntlet(gate: str) -> None:
-        errors, told[gate] = await _through(stores, base, gate)
-        raise ExceptionGroup("a gauntlet", errors)
-
-    async with opened("cli:test") as engine:
-        stores = engine.world.adapters
-        # One after another: each run that waits for another one in Prefect's database waits ten seconds.
-        for gate in gates:
-            await gauntlet(gate, return_state=True)
-    return told
-
-
-async def _through(stores: Any, base: str, gate: str) -> tuple[list[Exception], dict[str, str]]:
-    from keyturn.domain.labels import Attempt, new_rotation_id
-    from keyturn.domain.material import SecretMaterial
-    from keyturn.domain.slots import KeyMeta, Slot
-
-    path, first = f"gauntlet/{base}-{gate}", Attempt(new_rotation_id(), 1)
-
-    def material(name: str) -> SecretMaterial:
-        return SecretMaterial(f"key-{name}", f"{_CANARY[0]}{name}", f"{_CANARY[0]}-aA1")
-
-    def meta(name: str, attempt: Attempt | None) -> KeyMeta:
-        now = datetime.now(UTC)
-        return KeyMeta("okx", "okx", f"key-{name}", name, attempt, now, handle=name, account_uid="1")
-
-    well = stores.store(base)
-    ill = stores.store(f"{base}-{gate}")
-    old = await well.put(path, material("old"), meta("old", None), expect_current=None)
-    claim = await well.claim(path, first)
-    later = Attempt(first.rotation_id, 2)
-    calls: dict[str, Callable[[], Awaitable[object]]] = {
-        "peek": lambda: ill.peek(path, Slot.CURRENT),
-        "read": lambda: ill.read(path, Slot.CURRENT),
-        "stage": lambda: ill.stage(path, material("new"), meta("new", first), claim),
-        "promote": lambda: ill.promote(path, first, expect_current=old.version),
-        "restore": lambda: ill.restore_previous(path, expect_current=old.version),
-        "discard": lambda: ill.discard(path, Slot.PENDING, version=claim.version),
-        "put": lambda: ill.put(path, material("next"), meta("next", None), expect_current=old.version),
-        "vacate": lambda: ill.vacate(path, expect_current=old.version),
-        "history": lambda: ill.history(path),
-        "check": lambda: ill.check([path]),
-        "claim": lambda: ill.claim(path, later),
-    }
-    errors, ends = [], {}
-    for name, call in calls.items():
-        try:
-            ends[name] = f"gave {type(await call()).__name__}"
-        except Exception as error:
-            errors.append(error)
-            ends[name] = str(getattr(error, "fault", repr(type(error))))
-    return errors, ends
-
-
 async def open_rotations(names: list[str]) -> None:
     """Begin rotations, for a sweep to go on with."""
     from keyturn.domain.rotation import Mode
@@ -316,6 +246,7 @@ def be_careless(decoy: str) -> None:
 async def rotate_all(do: dict[str, Any]) -> dict[str, Any]:
     """Let rotations succeed, then fail at every call, in sweeps and in flow runs of their own."""
     from tests.canary import bombs
+    from tests.canary.gauntlet import run_gauntlet
 
     be_impatient()
     log_everything(do["log"])
@@ -337,7 +268,7 @@ async def rotate_all(do: dict[str, Any]) -> dict[str, Any]:
 
     runs = await asyncio.gather(*(guarded(name, plan) for name, plan in plans_for_flows(do["alone"])))
     swept = await run_sweep()
-    wired = {base: await run_gauntlet(base, do["gates"]) for base in do["remote"]}
+    wired = {base: await run_gauntlet(base, do["gates"], do["canary"]) for base in do["remote"]}
     await asyncio.to_thread(be_careless, do["decoy"])
     return {
         "good": good,
@@ -408,9 +339,11 @@ def main() -> None:
     do = json.loads(Path(sys.argv[2]).read_text())
     from tests.canary import bombs
 
-    _CANARY.append(do["canary"])
     mark_passphrases(do["canary"])
     read_models_once()
+    ask_stores_again_soon()
+    if do["do"] != "bot":
+        ask_prefect_again_soon()
     death = Death(len(do.get("credentials", ())))
     bombs.lay(do["canary"], death)
     threading.current_thread().name = sys.argv[1]
