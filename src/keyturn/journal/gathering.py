@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -36,24 +35,15 @@ class Gathering(Generic[Q, A]):
             a value or the exception to raise. Must not raise.
         threads: how many groups may be answered at a time.
         most: the largest group.
-        linger: seconds to wait for company when the last request was not alone.
     """
 
     def __init__(
-        self,
-        name: str,
-        answer: Callable[[Sequence[Q]], Sequence[A | Exception]],
-        *,
-        threads: int,
-        most: int,
-        linger: float = 0.0,
+        self, name: str, answer: Callable[[Sequence[Q]], Sequence[A | Exception]], *, threads: int, most: int
     ) -> None:
         self._name = name
         self._answer = answer
         self._count = threads
         self._most = most
-        self._linger = linger
-        self._crowded = False
         self._queue: queue.SimpleQueue[_Request[Q, A] | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._closed = False
@@ -92,7 +82,6 @@ class Gathering(Generic[Q, A]):
         stopping = False
         while not stopping:
             requests, stopping = self._take()
-            self._crowded = len(requests) > 1
             if requests:
                 _hand_over(requests, self._answer([request.question for request in requests]))
 
@@ -101,8 +90,6 @@ class Gathering(Generic[Q, A]):
         requests: list[_Request[Q, A]] = []
         try:
             request = self._queue.get()
-            if self._crowded and self._linger:
-                time.sleep(self._linger)
             while request is not None:
                 requests.append(request)
                 if len(requests) == self._most:

@@ -19,10 +19,6 @@ from keyturn.journal.transact import upsert_keys, write_batch
 
 # Bounds what a failed transaction has to repeat, and the number of values in one IN.
 _MOST_IN_A_BATCH = 1000
-# A transaction costs as much as several rows, so a busy writer waits this long for more of them. A step of a
-# rotation takes a hundred times longer; a writer that is alone never waits. PostgreSQL has the like, its
-# commit_delay: https://www.postgresql.org/docs/current/runtime-config-wal.html (read 2026-11-21)
-_LINGER = 0.003
 
 
 class Writer:
@@ -38,7 +34,7 @@ class Writer:
         self._place = place
         self._upsert = upsert_keys(engine.dialect.name)
         self._gathering: Gathering[Write, None] = Gathering(
-            "keyturn-journal-writer", self._attempt, threads=1, most=_MOST_IN_A_BATCH, linger=_LINGER
+            "keyturn-journal-writer", self._attempt, threads=1, most=_MOST_IN_A_BATCH
         )
 
     async def write(self, write: Write) -> None:
