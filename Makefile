@@ -26,6 +26,8 @@ demo: $(READY)
 # One more than cores: much of the suite waits for servers to start, and for clocks.
 WORKERS := 3
 
+# Hundreds of processes start in the suite; each would compile the project anew where this is set.
+test: export PYTHONDONTWRITEBYTECODE :=
 test: $(READY)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
