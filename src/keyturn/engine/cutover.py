@@ -25,11 +25,15 @@ _POLL_FLOOR_SECONDS, _POLL_CAP_SECONDS = 0.25, 60.0
 async def promote(work: Work) -> Rest | None:
     """VERIFIED: make the attempt's key current in one write of the store."""
     r = work.rotation
-    if work.now() > r.updated_at + timedelta(seconds=_FRESH_SECONDS) and not await _still_works(work):
-        await work.abort("The new key worked when it was verified and is refused now.")
-        return None
+    if work.now() > r.updated_at + timedelta(seconds=_FRESH_SECONDS):
+        current = await work.peek(Slot.CURRENT)
+        # A worker may have died between its promotion and the entry in the journal: then pending is empty.
+        promoted = current is not None and current.attempt == r.current_attempt
+        if not promoted and not await _still_works(work):
+            await work.abort("The new key worked when it was verified and is refused now.")
+            return None
     try:
-        # Also when a worker died between its promotion and the entry in the journal: the answer is the same.
+        # Of what is promoted already the answer is the same.
         done = await work.store.promote(work.path, r.current_attempt, expect_current=r.old_version)
     except StoreError as error:
         if error.fault not in {StoreFault.CONFLICT, StoreFault.OUTCOME_UNKNOWN}:
