@@ -28,6 +28,16 @@ async def test_a_mishap_at_any_call_leaves_nothing_that_the_sweep_does_not_finis
             raise AssertionError(f"{name}, call {at} ({row}), {mishap}: {error}") from error
 
 
+@pytest.mark.parametrize("mishap", [Mishap.BEFORE, Mishap.AFTER])
+@pytest.mark.parametrize("name", ROADS)
+async def test_a_death_that_is_found_hours_later_leaves_nothing_either(name, mishap):
+    for at, row in enumerate(await walk(ROADS[name])):
+        try:
+            await walk(ROADS[name], at, mishap, found_after=3 * 3600)
+        except AssertionError as error:
+            raise AssertionError(f"{name}, call {at} ({row}), {mishap}: {error}") from error
+
+
 async def test_every_port_call_of_the_engine_has_its_row():
     seen = {str(row) for name in ROADS for row in await walk(ROADS[name])}
     known = {line for line in TABLE.read_text().splitlines() if line and not line.startswith("#")}

@@ -15,6 +15,9 @@ from keyturn.ports.exchange import Caller, KeyHandle
 
 # A venue that still honours a revoked key this long after its stated propagation has not revoked it.
 _DEATH_MARGIN_SECONDS = 600.0
+# And it has been asked this often: a worker that finds the intent hours later has only just revoked. With the
+# pauses below, that many looks take some minutes.
+_DEATH_LOOKS = 10
 # The longest pause between two looks at a key that should be dead.
 _DEATH_POLL_SECONDS = 60.0
 
@@ -128,7 +131,8 @@ async def _proof_of_death(work: Work, manager: Caller, previous: Stored | None) 
 async def _still_alive(work: Work) -> Rest:
     r = work.rotation
     margin = work.driver.manifest.propagation_seconds + _DEATH_MARGIN_SECONDS
-    if r.revoke_at and work.now() > r.revoke_at + timedelta(seconds=margin):
+    late = r.revoke_at is not None and work.now() > r.revoke_at + timedelta(seconds=margin)
+    if late and r.failures >= _DEATH_LOOKS:
         return await work.park(
             Park.NO_PROOF,
             "The exchange took the revoke and still honours the old key.",

@@ -49,6 +49,7 @@ async def walk(
     *,
     make: Callable[..., FakeWorld] = FakeWorld,
     meanwhile: Callable[[FakeWorld], None] = lambda fake: None,
+    found_after: float = 0.0,
 ) -> list[Row]:
     """Go down a road with one mishap at most; sweep up; judge; give the calls that were made.
 
@@ -58,6 +59,7 @@ async def walk(
         mishap: how.
         make: builds the world.
         meanwhile: called when the story begins, for other things that may go wrong.
+        found_after: seconds until the first sweep comes by.
 
     Raises:
         AssertionError: an invariant does not hold.
@@ -73,6 +75,7 @@ async def walk(
         await road.story(fake, Engine(fake.world(traced=True)))
     rows = list(fake.tracer.rows)
     fake.recover()
+    fake.clock.advance(found_after)
     await fake.sweep_until_rest(traced=True)
     await fake.judge_rest()
     return rows
