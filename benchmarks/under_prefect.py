@@ -9,6 +9,7 @@ from unittest.mock import patch
 
 from benchmarks.engine import check, warm
 from benchmarks.scene import Scene
+from keyturn.cli.up import SERVER_WISHES
 
 
 async def measure(scene: Scene, at_once: int) -> float:
@@ -19,6 +20,7 @@ async def measure(scene: Scene, at_once: int) -> float:
     os.environ["KEYTURN_INVENTORY"] = str(scene.inventory)
     os.environ["PREFECT_HOME"] = str(scene.folder / "prefect")
     os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
+    os.environ |= SERVER_WISHES
     os.environ["PREFECT_LOGGING_LEVEL"] = "WARNING"
     from prefect.testing.utilities import prefect_test_harness
 

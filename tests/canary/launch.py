@@ -27,9 +27,8 @@ _LOUD = (
 )
 # What these say of calls to Prefect's API (addresses and headers) is said of every one of thousands.
 _CHATTY = ("httpcore", "graphviz", "websockets")
-# How many flow runs, and items of a sweep, go on at once. With more, transactions of Prefect's server wait
-# for each other on SQLite, for a minute at a time (3.8.8, seen 2026-11-21).
-_AT_ONCE = 3
+# How many flow runs, and items of a sweep, go on at once: more wait for each other in Prefect's database.
+_AT_ONCE = 5
 _SOON_SECONDS = 0.3
 # Long enough for a bot's confirmation.
 _PATIENCE_SECONDS = 4.0
@@ -99,7 +98,10 @@ def read_models_once() -> None:
     """Let each new client of boto3 find the description of its service read: a tenth of a second each."""
     from botocore.loaders import JSONFileLoader
 
-    JSONFileLoader.load_file = functools.cache(JSONFileLoader.load_file)
+    load = JSONFileLoader.load_file
+    # By the name of the file alone: each session of boto3 has a loader of its own.
+    once = functools.cache(lambda file: load(JSONFileLoader(), file))
+    JSONFileLoader.load_file = lambda self, file: once(file)
 
 
 def mark_passphrases(canary: str) -> None:
@@ -286,8 +288,10 @@ async def be_killed(do: dict[str, Any], death: Death) -> None:
 
     be_impatient()
     log_everything(do["log"])
+    runs = []  # a task that nobody holds is garbage, with what it waits for
     for name in do["credentials"]:
         run = asyncio.create_task(run_flow(name, bombs.Plan(always={"exchange.create_key": "kill"})))
+        runs.append(run)
         come = asyncio.create_task(death.come.wait())
         await asyncio.wait({run, come}, return_when=asyncio.FIRST_COMPLETED)
         assert not run.done(), "it never came to where it dies"

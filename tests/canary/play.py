@@ -22,7 +22,10 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any, Self
 
+import certifi
+
 from keyturn import wiring
+from keyturn.cli.up import SERVER_WISHES
 from keyturn.exchanges import catalog
 from keyturn.settings import load_inventory
 
@@ -84,7 +87,7 @@ class Play:
 
     def perform(self) -> None:
         """Play everything, and stop every process."""
-        server = self._spawn("server", "-m", "prefect", "server", "start", "--port", str(self._port))
+        server = self._spawn("server", "-m", "flows.prefect_server", "--port", str(self._port))
         self._furnish()
         bot = self._launch("bot", bots=self._bots(), wait=False)
         self._until("Prefect's server", lambda: self._healthy(server))
@@ -233,6 +236,7 @@ class Play:
         return (
             kept
             | self.remote.environment()
+            | SERVER_WISHES
             | {
                 "PYTHONPYCACHEPREFIX": str(self._apart / "bytecode"),
                 "HOME": str(self.folder / "home"),
@@ -251,9 +255,20 @@ class Play:
                 # These go to Prefect's database too.
                 "PREFECT_LOGGING_EXTRA_LOGGERS": "ccxt,aiohttp,keyturn,hvac,requests,urllib3,boto3,botocore",
                 "PREFECT_LOGGING_LOG_PRINTS": "true",
+                # Rich looks for things to paint in every line: a fifth of what all of this costs.
+                "PREFECT_LOGGING_COLORS": "false",
+                # Each new client of Prefect's reads a bundle of certificates, which no loopback needs.
+                "PREFECT_API_SSL_CERT_FILE": str(self._certificate()),
                 "PREFECT_RESULTS_PERSIST_BY_DEFAULT": "true",
             }
         )
+
+    def _certificate(self) -> Path:
+        """Give a bundle of one certificate, where the usual one has a hundred and fifty."""
+        file = self._apart / "certificates.pem"
+        end = "-----END CERTIFICATE-----"
+        file.write_text(Path(certifi.where()).read_text().partition(end)[0] + end + "\n")
+        return file
 
     def _end(self, process: subprocess.Popen[str]) -> None:
         if process.poll() is None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -33,8 +33,9 @@ _PROC = pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs /proc:
 
 
 @pytest.fixture(scope="module")
-def play(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Play]:
+def play(tmp_path_factory: pytest.TempPathFactory, furnish_prefect: Callable[[Path], None]) -> Iterator[Play]:
     with Play(tmp_path_factory.mktemp("canary")) as played:
+        furnish_prefect(played.prefect_home)
         played.perform()
         yield played
 
@@ -219,7 +220,7 @@ def test_no_notice_to_a_webhook_holds_a_secret(play: Play):
 def test_no_process_was_given_a_secret_in_its_arguments_or_its_environment(play: Play, what: str):
     seen = list(play.sampler.blobs(what))
     if what == "cmdline":
-        for part in (b"prefect\0server", b"flows.serve", b"prefect.engine", b"canary.launch\0kill"):
+        for part in (b"flows.prefect_server", b"flows.serve", b"prefect.engine", b"canary.launch\0kill"):
             assert any(part in data for _, data in seen), part
     assert play.found_in(iter(seen)) == []
 

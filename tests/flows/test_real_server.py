@@ -55,9 +55,9 @@ def test_a_run_whose_process_is_killed_is_finished_by_the_sweep(town: Any) -> No
 
 def test_a_server_that_is_killed_in_the_middle_of_a_rotation_harms_nothing(town: Any) -> None:
     _, before = town.in_the_middle()
-    (server,) = town.pids("prefect server start")
+    (server,) = town.pids("flows.prefect_server")
     os.kill(server, signal.SIGKILL)
-    town.wait_for("another server", lambda: [p for p in town.pids("prefect server start") if p != server])
+    town.wait_for("another server", lambda: [p for p in town.pids("flows.prefect_server") if p != server])
     town.wait_for("its answer", town.healthy, 120)
     town.at_rest()
     assert before not in town.live()["mm-bybit"]

@@ -34,6 +34,19 @@ _BACKOFF_FLOOR_SECONDS, _BACKOFF_CAP_SECONDS, _LIVED_SECONDS = 1.0, 60.0, 60.0
 # The flows need a few seconds to cancel their runs, the server a moment to close its database.
 _STOP_SECONDS = 20.0
 _AUTH = "PREFECT_SERVER_API_AUTH_STRING"
+#: What Prefect's server is told unless the caller's environment says otherwise.
+SERVER_WISHES = {
+    # The newer UI calls an analytics host from the browser, whatever the settings say (3.8.8 and
+    # 3.9.1, seen 2026-11-21); the older one calls nobody.
+    "PREFECT_SERVER_UI_V2_ENABLED": "false",
+    "PREFECT_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+    # A sweep every five minutes is 100,000 runs a year, and Prefect keeps them for ever unless told.
+    "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
+    # By default each change of a step's state is a transaction of its own: a third of what the server
+    # does, and what its writers wait for on SQLite (3.8.8, seen 2026-11-21). So it is a second late instead.
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "50",
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
+}
 
 
 class StopError(Exception):
@@ -147,7 +160,7 @@ class _Supervisor:
         environ = _environment(inventory, folder, self._url)
         self.server = Child(
             "Prefect's server",
-            [sys.executable, "-m", "prefect", "server", "start", "--host", host, "--port", str(port)],
+            [sys.executable, "-m", "flows.prefect_server", "--host", host, "--port", str(port)],
             environ,
             folder / "logs" / "server.log",
         )
@@ -219,14 +232,6 @@ class _Supervisor:
 
 def _environment(inventory: Path, folder: Path, url: str) -> dict[str, str]:
     """Give the children's environment: the caller's, with what must be so."""
-    wishes = {
-        # The newer UI calls an analytics host from the browser, whatever the settings say (3.8.8 and
-        # 3.9.1, seen 2026-11-21); the older one calls nobody.
-        "PREFECT_SERVER_UI_V2_ENABLED": "false",
-        "PREFECT_UI_SHOW_PROMOTIONAL_CONTENT": "false",
-        # A sweep every five minutes is 100,000 runs a year, and Prefect keeps them for ever unless told.
-        "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
-    }
     musts = {
         "PREFECT_HOME": str(folder / "prefect"),
         "PREFECT_API_URL": f"{url}/api",
@@ -234,7 +239,7 @@ def _environment(inventory: Path, folder: Path, url: str) -> dict[str, str]:
         "DO_NOT_TRACK": "1",
         INVENTORY_VARIABLE: str(inventory),
     }
-    environ = wishes | dict(os.environ) | musts
+    environ = SERVER_WISHES | dict(os.environ) | musts
     if _AUTH in environ:
         environ.setdefault("PREFECT_API_AUTH_STRING", environ[_AUTH])
     return environ
