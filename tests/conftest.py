@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -59,3 +66,39 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             return unit_of(nodeid)
 
     return Scheduling(config, log)
+
+
+@pytest.fixture(scope="session")
+def furnish_prefect(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], None]:
+    """Give what puts an empty database of Prefect's into a folder that is to be its `PREFECT_HOME`.
+
+    Prefect makes it in a hundred migrations, ten seconds of a core each time. Here one process of the session
+    does so once; that Prefect's first start works is shown by the first demo, which does not use this.
+    """
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+    template = root / "prefect-template"
+
+    def furnish(home: Path) -> None:
+        with (root / "prefect-template.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not (template / "prefect.db").exists():
+                _make_prefect_database(template)
+        home.mkdir(parents=True, exist_ok=True)
+        shutil.copy(template / "prefect.db", home / "prefect.db")
+
+    return furnish
+
+
+def _make_prefect_database(home: Path) -> None:
+    making = home.with_name("prefect-in-the-making")
+    environ = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}
+    subprocess.run(
+        [sys.executable, "-m", "prefect", "server", "database", "upgrade", "-y"],
+        env=environ | {"PREFECT_HOME": str(making), "DO_NOT_TRACK": "1"},
+        stdout=subprocess.DEVNULL,
+        check=True,
+        timeout=300,
+    )
+    making.rename(home)

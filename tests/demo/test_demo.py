@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -31,6 +31,13 @@ def demo(folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "keyturn.demo"], cwd=folder, capture_output=True, text=True, timeout=LONG
     )
+
+
+def begun(folder: Path, furnish: Callable[[Path], None]) -> None:
+    """Leave what a demo has when it first has begun: its folder and Prefect's database."""
+    home = house.House(folder / "demo")
+    home.settle()
+    furnish(home.private / "prefect")
 
 
 def keyturn(*arguments: str, cwd: Path) -> str:
@@ -82,7 +89,10 @@ def test_two_demos_in_a_row_turn_every_key_twice_and_leave_what_the_commands_rea
     assert (tmp_path / "demo" / house.IDENTITY).stat().st_mode & 0o777 == 0o600
 
 
-def test_a_killed_demo_leaves_no_process_and_the_next_one_finishes_its_rotations(tmp_path: Path) -> None:
+def test_a_killed_demo_leaves_no_process_and_the_next_one_finishes_its_rotations(
+    tmp_path: Path, furnish_prefect: Callable[[Path], None]
+) -> None:
+    begun(tmp_path, furnish_prefect)
     killed = subprocess.Popen(
         [sys.executable, "-m", "keyturn.demo"], cwd=tmp_path, stdout=subprocess.PIPE, text=True
     )
@@ -108,7 +118,10 @@ def test_a_killed_demo_leaves_no_process_and_the_next_one_finishes_its_rotations
     assert "The journal is whole" in keyturn("verify-journal", cwd=tmp_path / "demo")
 
 
-def test_ctrl_c_ends_the_demo_and_all_that_it_started(tmp_path: Path) -> None:
+def test_ctrl_c_ends_the_demo_and_all_that_it_started(
+    tmp_path: Path, furnish_prefect: Callable[[Path], None]
+) -> None:
+    begun(tmp_path, furnish_prefect)
     process = subprocess.Popen(
         [sys.executable, "-m", "keyturn.demo"], cwd=tmp_path, stdout=subprocess.PIPE, text=True
     )
@@ -139,8 +152,12 @@ sys.exit(bot.main())
 
 
 def test_a_bot_that_does_not_follow_its_key_fails_the_demo_and_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    furnish_prefect: Callable[[Path], None],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    begun(tmp_path, furnish_prefect)
     real = stage.bot_command
 
     def command(part: Part, url: str, inventory: str) -> list[str]:

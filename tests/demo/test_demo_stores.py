@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -48,7 +49,10 @@ def leave_an_age_demo(home: House) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(LONG + 120)
 @pytest.mark.parametrize("store", [vault, "aws"])
-def test_bots_lose_no_call_on_a_store_that_is_a_server(store: str, home: House) -> None:
+def test_bots_lose_no_call_on_a_store_that_is_a_server(
+    store: str, home: House, furnish_prefect: Callable[[Path], None]
+) -> None:
+    furnish_prefect(home.private / "prefect")
     # What was left by a demo on another store must not be in the way, nor stay in the journal.
     leave_an_age_demo(home)
     done = subprocess.run(

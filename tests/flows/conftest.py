@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
+from unittest.mock import patch
 
 import httpx
 import pytest
@@ -127,15 +128,21 @@ async def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
 
 
 @pytest.fixture(scope="session")
-def prefect_server() -> Iterator[None]:
+def prefect_server(
+    tmp_path_factory: pytest.TempPathFactory, furnish_prefect: Callable[[Path], None]
+) -> Iterator[None]:
     """One server for the session; heartbeats off, or every flow would wait a second for their thread."""
     os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
     os.environ["DO_NOT_TRACK"] = "1"
     from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
-    from prefect.testing.utilities import prefect_test_harness
+    from prefect.testing import utilities
 
+    home = tmp_path_factory.mktemp("harness")
+    furnish_prefect(home)
+    (home / "prefect.db").rename(home / "prefect-test.db")  # as the harness calls it
     with (
-        prefect_test_harness(server_startup_timeout=180),
+        patch.object(utilities, "mkdtemp", lambda: str(home)),
+        utilities.prefect_test_harness(server_startup_timeout=180),
         temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}),
     ):
         yield
@@ -374,11 +381,12 @@ def make_town() -> type[Town]:
 
 
 @pytest.fixture(scope="session")
-def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
+def town(tmp_path_factory: pytest.TempPathFactory, furnish_prefect: Callable[[Path], None]) -> Iterator[Town]:
     """One running `keyturn up`, with a house whose exchange is a process."""
     if not Path("/proc/self/environ").exists():
         pytest.skip("these tests find their processes in /proc: run them on Linux")
     made = Town(tmp_path_factory.mktemp("town"))
+    furnish_prefect(made.folder / ".keyturn" / "prefect")
     try:
         made.up()
         yield made

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,13 @@ pytestmark = [pytest.mark.prefect, pytest.mark.slow, pytest.mark.timeout(420)]
 
 
 @pytest.fixture(scope="module")
-def town(tmp_path_factory: pytest.TempPathFactory, make_town: Any) -> Iterator[Any]:
+def town(
+    tmp_path_factory: pytest.TempPathFactory, make_town: Any, furnish_prefect: Callable[[Path], None]
+) -> Iterator[Any]:
     if not Path("/proc/self/environ").exists():
         pytest.skip("these tests find their processes in /proc: run them on Linux")
     made = make_town(tmp_path_factory.mktemp("pool"))
+    furnish_prefect(made.folder / "prefect")
     try:
         made.prefect("server", "start", "--port", str(made.port))
         made.wait_for("Prefect's server", made.healthy, 180)
