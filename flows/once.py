@@ -21,6 +21,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from keyturn.cli.up import SERVER_WISHES
+
 if TYPE_CHECKING:
     from flows.ending import Ending
 
@@ -34,7 +36,7 @@ def _alone(home: Path) -> None:
     """Point Prefect at its own folder and server, whatever this user has set up. Before it is imported."""
     for name in [name for name in os.environ if name.startswith("PREFECT_")]:
         del os.environ[name]
-    os.environ |= {
+    os.environ |= SERVER_WISHES | {
         "DO_NOT_TRACK": "1",
         "PREFECT_HOME": str(home),
         "PREFECT_LOGGING_LEVEL": "WARNING",
