@@ -1,0 +1,96 @@
+"""What a person takes in by hand: killed or failed at any port call, the same command again finishes it."""
+
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+import pytest
+
+from keyturn.domain.errors import KeyturnError
+from keyturn.domain.keys import Permission
+from keyturn.domain.rotation import Mode, Origin, State
+from keyturn.domain.slots import Slot
+from keyturn.engine import adopt
+from keyturn.engine.engine import Engine
+from keyturn.engine.world import World
+from keyturn.testing.crash import Killed, Mishap
+from keyturn.testing.fake_world import NAME, PATH, FakeWorld
+
+_MANAGER_PATH = "managers/main"
+
+
+class Table:
+    """A world in which a person has a key at hand, and takes it in."""
+
+    def __init__(self) -> None:
+        self.fake = FakeWorld(consumers=())
+
+    async def set(self) -> None:
+        await self.fake.prepare(old_key=False)
+        rights = [Permission(p) for p in self.fake.permissions]
+        self.key = self.fake.exchange.add_key(rights, label="made by hand").material
+        managing = (*self.fake.manifest.manager_any_of, Permission.READ)
+        self.manager = self.fake.exchange.add_key(managing, label="manager").material
+
+    async def put(self, world: World) -> None:
+        await adopt.put_credential(world, NAME, self.key)
+
+    async def put_manager(self, world: World) -> None:
+        await adopt.put_manager(world, "main", self.manager)
+
+    async def adopt(self, world: World) -> None:
+        await adopt.adopt(world, NAME)
+
+    async def judge(self) -> None:
+        """The key is current, the journal owns it once, and it can be rotated away."""
+        current = await self.fake.store.read(PATH, Slot.CURRENT)
+        assert current is not None
+        assert current.material == self.key
+        (record,) = await self.fake.journal.keys(NAME)
+        assert (record.origin, record.key_ref) == (Origin.ADOPTED, self.key.key_ref)
+        engine = Engine(self.fake.world())
+        opened = await engine.open(NAME, mode=Mode.MANUAL, reason="a test asks for it")
+        assert (await self.fake.run(engine, opened.id)).state is State.COMPLETED
+        assert self.key.key_ref not in self.fake.exchange.truth()
+
+    async def judge_manager(self) -> None:
+        current = await self.fake.store.read(_MANAGER_PATH, Slot.CURRENT)
+        assert current is not None
+        assert current.material == self.manager
+        assert self.manager.key_ref in self.fake.exchange.truth(), "no manager key is ever revoked"
+
+
+async def table(*, stored: bool) -> Table:
+    made = Table()
+    await made.set()
+    if stored:  # by a person who used the store's own tool and our format
+        meta = await adopt._meta(made.fake.world(), "main", made.key, None)
+        await made.fake.store.put(PATH, made.key, meta, expect_current=None)
+    return made
+
+
+COMMANDS: dict[str, tuple[Callable[..., Awaitable[None]], Callable[[Table], Awaitable[None]]]] = {
+    "put": (Table.put, Table.judge),
+    "put --manager": (Table.put_manager, Table.judge_manager),
+    "adopt": (Table.adopt, Table.judge),
+}
+
+
+@pytest.mark.parametrize("mishap", list(Mishap))
+@pytest.mark.parametrize("command", list(COMMANDS))
+async def test_a_command_that_is_killed_at_any_call_is_finished_by_the_same_command(
+    command: str, mishap: Mishap
+) -> None:
+    do, judge = COMMANDS[command]
+    whole = await table(stored=command == "adopt")
+    whole.fake.tracer.arm(10_000, mishap)
+    await do(whole, whole.fake.world(traced=True))
+    calls = len(whole.fake.tracer.rows)
+    assert calls >= 3
+    for at in range(calls):
+        made = await table(stored=command == "adopt")
+        made.fake.tracer.arm(at, mishap)
+        with suppress(Killed, KeyturnError):
+            await do(made, made.fake.world(traced=True))
+        made.fake.tracer.disarm()
+        await do(made, made.fake.world())
+        await judge(made)
