@@ -70,8 +70,9 @@ class Shelf:
     def waits(self, path: str, pending: Pending) -> bool:
         """Tell whether a staged key is still to be promoted.
 
-        Who promotes it destroys it in pending. One that died in between has left current to tell; so no
-        other is asked after a key that this process has claimed pending for, and has not promoted.
+        Who promotes it destroys it in pending; for one that died in between current is asked. Not for a key
+        that this process has claimed pending for: if another has promoted it like that, current's
+        check-and-set and the journal's refuse whatever comes of it here.
         """
         claimed_by, _ = self.seen.get(path, (None, None))
         return claimed_by == pending.attempt or not self.current(path).spent(pending.attempt)
