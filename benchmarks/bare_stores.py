@@ -104,8 +104,7 @@ class BareAws:
         self._move(name, "AWSCURRENT", MoveToVersionId=staged, RemoveFromVersionId=first)
 
     def forget(self, name: str) -> None:
-        """Write the mark of an empty slot, and take the label from the key from before."""
-        self._put(name)
+        """Take the label from the key from before."""
         self._move(name, "AWSPREVIOUS", RemoveFromVersionId=self._ids[name][0])
 
 

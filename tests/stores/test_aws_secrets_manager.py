@@ -49,6 +49,27 @@ async def test_a_rotation_takes_four_calls_and_two_versions(store, faults, first
     assert faults.calls() == ["DescribeSecret", "UpdateSecretVersionStage"]
 
 
+async def test_a_rotation_looks_five_times_from_the_first_look_to_the_last(open_store, store, faults, first):
+    old = await put_key(open_store(), PATH, "old")
+    await store.peek(PATH, Slot.CURRENT)
+    await stage_key(store, PATH, first, "new")
+    await store.read(PATH, Slot.PENDING)
+    await store.promote(PATH, first, expect_current=old.version)
+    await store.peek(PATH, Slot.CURRENT)
+    await store.read(PATH, Slot.PREVIOUS)
+    await store.discard(PATH, Slot.PREVIOUS, version=old.version)
+    made = faults.calls()
+    assert [call for call in made if call in {"DescribeSecret", "GetSecretValue"}] == [
+        "GetSecretValue",
+        "DescribeSecret",
+        "GetSecretValue",
+        "DescribeSecret",
+        "GetSecretValue",
+    ]
+    assert len(made) == 5 + 4
+    assert await keys_in(open_store(), PATH) == (None, "key-new", None)
+
+
 async def test_every_put_names_awspending_or_no_label_of_aws(aws, store, first, monkeypatch):
     labels = []
     store._wire.client("secretsmanager").meta.events.register(

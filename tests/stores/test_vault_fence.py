@@ -225,3 +225,44 @@ def test_a_discarded_secret_is_destroyed_for_good(server, tmp_path):
     assert server.simulator is not None
     held = server.simulator.mounts[server.mount].secrets[f"keyturn/pending/{stage.path}"]
     assert "not-a-real-secret" not in repr(held)
+
+
+def test_a_rotation_looks_eight_times_from_the_first_look_to_the_last(server, tmp_path):
+    stage = Stage(server, tmp_path, "counted", old=True)
+    stage.discard(stage.eye)
+    store, made = stage.writer(), []
+    inner = store._session._adapter.call
+
+    def call(method: str, url: str, **more: object) -> object:
+        made.append(method)
+        return inner(method, url, **more)
+
+    store._session._adapter.call = call
+    store.peek_sync(stage.path, Slot.CURRENT)
+    claim = pending.claim(store._shelf, stage.path, SECOND)
+    pending.stage(store._shelf, stage.path, fake_material("2"), fake_meta("2", SECOND), claim)
+    store.read_sync(stage.path, Slot.PENDING)
+    current.promote(store._shelf, stage.path, SECOND, stage.old)
+    store.peek_sync(stage.path, Slot.CURRENT)
+    store.read_sync(stage.path, Slot.PREVIOUS)
+    current.discard_previous(store._shelf, stage.path, str(stage.old))
+    assert (made.count("get"), made.count("post")) == (8, 5)
+    assert (stage.key(), stage.key(Slot.PREVIOUS), stage.key(Slot.PENDING)) == ("key-2", None, None)
+    held = server.simulator.mounts[server.mount].secrets
+    assert "key-old" not in repr(held[stage.path])
+    assert "key-2" not in repr(held[f"keyturn/pending/{stage.path}"])
+
+
+@pytest.mark.parametrize("writes", [1, 60])
+def test_every_older_version_is_destroyed_however_many_there_are(server, tmp_path, writes):
+    stage = Stage(server, tmp_path, f"many-{writes}", old=True)
+    for number in range(writes):
+        current.put(stage.eye._shelf, stage.path, fake_material(f"{number}"), fake_meta("n", None), stage.old)
+        stage.old = stage.eye.peek_sync(stage.path, Slot.CURRENT).version
+    older = stage.eye.read_sync(stage.path, Slot.PREVIOUS).info.version
+    current.discard_previous(stage.eye._shelf, stage.path, older)
+    *dead, alive = server.simulator.mounts[server.mount].secrets[stage.path].versions.values()
+    assert dead
+    assert not any(version.data for version in dead)
+    assert alive.data
+    assert stage.key() == f"key-{writes - 1}"

@@ -48,6 +48,11 @@ async def handle(work: Work, error: KeyturnError) -> Rest:
     if work.rotation.state is State.PARKED:
         # It was looked at again and could not be judged: it stays parked, for the reason that it has.
         return Rest(work.after(backoff(work.rotation)), work.rotation.parked_why)
+    refused = isinstance(error, ExchangeError) and error.fault is ExchangeFault.INVALID_KEY
+    if refused and work.manager_unseen:
+        # Another may have stood in its place for a second: ask again with the one that does now.
+        work.world.managers.pop(work.rotation.account, None)
+        return await work.defer(backoff(work.rotation), f"{error.what} {error.todo}".strip())
     if (park := _park_for(error)) is not None:
         return await work.park(park, error.what, _todo(work, error))
     wait = backoff(work.rotation)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any
@@ -27,6 +27,10 @@ from keyturn.ports.exchange import Caller, ExchangeDriver, KeyHandle
 from keyturn.ports.journal import Change
 from keyturn.ports.store import SecretStore
 
+# Hundreds of credentials share a manager key, and each uses it several times: one look in this time serves
+# all of them. A key that was replaced within it is refused by the venue, and looked for then.
+_MANAGER_SEEN = timedelta(seconds=1)
+
 
 class SupersededError(Exception):
     """Another worker moved the rotation on; this one has nothing more to say about it."""
@@ -46,6 +50,8 @@ class Work:
     def __init__(self, world: World, rotation: Rotation) -> None:
         self.world = world
         self.rotation = rotation
+        #: Whether the manager key of this step was given without a look of its own.
+        self.manager_unseen = False
 
     # -- where things are -------------------------------------------------------------------
 
@@ -101,7 +107,7 @@ class Work:
     # -- keys ------------------------------------------------------------------------------
 
     async def manager(self) -> Caller:
-        """The manager key that is current now.
+        """The manager key that is current, or was a moment ago.
 
         Raises:
             StoreError: the store fails, or there is no manager key at its place.
@@ -110,8 +116,12 @@ class Work:
         account = self.world.inventory.accounts[name]
         store = self.world.adapters.store(account.manager.store)
         if known := self.world.managers.get(name):
+            self.manager_unseen = self.now() - known.seen_at < _MANAGER_SEEN
+            if self.manager_unseen:
+                return known.caller
             seen = await store.peek(account.manager.path, Slot.CURRENT)
             if seen and seen.version == known.version:
+                self.world.managers[name] = replace(known, seen_at=self.now())
                 return known.caller
         stored = await store.read(account.manager.path, Slot.CURRENT)
         if stored is None:
@@ -122,7 +132,7 @@ class Work:
                 todo=f"Store it with: keyturn put --manager {name}",
             )
         caller = Caller(stored.material, account.egress_proxy)
-        self.world.managers[name] = Manager(stored.info.version, caller)
+        self.world.managers[name] = Manager(stored.info.version, caller, self.now())
         return caller
 
     def spec(self, attempt: Attempt) -> KeySpec:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Protocol
 
 from keyturn.domain.inventory import Inventory
@@ -33,10 +34,11 @@ class Adapters(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Manager:
-    """A manager key that was opened, and the version that it was."""
+    """A manager key that was opened, the version that it was, and when the store last showed that one."""
 
     version: str
     caller: Caller
+    seen_at: datetime
 
 
 @dataclass(frozen=True, slots=True)

@@ -207,11 +207,11 @@ class VaultKv2Store:
         """Do what `read` does, in this thread."""
         if slot is Slot.PENDING:
             waiting = self._shelf.pending(path)
-            if waiting.state is not State.STAGED or self._shelf.current(path).spent(waiting.attempt):
+            if waiting.state is not State.STAGED or not self._shelf.waits(path, waiting):
                 return None
             info = SlotInfo(slot, waiting.version, waiting.attempt, waiting.meta)
             return Stored(info, as_material(path, waiting.values))
-        found = self._shelf.current(path)
+        found = self._shelf.sighted(path) if slot is Slot.PREVIOUS else self._shelf.current(path)
         if slot is Slot.PREVIOUS:
             older = self._shelf.previous(path, found.previous)
             if older is None:

@@ -7,6 +7,7 @@ kept and never changed.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -90,6 +91,8 @@ class Opened:
     text: str = field(repr=False)
     #: How the key stands in the document.
     shape: Format = FIELDS
+    #: The labels that it had when it was opened.
+    labels: tuple[str, ...] = ()
 
 
 def key_text(
@@ -257,6 +260,11 @@ def corrupt(path: str, problem: str) -> StoreError:
         now="It was left as it is.",
         todo="Put a JSON object with the text fields `api_key` and `secret` there, or correct the path.",
     )
+
+
+def follow(version_id: str) -> str:
+    """Give the id of the version that comes after another in the chain of pending."""
+    return hashlib.sha256(f"keyturn pending after {version_id}".encode()).hexdigest()
 
 
 def later(one: Attempt | None, other: Attempt) -> bool:

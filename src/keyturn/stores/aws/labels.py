@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from keyturn.domain.slots import Slot, SlotInfo, Stored
 from keyturn.stores.aws import documents
-from keyturn.stores.aws.documents import Kind, Leaf
+from keyturn.stores.aws.documents import Kind, Leaf, Opened
 from keyturn.stores.aws.shelf import CURRENT, PENDING, PREVIOUS, Shelf, View
 
 _LABELS = {Slot.CURRENT: CURRENT, Slot.PENDING: PENDING, Slot.PREVIOUS: PREVIOUS}
@@ -18,21 +18,41 @@ class SlotReader:
 
     def info(self, path: str, slot: Slot) -> SlotInfo | None:
         """Tell what stands in a slot."""
-        view = self._shelf.view(path)
-        leaf = self.in_slot(path, view, slot) if view else None
+        if slot is Slot.CURRENT and not self._shelf.met(path):
+            # Nothing is known of its versions: where the label stands would be half of the answer.
+            opened = self._shelf.open(path, label=CURRENT)
+            leaf = opened.leaf if opened and opened.leaf.holds_key else None
+        else:
+            view = self._shelf.view(path)
+            leaf = self.in_slot(path, view, slot) if view else None
         return leaf.info(slot) if leaf else None
 
     def read(self, path: str, slot: Slot) -> Stored | None:
         """Open a slot. Current takes one call, and no right but to read AWSCURRENT."""
-        if slot is Slot.CURRENT:
-            opened = self._shelf.open(path, label=CURRENT)
-        else:
+        opened = self._shelf.open(path, label=CURRENT) if slot is Slot.CURRENT else None
+        if slot is Slot.PREVIOUS and (expected := self.sighted_previous(path)):
+            opened = self._shelf.open(path, label=PREVIOUS)
+            if opened and opened.leaf.id != expected.id:
+                opened = None
+        if opened is None and slot is not Slot.CURRENT:
             view = self._shelf.view(path)
             leaf = self.in_slot(path, view, slot) if view else None
             opened = self._shelf.open(path, version_id=leaf.id) if leaf and leaf.holds_key else None
-        if opened is None or not opened.leaf.holds_key:
+        return stored(path, slot, opened)
+
+    def sighted_previous(self, path: str) -> Leaf | None:
+        """Tell which version stands in previous for as long as it has AWSPREVIOUS, by what was seen last.
+
+        A version with AWSPREVIOUS is not in the slot when what is current was copied from it, the mark of
+        a fence that was cut short. One that has left AWSCURRENT behind is copied by a roll-back alone, and
+        loses AWSPREVIOUS in that very move, for good. So if it was in the slot once, then the label tells.
+        """
+        view = self._shelf.sight(path)
+        current = self._shelf.known(path, view.current) if view else None
+        previous = self._shelf.known(path, view.previous) if view else None
+        if not current or not previous or not previous.holds_key or current.marks.copied == previous.id:
             return None
-        return Stored(opened.leaf.info(slot), documents.material_of(path, opened))
+        return previous
 
     def in_slots(self, path: str, view: View) -> dict[Slot, Leaf]:
         """Tell what stands in each slot that is not empty."""
@@ -81,6 +101,17 @@ class SlotReader:
         labels = view.labels.get(version_id, ())
         by = next((label for label in _LABELS.values() if label in labels), None)
         return self._shelf.leaf(path, version_id, label=by)
+
+
+def stored(path: str, slot: Slot, opened: Opened | None) -> Stored | None:
+    """Give an opened version as the port shows it; None when it holds no key.
+
+    Raises:
+        StoreError: `CORRUPT`.
+    """
+    if opened is None or not opened.leaf.holds_key:
+        return None
+    return Stored(opened.leaf.info(slot), documents.material_of(path, opened))
 
 
 def unfinished(leaf: Leaf, view: View) -> bool:

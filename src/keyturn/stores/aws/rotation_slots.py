@@ -29,11 +29,11 @@ from uuid import uuid4
 from keyturn.domain.errors import ProgrammingError, StoreError, StoreFault
 from keyturn.domain.labels import Attempt
 from keyturn.domain.material import SecretMaterial
-from keyturn.domain.slots import Claim, KeyMeta, Promotion, Slot, SlotInfo
+from keyturn.domain.slots import Claim, KeyMeta, Promotion, Slot, SlotInfo, Stored
 from keyturn.stores.aws import documents
-from keyturn.stores.aws.documents import NO_MARKS, Kind, Leaf, Marks, later
+from keyturn.stores.aws.documents import NO_MARKS, Kind, Leaf, Marks, follow, later
 from keyturn.stores.aws.faults import conflict, crowded
-from keyturn.stores.aws.labels import SlotReader, unfinished
+from keyturn.stores.aws.labels import SlotReader, stored, unfinished
 from keyturn.stores.aws.shelf import CURRENT, INCOMING, PENDING, PREVIOUS, Shelf, View
 
 # A fleet's worth of workers after one credential; more is somebody's loop.
@@ -51,11 +51,6 @@ class _Ticket:
     current: str
     shown: str | None
     staged: bool = False
-
-
-def _follow(version_id: str) -> str:
-    """Give the id of the version that comes after another in the chain of pending."""
-    return hashlib.sha256(f"keyturn pending after {version_id}".encode()).hexdigest()
 
 
 def _copy_id(current: str, source: str) -> str:
@@ -82,7 +77,10 @@ class RotationSlots:
             self._refuse_placed(path, attempt, view)
             leaf = self._reader.leaf(path, head, view)
             if head is None or leaf is None:
-                raise crowded(path)
+                # It lost its label between the two looks.
+                view = self._seen(path)
+                head = view.pending or view.current
+                continue
             if later(leaf.attempt, attempt):
                 raise conflict(
                     f"Attempt {attempt} may not claim {path}: attempt {leaf.attempt} came after it.",
@@ -94,7 +92,7 @@ class RotationSlots:
             if leaf.kind is Kind.CLAIM and leaf.attempt == attempt and view.pending == head:
                 return self._claimed(path, attempt, head, view)
             marks = self._marks(path, leaf, view)
-            token = _follow(head)
+            token = follow(head)
             text = documents.mark_text(Kind.CLAIM, attempt, marks)
             if self._shelf.put(path, token, text, PENDING, source=view.pending):
                 if marks.base:
@@ -112,7 +110,7 @@ class RotationSlots:
             raise conflict(f"Attempt {claim.attempt} has no claim on {path}.")
         self._shelf.formats.check(path, material)
         beside = self._beside(path)
-        token = _follow(claim.version)
+        token = follow(claim.version)
         text = documents.key_text(path, material, meta, claim.attempt, beside, self._shelf.formats.of(path))
         if not self._shelf.put(path, token, text, PENDING, source=claim.version):
             raise conflict(
@@ -123,6 +121,18 @@ class RotationSlots:
         if ticket and ticket.pending == claim.version:
             self._tickets[path] = _Ticket(ticket.attempt, token, ticket.current, ticket.shown, staged=True)
         return SlotInfo(Slot.PENDING, token, claim.attempt, meta)
+
+    def own_staged(self, path: str) -> Stored | None:
+        """Open the key that this process has staged, in one call; None when it stands in pending no more.
+
+        That it has AWSPENDING alone says that it waits: a promotion, which needs no other call than this
+        process's own, would have put AWSCURRENT beside it.
+        """
+        ticket = self._tickets.get(path)
+        opened = self._shelf.open(path, label=PENDING) if ticket and ticket.staged else None
+        if not ticket or not opened or opened.leaf.id != ticket.pending or opened.labels != (PENDING,):
+            return None
+        return stored(path, Slot.PENDING, opened)
 
     def _claimed(self, path: str, attempt: Attempt, token: str, view: View) -> Claim:
         current = self._reader.in_slot(path, view, Slot.CURRENT)
@@ -232,6 +242,8 @@ class RotationSlots:
         """Take the labels from a version, and fence off what may still be under way."""
         if slot is Slot.CURRENT:
             raise ProgrammingError("current is never discarded")
+        if slot is Slot.PREVIOUS and self._discarded_as_seen(path, version):
+            return
         view = self._shelf.view(path)
         if view is None:
             return
@@ -253,7 +265,7 @@ class RotationSlots:
 
     def _empty(self, path: str, leaf: Leaf, view: View) -> None:
         """Put the mark of an empty slot after a version."""
-        token, marks = _follow(leaf.id), self._marks(path, leaf, view)
+        token, marks = follow(leaf.id), self._marks(path, leaf, view)
         text = documents.mark_text(Kind.EMPTY, leaf.attempt, marks)
         if self._shelf.put(path, token, text, PENDING, source=leaf.id):
             if marks.base:
@@ -275,6 +287,20 @@ class RotationSlots:
         for label in view.labels[labelled]:
             if label in {PREVIOUS, INCOMING}:
                 self._shelf.strip(path, label, labelled)
+
+    def _discarded_as_seen(self, path: str, version: str) -> bool:
+        """Take the label off previous without looking again; False when it has to be looked at.
+
+        AWS refuses when AWSPREVIOUS stands elsewhere. AWSPENDING needs no look either: where it was seen
+        on another version, it never comes back to this one.
+        """
+        view, previous = self._shelf.sight(path), self._reader.sighted_previous(path)
+        pending = self._shelf.known(path, view.pending) if view else None
+        if not view or not previous or previous.version != version or INCOMING in view.labels[previous.id]:
+            return False
+        if pending is None or pending.version == previous.version:
+            return False
+        return self._shelf.move(path, PREVIOUS, previous.id, None)
 
     def empty_if_promoted(self, path: str, view: View) -> None:
         """Take AWSPENDING from a previous key that is about to lose its place: it must not look staged."""
@@ -313,7 +339,7 @@ class RotationSlots:
 
     def _begin(self, path: str) -> View:
         """Make the secret, or its first version; the first one is current at once, and holds no key."""
-        token = _follow(f"the beginning of {self._shelf.name(path)}")
+        token = self._shelf.first_id(path)
         view = self._shelf.view(path)
         if view is None:
             self._shelf.create(path, token)

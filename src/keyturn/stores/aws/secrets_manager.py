@@ -60,7 +60,7 @@ class AwsSecretsManager:
 
     async def read(self, path: str, slot: Slot) -> Stored | None:
         """Open a slot; see the port."""
-        return await self._wire.in_thread(lambda: self._reader.read(path, slot))
+        return await self._wire.in_thread(lambda: self.read_sync(path, slot))
 
     async def claim(self, path: str, attempt: Attempt) -> Claim:
         """Reserve pending by a write of its own, which proves the rights and the KMS key; see the port."""
@@ -143,7 +143,8 @@ class AwsSecretsManager:
 
     def read_sync(self, path: str, slot: Slot) -> Stored | None:
         """Do what `read` does, in this thread."""
-        return self._reader.read(path, slot)
+        staged = self._slots.own_staged(path) if slot is Slot.PENDING else None
+        return staged or self._reader.read(path, slot)
 
     # How it is done.
 
@@ -173,7 +174,8 @@ class AwsSecretsManager:
         return behind
 
     def _late_regions(self, where: str) -> list[tuple[str, str]]:
-        if not self._replica_regions and self._shelf.alone(where):
+        seen = self._shelf.sight(where)
+        if not self._replica_regions and seen and not seen.replicas:
             return []
         view = self._shelf.view(where)
         states: Mapping[str, str] = view.replicas if view else {}

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -32,7 +32,7 @@ _LARGEST = 65536
 # A read that still shows a label where we took it from is an old one for this long after the move.
 _LAG_SECONDS = 5.0
 _LAG_PAUSES = (0.05, 0.1, 0.2, 0.4, 0.8)
-# Understood versions kept in memory; each is a few hundred bytes.
+# Understood versions, and secrets, kept in memory; each is a few hundred bytes.
 _CACHED = 20_000
 
 
@@ -101,11 +101,16 @@ class Shelf:
         self._replica_regions = tuple(replica_regions)
         self._leaves: dict[tuple[str, str], Leaf] = {}
         self._moves: dict[tuple[str, str], _Move] = {}
-        self._alone: set[str] = set()
+        self._sights: dict[str, View] = {}
+        self._met: set[str] = set()
 
     def name(self, path: str) -> str:
         """Give the name of the secret."""
         return self._prefix + path
+
+    def first_id(self, path: str) -> str:
+        """Give the id of the version without a key that a secret of ours begins with."""
+        return documents.follow(f"the beginning of {self.name(path)}")
 
     # Reading.
 
@@ -137,12 +142,22 @@ class Shelf:
             kms_key_id=answer.get("KmsKeyId"),
             rotated_by_aws=bool(answer.get("RotationEnabled")),
         )
-        (self._alone.discard if view.replicas else self._alone.add)(path)
+        if len(self._sights) >= _CACHED:
+            self._sights.clear()
+        self._sights[path] = view
         return view
 
-    def alone(self, path: str) -> bool:
-        """Tell whether the secret had no replicas when this process saw it last."""
-        return path in self._alone
+    def sight(self, path: str) -> View | None:
+        """Give what this process saw last, however long ago: for what cannot have changed, or is checked."""
+        return self._sights.get(path)
+
+    def met(self, path: str) -> bool:
+        """Tell whether this process knows anything of a secret."""
+        return path in self._met
+
+    def known(self, path: str, version_id: str | None) -> Leaf | None:
+        """Tell what a version is, if this process has opened it."""
+        return self._leaves.get((path, version_id)) if version_id else None
 
     def open(self, path: str, *, version_id: str | None = None, label: str | None = None) -> Opened | None:
         """Open a version by id, by label, or by both; None where there is none such.
@@ -162,16 +177,18 @@ class Shelf:
             return None
         opened = self._understood(path, answer["VersionId"], answer.get("SecretString"))
         self._remember(path, opened.leaf)
-        return opened
+        return replace(opened, labels=tuple(answer.get("VersionStages", ())))
 
     def _understood(self, path: str, version_id: str, text: str | None) -> Opened:
         return documents.read(path, version_id, text, self.formats.of(path))
 
     def leaf(self, path: str, version_id: str, *, label: str | None = None) -> Leaf | None:
         """Tell what a version is, opening it once; `label` for those who may read only by label."""
-        known = self._leaves.get((path, version_id))
+        known = self.known(path, version_id)
         if known is not None:
             return known
+        if version_id == self.first_id(path):
+            return Leaf(version_id, Kind.VACANT, version_id)
         opened = self.open(path, version_id=version_id, label=label)
         return opened.leaf if opened else None
 
@@ -367,7 +384,9 @@ class Shelf:
     def _remember(self, path: str, leaf: Leaf) -> None:
         if len(self._leaves) >= _CACHED:
             self._leaves.clear()
+            self._met.clear()
         self._leaves[path, leaf.id] = leaf
+        self._met.add(path)
 
 
 def _missing(path: str) -> StoreError:

@@ -124,6 +124,7 @@ class Wire:
         return None if url and service in _IDENTITY and url.startswith("https://") else url
 
     def _config(self) -> Any:
+        from botocore import __version__ as version
         from botocore.config import Config
 
         return Config(
@@ -132,7 +133,8 @@ class Wire:
             retries={"mode": "standard", "total_max_attempts": 1},
             max_pool_connections=THREADS,
             tcp_keepalive=True,
-            user_agent_extra="keyturn",
+            # botocore would put its own together anew for each call, a tenth of the call's cost.
+            user_agent=f"keyturn botocore/{version}",
         )
 
     def _session(self) -> Any:

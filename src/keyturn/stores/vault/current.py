@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
 
@@ -13,6 +14,9 @@ from keyturn.stores.vault.documents import Current, Pending, Pointer, State, mar
 from keyturn.stores.vault.faults import busy, conflict, moved
 from keyturn.stores.vault.kv import MovedError
 from keyturn.stores.vault.shelf import TRIES, Shelf
+
+# So many versions are destroyed by number, whether they are there or not, without asking which are.
+_NAMED_UNSEEN = 40
 
 
 def promote(shelf: Shelf, path: str, attempt: Attempt, expect: str | None) -> Promotion:
@@ -41,7 +45,8 @@ def promote(shelf: Shelf, path: str, attempt: Attempt, expect: str | None) -> Pr
             shelf.write_current(path, _after(current, pending), current)
         except MovedError:
             continue
-        _clear(shelf, path, pending)
+        if _clear(shelf, path, pending):
+            shelf.cleared[path] = attempt
         return Promotion(pending.version, current.version)
     raise busy(path)
 
@@ -67,11 +72,13 @@ def _promoted(shelf: Shelf, path: str, current: Current) -> Promotion:
     return Promotion(str(current.version), current.replaced)
 
 
-def _clear(shelf: Shelf, path: str, pending: Pending) -> None:
+def _clear(shelf: Shelf, path: str, pending: Pending) -> bool:
     # The promotion has happened, whatever becomes of this. Until it is cleared, pending counts as empty
     # because current names its attempt, and the end of the rotation clears it, too.
     with suppress(StoreError):
         shelf.sweep_pending(path, pending.kv)
+        return True
+    return False
 
 
 def _pointer(current: Current) -> Pointer | None:
@@ -135,15 +142,25 @@ def discard_previous(shelf: Shelf, path: str, version: str) -> None:
 
     All of them, because copies of a key may stand under several numbers (a roll-back writes one). What
     a promotion left in pending is cleared on the way.
+
+    A look of this process's own will do, also an old one: a version that was not the newest then is never
+    the newest again, and whoever brought its key back to current has written a copy.
     """
-    current = shelf.current(path)
+    current = shelf.sights.pop(path, None)
+    if current is None or current.previous is None or current.previous.version != version:
+        current = shelf.current(path)
     if current.previous is None or current.previous.version != version:
         return
     where = shelf.places.current(path)
-    versions = (shelf.kv.metadata(where) or {}).get("versions") or {}
-    alive = [int(n) for n, row in versions.items() if not row.get("destroyed")]
-    # The pointer's version is named in any case; what is newer than our look is not ours to judge.
-    shelf.kv.destroy(where, {current.previous.kv, *(n for n in alive if n < current.kv)})
+    # What is newer than our look is not ours to judge.
+    older: Iterable[int] = range(1, current.kv)
+    if current.kv > _NAMED_UNSEEN:
+        versions = (shelf.kv.metadata(where) or {}).get("versions") or {}
+        alive = {int(n) for n, row in versions.items() if not row.get("destroyed")}
+        older = {current.previous.kv, *alive.intersection(older)}
+    shelf.kv.destroy(where, older)
+    if current.promoted and shelf.cleared.pop(path, None) == current.promoted:
+        return
     pending = shelf.pending(path)
     if pending.state is State.STAGED and current.spent(pending.attempt):
         _clear(shelf, path, pending)

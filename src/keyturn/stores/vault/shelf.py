@@ -11,6 +11,8 @@ after, names a version that is no longer the newest, and is refused. There is no
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from keyturn.domain.labels import Attempt
 from keyturn.stores.formats import SINGLE, Formats
 from keyturn.stores.vault.documents import (
@@ -48,15 +50,32 @@ class Shelf:
         #: What the claims of this process saw of current. The fence does not ask when current was read, only
         #: that it was before pending; so a promotion may go by it. Holds no secret.
         self.seen: dict[str, tuple[Attempt, Current]] = {}
+        #: What this process saw of current when it last opened previous. Holds no secret.
+        self.sights: dict[str, Current] = {}
+        #: The attempts whose pending versions this process has destroyed after their promotion.
+        self.cleared: dict[str, Attempt] = {}
 
     def current(self, path: str) -> Current:
         """Read the consumer's path."""
-        return read_current(path, self.kv.read(self.places.current(path)), self.formats.of(path))
+        found = read_current(path, self.kv.read(self.places.current(path)), self.formats.of(path))
+        if (sight := self.sights.get(path)) and sight.kv != found.kv:
+            self.sights.pop(path, None)
+        return found
 
     def pending(self, path: str) -> Pending:
         """Read the pending path."""
         where = self.places.pending(path)
         return read_pending(where, self.kv.read(where))
+
+    def waits(self, path: str, pending: Pending) -> bool:
+        """Tell whether a staged key is still to be promoted.
+
+        Who promotes it destroys it in pending; for one that died in between current is asked. Not for a key
+        that this process has claimed pending for: if another has promoted it like that, current's
+        check-and-set and the journal's refuse whatever comes of it here.
+        """
+        claimed_by, _ = self.seen.get(path, (None, None))
+        return claimed_by == pending.attempt or not self.current(path).spent(pending.attempt)
 
     def previous(self, path: str, pointer: Pointer | None) -> Current | None:
         """Read the version that a pointer names; None when it was destroyed or pruned."""
@@ -67,6 +86,12 @@ class Shelf:
             return None
         found = read_current(path, seen, self.formats.of(path))
         return found if found.version else None
+
+    def sighted(self, path: str) -> Current:
+        """Read the consumer's path, and keep in mind where previous stands."""
+        found = self.current(path)
+        self.sights[path] = replace(found, values={}, others={})
+        return found
 
     def write_current(self, path: str, document: Current, over: Current) -> int:
         """Write the consumer's path over what was read; raises `MovedError`."""
