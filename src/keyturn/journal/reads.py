@@ -11,7 +11,6 @@ from sqlalchemy import (
     CursorResult,
     Select,
     Table,
-    and_,
     bindparam,
     func,
     literal_column,
@@ -43,6 +42,12 @@ _KEYS = (
     select(keys.c.record)
     .where(keys.c.credential == bindparam("credential"))
     .order_by(keys.c.recorded_at, keys.c.number)
+)
+_KEY = (
+    select(keys.c.record)
+    .where(*(keys.c[name] == bindparam(name) for name in ("exchange", "account", "key_ref")))
+    .order_by(keys.c.recorded_at.desc(), keys.c.number.desc())
+    .limit(literal_column("1"))
 )
 _PROOFS = (
     select(confirmations.c.record)
@@ -116,9 +121,9 @@ def keys_of(connection: Connection, credential: str) -> Sequence[KeyRecord]:
 
 def key(connection: Connection, exchange: str, account: str, key_ref: str) -> KeyRecord | None:
     """Give a key by its ref; the record made last, should there be two."""
-    wanted = and_(keys.c.exchange == exchange, keys.c.account == account, keys.c.key_ref == key_ref)
-    found = _keys(connection, select(keys.c.record).where(wanted))
-    return found[-1] if found else None
+    wanted = {"exchange": exchange, "account": account, "key_ref": key_ref}
+    text = connection.execute(_KEY, wanted).scalar()
+    return None if text is None else read_record(KeyRecord, text)
 
 
 def adopted(connection: Connection) -> Sequence[KeyRecord]:
