@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -55,15 +56,20 @@ async def _sweep(answers: object) -> Ending:
     request = filled(SweepRequest, answers)
     async with opened(f"prefect:{flow_run.id}"):
         items = _limited(await find_work(), request.limit)
-        gate = asyncio.Semaphore(request.at_once)
+        gate, stories = asyncio.Semaphore(request.at_once), itertools.count(1)
 
         async def guarded(item: WorkItem) -> ItemResult:
             async with gate:
-                return await _do(item)
+                result = await _do(item)
+            # While others rotate: at the end, the server would be all that the run waits for.
+            ended = result.rotation if result.rotation and not result.rotation.is_open else None
+            if ended and next(stories) <= _STORIES:
+                await publish_story(ended)
+            return result
 
         results = await asyncio.gather(*map(guarded, items))
         if results:
-            await _publish(results)
+            await publish_sweep(results)
         return _ending(results)
 
 
@@ -87,12 +93,6 @@ async def _follow(item: WorkItem) -> ItemResult:
     if result.rotation is None:
         return result
     return replace(result, rotation=await follow(result.rotation, patience=_PATIENCE_SECONDS))
-
-
-async def _publish(results: Sequence[ItemResult]) -> None:
-    await publish_sweep(results)
-    ended = [r.rotation for r in results if r.rotation and not r.rotation.is_open]
-    await asyncio.gather(*map(publish_story, ended[:_STORIES]))
 
 
 def _ending(results: Sequence[ItemResult]) -> Ending:
