@@ -46,14 +46,17 @@ def _calls(made: Scene) -> int:
 def _measure(way: str, count: int) -> Figure:
     """Measure one way; in a process of its own."""
     from benchmarks import engine, floor, under_prefect
+    from keyturn.cli import session
 
     with scene(count, LATENCY_SECONDS) as made:
         if way == "floor":
             seconds = asyncio.run(floor.measure(made, AT_ONCE))
         else:
             asyncio.run(engine.prepare(made))
-            measure = engine.measure if way == "engine" else under_prefect.measure
-            seconds = asyncio.run(measure(made, AT_ONCE))
+            if way == "engine":
+                seconds = session.run(engine.measure(made, AT_ONCE))  # as the command line runs a sweep
+            else:
+                seconds = asyncio.run(under_prefect.measure(made, AT_ONCE))
         journal = sum(f.stat().st_size for f in made.folder.glob("keyturn-journal.db*"))
         unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss: bytes on macOS, KiB on Linux
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
