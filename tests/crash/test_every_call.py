@@ -7,14 +7,22 @@ judge also looks after every single call on the way.
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from keyturn.engine import work
 from keyturn.testing.crash import CHANGING, Mishap
 from keyturn.testing.roads import ROADS, walk
 
 TABLE = Path(__file__).with_name("rows.txt")
+
+
+@pytest.fixture(autouse=True)
+def a_second_goes_by_between_two_looks_at_a_manager_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On these roads no time passes but what is waited for, and a look that is left out has no row."""
+    monkeypatch.setattr(work, "_MANAGER_SEEN", timedelta(0))
 
 
 @pytest.mark.parametrize("mishap", Mishap)
