@@ -45,10 +45,10 @@ def test_a_worker_that_is_ended_in_the_middle_of_a_rotation_leaves_nothing_unfin
     if number is signal.SIGKILL:  # a machine that goes down takes the run's process along
         for process in town.pids("prefect.engine"):
             os.kill(process, number)
-    first.wait(60)
+    first.wait(150)
     assert town.state(run)["type"] not in {"COMPLETED", "FAILED"}
     second = worker(town)
     town.at_rest()
     assert before not in town.live()["mm-bybit"]
     second.terminate()
-    second.wait(60)
+    second.wait(150)
