@@ -36,8 +36,12 @@ async def act(store: AgeFilesStore, verb: str) -> None:
             await store.promote(PATH, pending.attempt, expect_current="v000002")
         case "restore":
             await store.restore_previous(PATH, expect_current="v000002")
-        case "discard":
+        case "discard previous":
             await store.discard(PATH, Slot.PREVIOUS, version="v000001")
+        case "discard pending":
+            await store.discard(PATH, Slot.PENDING, version=pending.version)
+        case "vacate":
+            await store.vacate(PATH, expect_current="v000002")
         case "put":
             await put_key(store, PATH, "put", "v000002")
         case "first put":

@@ -34,26 +34,31 @@ async def prepared(store: AgeFilesStore, verb: str) -> None:
     first = Attempt("0123456789", 1)
     await put_key(store, PATH, "old")
     await put_key(store, PATH, "new", "v000001")
-    if verb in {"claim", "promote"}:
+    if verb in {"claim", "promote", "discard pending"}:
         await stage_key(store, PATH, first, "staged")
     elif verb == "stage":
         await store.claim(PATH, first)
 
 
-@pytest.mark.parametrize("verb", ["claim", "stage", "promote", "restore", "discard", "put", "first put"])
+def killed_copies(verb: str, key: Path, root: Path, copies: Path) -> list[Path]:
+    """The store as it is when the writer dies before each of its changes; the last: when it lives."""
+    argv = [sys.executable, str(HERE / "crash_points.py"), verb, str(key), str(root), str(copies)]
+    subprocess.run(argv, check=True, timeout=60)
+    roots = sorted(copies.iterdir(), key=lambda p: int(p.name))
+    assert len(roots) > 6
+    return roots
+
+
+@pytest.mark.parametrize("verb", ["claim", "stage", "promote", "restore", "put", "first put"])
 async def test_death_before_any_change_on_disk_leaves_the_old_state_or_the_new(
     open_store: OPEN, root: Path, key: Path, tmp_path: Path, verb: str
 ) -> None:
     path = "fresh/path" if verb == "first put" else PATH
     await prepared(store := open_store(root), verb)
     old = await state(store, path)
-    copies = tmp_path / "copies"
-    argv = [sys.executable, str(HERE / "crash_points.py"), verb, str(key), str(root), str(copies)]
-    subprocess.run(argv, check=True, timeout=60)
-    roots = sorted(copies.iterdir(), key=lambda p: int(p.name))
+    roots = killed_copies(verb, key, root, tmp_path / "copies")
     new = await state(open_store(roots[-1]), path)
     assert new != old
-    assert len(roots) > 6
     seen = []
     for copy in roots:
         survivor = open_store(copy)
@@ -62,6 +67,58 @@ async def test_death_before_any_change_on_disk_leaves_the_old_state_or_the_new(
         await goes_on(survivor, copy, path)
     # Once new, new: there is one pivot.
     assert seen == sorted(seen, key=lambda s: s == new)
+
+
+@pytest.mark.parametrize("slot", [Slot.PENDING, Slot.PREVIOUS])
+async def test_a_secret_whose_discard_was_cut_short_still_shows_until_it_is_destroyed(
+    open_store: OPEN, root: Path, key: Path, tmp_path: Path, slot: Slot
+) -> None:
+    await prepared(store := open_store(root), f"discard {slot}")
+    doomed = await store.peek(PATH, slot)
+    assert doomed
+    file = disk.version_file(doomed.version)
+    cut_short = 0
+    for copy in killed_copies(f"discard {slot}", key, root, tmp_path / "copies"):
+        survivor = open_store(copy)
+        shown, there = await survivor.peek(PATH, slot), file in disk.names(copy / PATH)
+        assert shown == doomed or not (shown or there), f"{copy}: nothing shows what is left"
+        assert (await survivor.read(PATH, slot) is not None) == there
+        cut_short += bool(shown) and not there
+        assert all(finding.ok for finding in await survivor.check([PATH]))
+        if shown:
+            await survivor.discard(PATH, slot, version=shown.version)
+        assert await survivor.peek(PATH, slot) is None
+        assert file not in disk.names(copy / PATH)
+        await goes_on(survivor, copy, PATH)
+    assert cut_short, "no death fell between the file and the slots"
+
+
+async def test_what_a_discard_has_destroyed_is_never_made_current(store: AgeFilesStore, folder: Path) -> None:
+    await put_key(store, PATH, "old")
+    await put_key(store, PATH, "new", "v000001")
+    attempt = Attempt("0123456789", 1)
+    staged = await stage_key(store, PATH, attempt, "staged")
+    for version, verb in (
+        (staged.version, lambda: store.promote(PATH, attempt, expect_current="v000002")),
+        ("v000001", lambda: store.restore_previous(PATH, expect_current="v000002")),
+    ):
+        (folder / disk.version_file(version)).unlink()
+        with pytest.raises(StoreError, match="is missing") as caught:
+            await verb()
+        assert caught.value.fault is StoreFault.CORRUPT
+        assert await key_in(store, PATH, Slot.CURRENT) == "key-new"
+
+
+async def test_a_store_that_was_vacated_halfway_is_vacated_by_the_next(
+    open_store: OPEN, root: Path, key: Path, tmp_path: Path
+) -> None:
+    await prepared(open_store(root), "vacate")
+    for copy in killed_copies("vacate", key, root, tmp_path / "copies"):
+        survivor = open_store(copy)
+        current = await survivor.peek(PATH, Slot.CURRENT)
+        await survivor.vacate(PATH, expect_current=current.version if current else "")
+        assert set(disk.names(copy / PATH)) == {".lock", "slots.json"}
+        assert await state(survivor, PATH) == (None,) * 6
 
 
 async def goes_on(store: AgeFilesStore, root: Path, path: str) -> None:
@@ -109,7 +166,7 @@ async def test_sigkill_in_a_write_loop_loses_nothing_that_was_acknowledged(
         for stored in filter(None, (pending, current, previous)):
             assert stored.material.key_ref == f"key-{stored.info.attempt}"
         alive = {row.version for row in await store.history(PATH) if not row.destroyed}
-        assert len(alive) == sum(s is not None for s in (pending, current, previous))
+        assert alive == {slot.version for slot in await slots_of(store, PATH) if slot and slot.meta}
         assert all(finding.ok for finding in await store.check([PATH]))
 
 

@@ -4,6 +4,9 @@
 promotion too). A version file is complete and flushed before the slots name it, is never written
 again, and is unlinked after they stopped naming it. So a crash at any point leaves the old state or
 the new one, and a version file that no slot names is rubbish which the next writer removes.
+
+What must be gone for good is unlinked before the slots stop naming it. So a discard that was cut short
+still shows, and is done again; until then pending or previous may name a version that cannot be read.
 """
 
 from __future__ import annotations
@@ -113,7 +116,7 @@ class AgeFilesStore:
         return await self._write(path, Order(lambda ledger: ledger.restore_previous(path, expect_current)))
 
     async def discard(self, path: str, slot: Slot, *, version: str) -> None:
-        """Empty pending or previous and unlink its file.
+        """Unlink the file of pending or previous, and empty the slot.
 
         The file is not overwritten first: on flash and on copying file systems that writes elsewhere.
         What stays on the disk is encrypted.
@@ -187,6 +190,8 @@ class AgeFilesStore:
             # Not there: a writer may have moved the slot on between our two reads.
             before, page = page, self._pages.look(path, folder)
             if page == before:
+                if slot is not Slot.CURRENT:  # its discard was cut short
+                    return None
                 raise corrupt(path, f"{disk.version_file(info.version)}, which holds {slot}, is missing")
 
     def sealer(self) -> Sealer:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -16,7 +17,7 @@ from keyturn.stores import folder as disk
 from keyturn.stores.ledger import Ledger
 from keyturn.stores.ledger_text import Page, dump
 from keyturn.stores.sealing import Sealer
-from keyturn.stores.slots_pages import Pages, headless, signature_of, wrong_key
+from keyturn.stores.slots_pages import Pages, corrupt, headless, signature_of, wrong_key
 
 T = TypeVar("T")
 
@@ -73,22 +74,30 @@ class Change(Generic[T]):
             disk.flush_folders(self.above)
             for draft in self.files:
                 self.writer.settle(draft)
+            if self.destroying:
+                self._destroy()
             if self.slots:
                 self.writer.settle(self.slots, pivot=True)
-            self._clear()
+            if not self.destroying:
+                self._clear()
         except OSError as error:
             self.writer.discard_drafts()
             raise disk.translate(error, self.path, pivoted=self.writer.pivoted) from error
 
-    def _clear(self) -> None:
-        """Remove what no slot names: what was just destroyed, and what a killed writer left."""
-        try:
+    def _destroy(self) -> None:
+        """Remove what the slots will no longer name, for good.
+
+        Before the slots say so: whoever dies in between leaves a slot that still shows what is gone, which
+        is discarded again. The other way round nothing would show what is left.
+        """
+        if self.rubbish:
             self.writer.remove(self.rubbish)
-            if self.destroying and self.rubbish:
-                self.writer.flush()
-        except OSError:
-            if self.destroying:
-                raise
+            self.writer.flush()
+
+    def _clear(self) -> None:
+        """Remove what no slot names any more, if it can be: the next writer to come anew does it, too."""
+        with suppress(OSError):
+            self.writer.remove(self.rubbish)
 
     def close(self) -> None:
         """Let the lock go; what the slots say now is remembered."""
@@ -166,6 +175,13 @@ def _look(path: str, pages: Pages, writer: disk.Writer) -> _Sight:
     return _Sight(page, status.st_mtime_ns if status else 0, frozenset(left), floor)
 
 
+def _expect_content(path: str, writer: disk.Writer, before: Ledger, after: Ledger) -> None:
+    """Refuse to make a version current whose file is gone: a discard of it was cut short, or worse."""
+    moved = after.current if after.current != before.current else None
+    if moved and moved.version in before.kept() and not writer.status(disk.version_file(moved.version)):
+        raise corrupt(path, f"{disk.version_file(moved.version)}, which was to be current, is missing")
+
+
 def _plan(
     path: str, root: Path, folder: Path, pages: Pages, writer: disk.Writer, order: Order[T]
 ) -> Change[T]:
@@ -177,6 +193,7 @@ def _plan(
     if before.next_number < sight.floor:
         before = replace(before, next_number=sight.floor)
     after, answer = order.verb(before)
+    _expect_content(path, writer, before, after)
     changed, new = after is not before, not sight.modified
     files, slots = [], None
     if changed:

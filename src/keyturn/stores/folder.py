@@ -320,9 +320,10 @@ class Writer:
         flush(self._folder)
 
     def remove(self, names: Iterable[str]) -> None:
-        """Unlink files."""
+        """Unlink files; those that are gone already count as done."""
         for name in names:
-            os.unlink(name, dir_fd=self._folder)
+            with suppress(FileNotFoundError):
+                os.unlink(name, dir_fd=self._folder)
 
     def flush(self) -> None:
         """Make what was unlinked stay so."""
