@@ -9,7 +9,7 @@ from unittest.mock import patch
 
 from benchmarks.engine import check, warm
 from benchmarks.scene import Scene
-from keyturn.cli.up import SERVER_WISHES
+from flows.own_server import OwnServer
 
 
 async def measure(scene: Scene, at_once: int) -> float:
@@ -18,12 +18,12 @@ async def measure(scene: Scene, at_once: int) -> float:
     The process, its imports, the server and the connection to it are not in the figure: a worker has them.
     """
     os.environ["KEYTURN_INVENTORY"] = str(scene.inventory)
-    os.environ["PREFECT_HOME"] = str(scene.folder / "prefect")
-    os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
-    os.environ |= SERVER_WISHES
     os.environ["PREFECT_LOGGING_LEVEL"] = "WARNING"
-    from prefect.testing.utilities import prefect_test_harness
+    with OwnServer(scene.folder / "prefect") as server:
+        return await _measure(scene, at_once, server)
 
+
+async def _measure(scene: Scene, at_once: int, server: OwnServer) -> float:
     from flows.forms import RotateRequest, SweepRequest
     from flows.rotate import rotate_credential
     from flows.sweep import sweep
@@ -35,7 +35,8 @@ async def measure(scene: Scene, at_once: int) -> float:
     # The venues' documented rates would be the figure; the floor keeps to none either.
     unlimited = patch.object(wiring, "open_world", partial(wiring.open_world, rate_limit=False))
     warm(scene)
-    with prefect_test_harness(server_startup_timeout=180), unlimited:
+    server.wait_until_ready()
+    with unlimited:
         # A dry run first: a worker's connection to its server is open, too.
         name = scene.credentials[0].name
         dry = RotateRequest(credential=name, reason="warm up", requested_by="benchmark", dry_run=True)

@@ -21,36 +21,27 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from keyturn.cli.up import SERVER_WISHES
+from flows.own_server import OwnServer
 
 if TYPE_CHECKING:
     from flows.ending import Ending
 
-# Prefect's own 20 seconds are short for a first start on a busy machine.
-_START_SECONDS = "120"
 # What Prefect's server gets to end well.
 _GOODBYE_SECONDS = 5.0
 
 
-def _alone(home: Path) -> None:
-    """Point Prefect at its own folder and server, whatever this user has set up. Before it is imported."""
+def _alone() -> None:
+    """Forget what this user has told Prefect. Before it is imported."""
     for name in [name for name in os.environ if name.startswith("PREFECT_")]:
         del os.environ[name]
-    os.environ |= SERVER_WISHES | {
-        "DO_NOT_TRACK": "1",
-        "PREFECT_HOME": str(home),
-        "PREFECT_LOGGING_LEVEL": "WARNING",
-        "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "true",
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": _START_SECONDS,
-    }
+    os.environ["PREFECT_LOGGING_LEVEL"] = "WARNING"
 
 
 class Desk:
     """Takes orders from stdin and says on stdout what became of them."""
 
-    def __init__(self, out: TextIO) -> None:
-        self._out = out
+    def __init__(self, out: TextIO, server: OwnServer) -> None:
+        self._out, self._server = out, server
 
     def say(self, **message: Any) -> None:
         """Write a line."""
@@ -58,14 +49,14 @@ class Desk:
         self._out.flush()
 
     async def work(self, orders: asyncio.Queue[dict[str, Any] | None]) -> None:
-        """Start Prefect and do what is ordered, until there are no more orders."""
-        from prefect.client.orchestration import get_client
+        """Wait for Prefect and do what is ordered, until there are no more orders."""
+        import flows.rotate
+        import flows.sweep  # noqa: F401 - imported while the server starts
 
-        async with get_client() as client:
-            await client.hello()
-            self.say(event="ready")
-            while (order := await orders.get()) is not None:
-                await self._batch(order)
+        self._server.wait_until_ready()
+        self.say(event="ready")
+        while (order := await orders.get()) is not None:
+            await self._batch(order)
 
     async def _batch(self, order: dict[str, Any]) -> None:
         from flows.sweep import sweep
@@ -97,10 +88,10 @@ def _listen(loop: asyncio.AbstractEventLoop, orders: asyncio.Queue[dict[str, Any
     os.killpg(0, signal.SIGKILL)
 
 
-async def _run(out: TextIO) -> None:
+async def _run(out: TextIO, server: OwnServer) -> None:
     orders: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
     threading.Thread(target=_listen, args=(asyncio.get_running_loop(), orders), daemon=True).start()
-    await Desk(out).work(orders)
+    await Desk(out, server).work(orders)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -111,11 +102,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # The leader of its group, so that the group can be ended as one; a session's leader is that already.
     with suppress(PermissionError):
         os.setpgid(0, 0)
-    _alone(given.prefect_home.absolute())
-    # Prefect's server writes to the stdout that it inherits; ours is for the program above.
+    _alone()
+    # What a library prints is for the log; our stdout is for the program above.
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    asyncio.run(_run(out))
+    with OwnServer(given.prefect_home.absolute()) as server:
+        asyncio.run(_run(out, server))
     return 0
 
 

@@ -25,7 +25,6 @@ from typing import Any, Self
 import certifi
 
 from keyturn import wiring
-from keyturn.cli.up import SERVER_WISHES
 from keyturn.exchanges import catalog
 from keyturn.settings import load_inventory
 
@@ -236,7 +235,6 @@ class Play:
         return (
             kept
             | self.remote.environment()
-            | SERVER_WISHES
             | {
                 "PYTHONPYCACHEPREFIX": str(self._apart / "bytecode"),
                 "HOME": str(self.folder / "home"),

@@ -215,10 +215,14 @@ class Town:
         }
 
     def prefect(self, *arguments: str) -> subprocess.Popen[str]:
-        """Start Prefect's command, in the folder of the project."""
+        """Start Prefect's command."""
+        return self.python("prefect", "--no-prompt", *arguments)
+
+    def python(self, *module: str) -> subprocess.Popen[str]:
+        """Start a module of Python's, in the folder of the project."""
         with (self.folder / "prefect.out").open("a") as out:
             process = subprocess.Popen(
-                [sys.executable, "-m", "prefect", "--no-prompt", *arguments],
+                [sys.executable, "-m", *module],
                 env=self.environ(),
                 cwd=Path(__file__).parents[2],
                 stdout=out,

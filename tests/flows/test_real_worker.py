@@ -22,7 +22,7 @@ def town(
     made = make_town(tmp_path_factory.mktemp("pool"))
     furnish_prefect(made.folder / "prefect")
     try:
-        made.prefect("server", "start", "--port", str(made.port))
+        made.python("flows.prefect_server", "--port", str(made.port))
         made.wait_for("Prefect's server", made.healthy, 180)
         assert made.prefect("work-pool", "create", "keyturn", "--type", "process").wait(60) == 0
         assert made.prefect("deploy", "--all", "--prefect-file", "deployments/prefect.yaml").wait(90) == 0

@@ -34,19 +34,6 @@ _BACKOFF_FLOOR_SECONDS, _BACKOFF_CAP_SECONDS, _LIVED_SECONDS = 1.0, 60.0, 60.0
 # The flows need a few seconds to cancel their runs, the server a moment to close its database.
 _STOP_SECONDS = 20.0
 _AUTH = "PREFECT_SERVER_API_AUTH_STRING"
-#: What Prefect's server is told unless the caller's environment says otherwise.
-SERVER_WISHES = {
-    # The newer UI calls an analytics host from the browser, whatever the settings say (3.8.8 and
-    # 3.9.1, seen 2026-11-21); the older one calls nobody.
-    "PREFECT_SERVER_UI_V2_ENABLED": "false",
-    "PREFECT_UI_SHOW_PROMOTIONAL_CONTENT": "false",
-    # A sweep every five minutes is 100,000 runs a year, and Prefect keeps them for ever unless told.
-    "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
-    # By default each change of a step's state is a transaction of its own: a third of what the server
-    # does, and what its writers wait for on SQLite (3.8.8, seen 2026-11-21). So it is a second late instead.
-    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "50",
-    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
-}
 
 
 class StopError(Exception):
@@ -239,7 +226,7 @@ def _environment(inventory: Path, folder: Path, url: str) -> dict[str, str]:
         "DO_NOT_TRACK": "1",
         INVENTORY_VARIABLE: str(inventory),
     }
-    environ = SERVER_WISHES | dict(os.environ) | musts
+    environ = dict(os.environ) | musts
     if _AUTH in environ:
         environ.setdefault("PREFECT_API_AUTH_STRING", environ[_AUTH])
     return environ
