@@ -15,7 +15,8 @@ from keyturn.domain.errors import JournalError
 from keyturn.journal.faults import Failure, failure
 from keyturn.journal.gathering import Gathering
 from keyturn.journal.rows import Write
-from keyturn.journal.transact import upsert_keys, write_batch
+from keyturn.journal.statements import Statements
+from keyturn.journal.transact import write_batch
 
 # Bounds what a failed transaction has to repeat, and the number of values in one IN.
 _MOST_IN_A_BATCH = 1000
@@ -32,7 +33,7 @@ class Writer:
     def __init__(self, engine: Engine, place: str) -> None:
         self._engine = engine
         self._place = place
-        self._upsert = upsert_keys(engine.dialect.name)
+        self._statements = Statements(engine.dialect)
         self._gathering: Gathering[Write, None] = Gathering(
             "keyturn-journal-writer", self._attempt, threads=1, most=_MOST_IN_A_BATCH
         )
@@ -66,7 +67,8 @@ class Writer:
         committing = False
         try:
             with self._engine.connect() as connection:
-                outcomes = write_batch(connection, writes, self._place, self._upsert)
+                connection.begin()
+                outcomes = write_batch(connection, writes, self._place, self._statements)
                 committing = True
                 connection.commit()
                 return outcomes
