@@ -118,10 +118,10 @@ def create_file(path: Path) -> None:
         os.close(folder)
 
 
-def _engine(database: Database, **options: Any) -> Engine:
+def _engine(database: Database, *, wait: float = LOCK_SECONDS, **options: Any) -> Engine:
     arguments: dict[str, Any] = {}
     if database.is_sqlite:
-        arguments = {"timeout": LOCK_SECONDS, "check_same_thread": False}
+        arguments = {"timeout": wait, "check_same_thread": False}
     else:
         # Without these a network that swallows packets would hang the journal for hours.
         arguments = {"connect_timeout": 10, "keepalives_idle": 10, "tcp_user_timeout": _FROZEN_SECONDS * 1000}
@@ -148,12 +148,24 @@ def _run(connection: DBAPIConnection, statements: tuple[str, ...]) -> None:
 def reading_engine(database: Database) -> Engine:
     """Make the engine for reads: each statement sees everything that was committed before it."""
     engine = _engine(database, pool_size=READERS, isolation_level="AUTOCOMMIT")
-    if database.is_sqlite:
+    return _only_reading(engine) if database.is_sqlite else engine
 
-        def connected(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
-            _run(connection, ("PRAGMA query_only = ON",))
 
-        event.listen(engine, "connect", connected)
+def glancing_engine(database: Database) -> Engine | None:
+    """Make the engine for reads that wait for nothing: in a file, whose writers are in no reader's way.
+
+    None for a server, where each read waits for the network.
+    """
+    if not database.is_sqlite:
+        return None
+    return _only_reading(_engine(database, wait=0, pool_size=1, isolation_level="AUTOCOMMIT"))
+
+
+def _only_reading(engine: Engine) -> Engine:
+    def connected(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
+        _run(connection, ("PRAGMA query_only = ON",))
+
+    event.listen(engine, "connect", connected)
     return engine
 
 

@@ -15,6 +15,7 @@ from keyturn.journal import reads, rows
 from keyturn.journal.database import (
     Database,
     create_file,
+    glancing_engine,
     locate,
     missing,
     reading_engine,
@@ -35,7 +36,7 @@ class SqlJournal:
         self._database = database
         self._read_engine = reading_engine(database)
         self._write_engine = writing_engine(database)
-        self._reader = Reader(self._read_engine, database.place)
+        self._reader = Reader(self._read_engine, database.place, glancing_engine(database))
         self._writer = Writer(self._write_engine, database.place)
         self._salt: bytes | None = None
 
@@ -96,11 +97,11 @@ class SqlJournal:
 
     async def get(self, rotation_id: str) -> Rotation | None:
         """Give a rotation by id."""
-        return await self._reader.read(reads.rotation, rotation_id)
+        return await self._reader.look_up(reads.rotation, rotation_id)
 
     async def open_rotation(self, credential: str) -> Rotation | None:
         """Give the open rotation of a credential."""
-        return await self._reader.read(reads.open_rotation, credential)
+        return await self._reader.look_up(reads.open_rotation, credential)
 
     async def due(self, now: datetime, *, limit: int | None = None) -> Sequence[Rotation]:
         """Give the open rotations whose wake-up time has come, the longest waiting first."""
@@ -124,11 +125,11 @@ class SqlJournal:
 
     async def keys(self, credential: str) -> Sequence[KeyRecord]:
         """Give every key that the journal knows of a credential, oldest first."""
-        return await self._reader.read(reads.keys_of, credential)
+        return await self._reader.look_up(reads.keys_of, credential)
 
     async def key(self, exchange: str, account: str, key_ref: str) -> KeyRecord | None:
         """Give the record of a key by its ref; None means that it is not ours."""
-        return await self._reader.read(reads.key, exchange, account, key_ref)
+        return await self._reader.look_up(reads.key, exchange, account, key_ref)
 
     async def adopted(self) -> Sequence[KeyRecord]:
         """Give every adopted key, of all credentials."""
@@ -140,7 +141,7 @@ class SqlJournal:
 
     async def confirmations(self, rotation_id: str) -> Sequence[Confirmation]:
         """Give the proofs that consumers produced for a rotation."""
-        return await self._reader.read(reads.proofs, rotation_id)
+        return await self._reader.look_up(reads.proofs, rotation_id)
 
     async def verify(self) -> ChainReport:
         """Check the hash chain, and that what it tells is what the tables show."""
