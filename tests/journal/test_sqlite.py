@@ -44,10 +44,9 @@ def run(path: Path, statement: str) -> None:
 
 
 def limit_pages(journal: SqlJournal, pages: int) -> None:
-    """Give the writer's connection a disk of so many pages."""
-    event.listen(
-        journal._write_engine, "begin", lambda c: c.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
-    )
+    """Give the writer's connections a disk of so many pages."""
+    for engine in (journal._write_engine, journal._prompt_engine):
+        event.listen(engine, "begin", lambda c: c.exec_driver_sql(f"PRAGMA max_page_count = {pages}"))
 
 
 async def fill_up(journal: SqlJournal, rotation: Rotation) -> tuple[Rotation, JournalError]:

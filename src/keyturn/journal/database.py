@@ -118,10 +118,10 @@ def create_file(path: Path) -> None:
         os.close(folder)
 
 
-def _engine(database: Database, *, wait: float = LOCK_SECONDS, **options: Any) -> Engine:
+def _engine(database: Database, *, wait: float | None = None, **options: Any) -> Engine:
     arguments: dict[str, Any] = {}
     if database.is_sqlite:
-        arguments = {"timeout": wait, "check_same_thread": False}
+        arguments = {"timeout": LOCK_SECONDS if wait is None else wait, "check_same_thread": False}
     else:
         # Without these a network that swallows packets would hang the journal for hours.
         arguments = {"connect_timeout": 10, "keepalives_idle": 10, "tcp_user_timeout": _FROZEN_SECONDS * 1000}
@@ -169,12 +169,16 @@ def _only_reading(engine: Engine) -> Engine:
     return engine
 
 
-def writing_engine(database: Database) -> Engine:
-    """Make the engine for the one connection that writes.
+def writing_engine(database: Database, *, wait: float | None = None) -> Engine:
+    """Make the engine for a connection that writes.
 
     On SQLite a transaction begins with the write lock, so that no two ever have to be undone.
+
+    Args:
+        database: where the journal is.
+        wait: seconds to wait for another's lock, on SQLite; None for as long as any writer needs.
     """
-    engine = _engine(database, pool_size=1)
+    engine = _engine(database, wait=wait, pool_size=1)
 
     def connected(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
         if database.is_sqlite:

@@ -37,7 +37,8 @@ class SqlJournal:
         self._read_engine = reading_engine(database)
         self._write_engine = writing_engine(database)
         self._reader = Reader(self._read_engine, database.place, glancing_engine(database))
-        self._writer = Writer(self._write_engine, database.place)
+        self._prompt_engine = writing_engine(database, wait=0) if database.is_sqlite else None
+        self._writer = Writer(self._write_engine, database.place, self._prompt_engine)
         self._salt: bytes | None = None
 
     @classmethod
@@ -149,5 +150,6 @@ class SqlJournal:
 
     async def close(self) -> None:
         """Finish what is queued and release connections."""
+        await self._writer.finish()
         await asyncio.to_thread(self._writer.close)
         await asyncio.to_thread(self._reader.close)

@@ -29,8 +29,8 @@ from sqlalchemy import (
 
 from keyturn.journal.schema import confirmations, events, keys, meta, rotations, version
 
-# Of these the widest table needs 704 values; a SQLite of before 2020 takes no more than 999.
-_MOST_ROWS = 64
+# So many numbers of rows are compiled for, a millisecond each; a batch has two or three, and rarely more.
+_MOST_ROWS = 8
 
 Row = Mapping[str, Any]
 _Places = Sequence[Mapping[str, BindParameter[Any]]]
