@@ -20,7 +20,7 @@ from keyturn.testing.store_contract_support import fake_material, fake_meta, put
 PATH = "bybit/main"
 DIED = 9
 LATER = Attempt("0123456789", 2)
-CHANGES = ("open", "write", "fsync", "rename", "unlink", "utime", "mkdir")
+CHANGES = ("open", "write", "pwrite", "ftruncate", "fsync", "rename", "unlink", "utime", "mkdir")
 
 
 async def act(store: AgeFilesStore, verb: str) -> None:

@@ -1,7 +1,7 @@
 """The embedded store: a folder a credential, one age file a version, one small file for the slots.
 
-`slots.json` is the truth, and replacing it is the one step that changes anything (the pivot of a
-promotion too). A version file is complete and flushed before the slots name it, is never written
+The last line of `slots.json` is the truth, and adding one is the one step that changes anything (the
+pivot of a promotion too). A version file is complete and flushed before the slots name it, is never written
 again, and is unlinked after they stopped naming it. So a crash at any point leaves the old state or
 the new one, and a version file that no slot names is rubbish which the next writer removes.
 
@@ -25,6 +25,7 @@ from keyturn.domain.slots import Claim, KeyMeta, Promotion, Slot, SlotInfo, Stor
 from keyturn.ports.store import Finding
 from keyturn.stores import folder as disk
 from keyturn.stores.age_files_change import Change, Order, decide
+from keyturn.stores.folder_faults import translate
 from keyturn.stores.formats import SINGLE, Formats
 from keyturn.stores.ledger import Ledger
 from keyturn.stores.sealing import BadIdentityError, DamagedError, Sealer, WrongKeyError
@@ -96,7 +97,8 @@ class AgeFilesStore:
     async def claim(self, path: str, attempt: Attempt) -> Claim:
         """Reserve pending, having made sure that what is minted next can be sealed; see the port."""
         sealer = await self._ready_sealer()
-        return await self._write(path, Order(lambda ledger: ledger.claim(path, attempt), sealer))
+        order = Order(lambda ledger: ledger.claim(path, attempt), sealer, reserving=True)
+        return await self._write(path, order)
 
     async def stage(self, path: str, material: SecretMaterial, meta: KeyMeta, claim: Claim) -> SlotInfo:
         """Write to the claimed pending slot; see the port."""
@@ -184,7 +186,7 @@ class AgeFilesStore:
             try:
                 sealed = disk.read_bytes(folder, disk.version_file(info.version))
             except OSError as error:
-                raise disk.translate(error, path) from error
+                raise translate(error, path) from error
             if sealed is not None:
                 return self._open(path, info, sealed)
             # Not there: a writer may have moved the slot on between our two reads.

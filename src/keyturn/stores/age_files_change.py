@@ -14,12 +14,16 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from keyturn.stores import folder as disk
+from keyturn.stores.folder_faults import translate
 from keyturn.stores.ledger import Ledger
 from keyturn.stores.ledger_text import Page, dump
 from keyturn.stores.sealing import Sealer
-from keyturn.stores.slots_pages import Pages, corrupt, headless, signature_of, wrong_key
+from keyturn.stores.slots_pages import Pages, corrupt, cut, headless, is_cut, signature_of, wrong_key
 
 T = TypeVar("T")
+
+# Bytes. Some ten changes of a young path: then a new file, so that readers never have much to read.
+_LONGEST_SLOTS = 16 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +35,14 @@ class Order(Generic[T]):
         sealer: of a change that writes a secret, or will be followed by one.
         sealed: the new version's content, encrypted.
         destroying: what the slots no longer name must be gone for good before this is acknowledged.
+        reserving: the room of a version that is to come is taken.
     """
 
     verb: Callable[[Ledger], tuple[Ledger, T]]
     sealer: Sealer | None = None
     sealed: bytes | None = None
     destroying: bool = False
+    reserving: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +64,8 @@ class Change(Generic[T]):
     above: tuple[Path, ...]
     #: What must be on the disk before the slots may name it, in this order.
     files: tuple[disk.Draft, ...]
-    #: The slots to put in place, if they change, and what they say.
-    slots: disk.Draft | None
+    #: The slots to put in place or to add to, if they change, and what they say.
+    slots: disk.Draft | disk.Addition | None
     page: Page
     rubbish: frozenset[str]
     destroying: bool
@@ -76,13 +82,15 @@ class Change(Generic[T]):
                 self.writer.settle(draft)
             if self.destroying:
                 self._destroy()
-            if self.slots:
+            if isinstance(self.slots, disk.Addition):
+                self.writer.extend(self.slots)
+            elif self.slots:
                 self.writer.settle(self.slots, pivot=True)
             if not self.destroying:
                 self._clear()
         except OSError as error:
             self.writer.discard_drafts()
-            raise disk.translate(error, self.path, pivoted=self.writer.pivoted) from error
+            raise translate(error, self.path, pivoted=self.writer.pivoted) from error
 
     def _destroy(self) -> None:
         """Remove what the slots will no longer name, for good.
@@ -102,8 +110,9 @@ class Change(Generic[T]):
     def close(self) -> None:
         """Let the lock go; what the slots say now is remembered."""
         if self.slots and self.writer.pivoted:
-            signature = signature_of(os.fstat(self.slots.descriptor))
-            self.pages.remember(self.path, signature, self.page, ours=True)
+            status = os.fstat(self.slots.descriptor)
+            self.pages.remember(self.path, signature_of(status), self.page, ours=True)
+            self.writer.note(status)
         self.writer.close()
 
 
@@ -114,6 +123,9 @@ class _Sight:
     page: Page
     #: The modification time of the slots in ns; 0 when there are none.
     modified: int
+    #: Where their last finished line ends, and whether anything stands behind it.
+    end: int = 0
+    torn: bool = False
     #: Files that no slot names: a killed writer left them.
     left: frozenset[str] = frozenset()
     #: The first version number that nobody has used.
@@ -151,7 +163,7 @@ def decide(path: str, root: Path, folder: Path, pages: Pages, order: Order[T]) -
             writer.close()
             raise
     except OSError as error:
-        raise disk.translate(error, path) from error
+        raise translate(error, path) from error
     if change.slots or change.rubbish:
         return change
     writer.close()
@@ -162,17 +174,20 @@ def _look(path: str, pages: Pages, writer: disk.Writer) -> _Sight:
     status = writer.status(disk.SLOTS)
     if status and (known := pages.ours(path, signature_of(status))):
         # What somebody may have left who was killed since is looked for by those who come anew.
-        return _Sight(known, status.st_mtime_ns)
+        return _Sight(known, status.st_mtime_ns, status.st_size)
     text = writer.read(disk.SLOTS)
     present = writer.names()
     versions = disk.version_files(present)
     if text is None and versions:
         raise headless(path, versions)
-    page = Page() if text is None else pages.parse(path, text)
+    page, end = (Page(), 0) if text is None else pages.parse(path, text)
+    if status and is_cut(signature_of(status), end, writer.noted()):
+        raise cut(path)
     kept = {disk.version_file(version) for version in page.ledger.kept()}
     left = {name for name in present if name.startswith(disk.TEMPORARY)} | (versions.keys() - kept)
     floor = max(versions.values(), default=0) + 1
-    return _Sight(page, status.st_mtime_ns if status else 0, frozenset(left), floor)
+    modified = status.st_mtime_ns if status else 0
+    return _Sight(page, modified, end, end < len(text or b""), frozenset(left), floor)
 
 
 def _expect_content(path: str, writer: disk.Writer, before: Ledger, after: Ledger) -> None:
@@ -180,6 +195,17 @@ def _expect_content(path: str, writer: disk.Writer, before: Ledger, after: Ledge
     moved = after.current if after.current != before.current else None
     if moved and moved.version in before.kept() and not writer.status(disk.version_file(moved.version)):
         raise corrupt(path, f"{disk.version_file(moved.version)}, which was to be current, is missing")
+
+
+def _slots(writer: disk.Writer, sight: _Sight, line: bytes) -> disk.Draft | disk.Addition:
+    """Add a line to the slots, or begin them anew when they have grown long."""
+    if not sight.modified or sight.end + len(line) > _LONGEST_SLOTS:
+        writer.note(None)
+        return writer.draft(disk.SLOTS, line, newer_than=sight.modified)
+    addition = writer.addition(disk.SLOTS, line, sight.end)
+    if sight.torn:
+        writer.cut(addition)
+    return addition
 
 
 def _plan(
@@ -203,11 +229,16 @@ def _plan(
             # Before the first version file: files without slots then always mean damage.
             files.append(writer.draft(disk.SLOTS, dump(page)))
         (version,) = after.kept() - before.kept()
-        files.append(writer.draft(disk.version_file(version), sealed))
+        staged = after.pending != before.pending
+        files.append(writer.draft(disk.version_file(version), sealed, reserved=staged))
+    if changed and order.reserving:
+        writer.reserve()
     page = Page(after, sealer.recipient if sealer and sealed else page.recipient)
     if changed:
-        slots = writer.draft(disk.SLOTS, dump(page), newer_than=sight.modified)
+        slots = _slots(writer, sight, dump(page))
     gone = {disk.version_file(version) for version in before.kept() - after.kept()}
+    if before.pending and not before.pending.meta and not (after.pending or sealed):
+        gone.add(disk.RESERVED)
     left = {name for name in sight.left if not name.startswith(disk.TEMPORARY)}
     return Change(
         path=path,

@@ -13,6 +13,7 @@ from keyturn.domain.errors import StoreError
 from keyturn.domain.slots import Slot
 from keyturn.ports.store import Finding
 from keyturn.stores import folder as disk
+from keyturn.stores.folder_faults import translate
 
 if TYPE_CHECKING:
     from keyturn.stores.age_files import AgeFilesStore
@@ -97,7 +98,7 @@ def _lock(path: str, folder: Path) -> Finding:
     except FileNotFoundError:
         return Finding(path, ok=True, detail="the lock is free")
     except OSError as error:
-        return _failed(path, disk.translate(error, path))
+        return _failed(path, translate(error, path))
     deadline = time.monotonic() + _LOCK_WAIT
     try:
         while True:

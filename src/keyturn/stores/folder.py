@@ -1,13 +1,16 @@
-"""The folder of one credential on disk: whole files, durable when acknowledged, one writer at a time.
+"""The folder of one credential on disk: durable when acknowledged, one writer at a time.
 
 A file appears under its name complete or not at all: it is written beside, flushed, renamed, and the
 folder is flushed after it. POSIX promises no order between two names of a folder after a power cut,
 so each step that a later one depends on is flushed by itself.
+
+The slots are a file of lines, of which the last counts. A change adds a line, which takes one flush where a
+new file takes two, and no new file; a line without its end was never finished. How long the file was made is
+noted in the lock's file: one that is shorter was cut.
 """
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import re
@@ -21,20 +24,26 @@ from typing import Self
 
 from keyturn.domain.errors import StoreError, StoreFault
 from keyturn.domain.inventory import PATH_PATTERN
+from keyturn.stores.slots_lines import Note, read_note
 
 SLOTS = "slots.json"
 # A path's segment starts with a letter or a digit, so these two can never be one.
 LOCK = ".lock"
 TEMPORARY = ".writing"
 _VERSION_FILE = re.compile(r"v([0-9]{6,})\.age")
+# Holds the room of the next version from its claim on; named like what a killed writer leaves, for it may be.
+RESERVED = f"{TEMPORARY}-next"
+# A sealed key has less than a kilobyte, and file systems give room by 4 KiB.
+_RESERVED_BYTES = 4096
 _READING = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+_WRITING = os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 # More than any file of the store has.
 _CHUNK = 1 << 20
+# Two numbers of twenty digits at most.
+_NOTE_BYTES = 42
 # A file's time stamp is the system's last tick, and no tick is this long. On file systems that keep whole
 # seconds only, a stamp a little later would be lost all the same; there the file's number differs.
 _COARSE_NS = 50_000_000
-_NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
 class BusyError(Exception):
@@ -109,47 +118,6 @@ def version_files(among: Iterable[str]) -> dict[str, int]:
     return {name: int(match[1]) for name, match in matches if match}
 
 
-def translate(error: OSError, path: str, *, pivoted: bool = False) -> StoreError:
-    """Put an error of the operating system into the port's words.
-
-    Args:
-        error: what the system said.
-        path: of the credential.
-        pivoted: the new state may already be in place.
-    """
-    reason = (
-        f"{error.strerror or type(error).__name__} ({errno.errorcode.get(error.errno or 0, error.errno)})"
-    )
-    if pivoted:
-        return StoreError(
-            StoreFault.OUTCOME_UNKNOWN,
-            f"The write of {path} could not be confirmed: {reason}.",
-            now="The new state is visible; whether it would survive a power cut is not known.",
-            todo="Check the disk, then read the slots again.",
-        )
-    now = "Nothing was changed."
-    if error.errno in _NO_SPACE:
-        return StoreError(
-            StoreFault.NO_SPACE,
-            f"No room to write {path}: {reason}.",
-            now=now,
-            todo="Free disk space, then go on.",
-        )
-    if error.errno in _DENIED:
-        return StoreError(
-            StoreFault.DENIED,
-            f"The system refuses access to {path}: {reason}.",
-            now=now,
-            todo="Give the user that runs keyturn read and write rights to the store's folder.",
-        )
-    return StoreError(
-        StoreFault.UNAVAILABLE,
-        f"The folder of {path} cannot be used: {reason}.",
-        now=now,
-        todo="Check the disk and the mount.",
-    )
-
-
 def flush(descriptor: int) -> None:
     """Flush a file or folder so that it survives a power cut."""
     if hasattr(fcntl, "F_FULLFSYNC"):  # macOS: fsync alone leaves the data in the drive's cache
@@ -213,6 +181,15 @@ class Draft:
     name: str
 
 
+@dataclass(frozen=True, slots=True)
+class Addition:
+    """What is to be added to a file, of which the first `at` bytes stand."""
+
+    descriptor: int
+    data: bytes
+    at: int
+
+
 class Writer:
     """A folder and its lock, from the making of this to `close`.
 
@@ -226,6 +203,7 @@ class Writer:
     def __init__(self, folder: Path) -> None:
         self.pivoted = False
         self._drafts: list[Draft] = []
+        self._open: list[int] = []
         self._folder = os.open(folder, _READING | os.O_DIRECTORY)
         try:
             flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -242,8 +220,8 @@ class Writer:
 
     def close(self) -> None:
         """Let the lock go, and remove what was drafted in vain."""
-        for draft in self._drafts:
-            os.close(draft.descriptor)
+        for descriptor in self._open:
+            os.close(descriptor)
         os.close(self._held)
         os.close(self._folder)
 
@@ -266,7 +244,7 @@ class Writer:
         except FileNotFoundError:
             return None
 
-    def draft(self, name: str, data: bytes, *, newer_than: int = 0) -> Draft:
+    def draft(self, name: str, data: bytes, *, newer_than: int = 0, reserved: bool = False) -> Draft:
         """Write a whole file beside the one that it will replace.
 
         Args:
@@ -274,23 +252,60 @@ class Writer:
             data: its content.
             newer_than: the modification time (ns) that the file's own must exceed, so that a changed
                 file never carries the old time stamp, however coarse or wrong the clock.
+            reserved: it takes the room that `reserve` made, if that is still there.
         """
-        written_as = f"{TEMPORARY}{len(self._drafts)}"
-        try:
-            descriptor = self._create(written_as)
-        except FileExistsError:
-            self.remove([written_as])  # a killed writer left it
-            descriptor = self._create(written_as)
+        descriptor, written_as = (reserved and self._reserved()) or self._create()
+        self._open.append(descriptor)
         self._drafts.append(draft := Draft(descriptor, written_as, name))
         _write_all(descriptor, data)
+        if written_as == RESERVED:
+            os.ftruncate(descriptor, len(data))
         if newer_than >= time.time_ns() - _COARSE_NS:
             stamp = max(time.time_ns(), newer_than + 1)
             os.utime(descriptor, ns=(stamp, stamp))
         return draft
 
-    def _create(self, name: str) -> int:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        return os.open(name, flags, 0o600, dir_fd=self._folder)
+    def reserve(self) -> None:
+        """Take the room of a version that is still to come: a full disk is met before there is a secret."""
+        descriptor = os.open(RESERVED, _WRITING | os.O_CREAT, 0o600, dir_fd=self._folder)
+        try:
+            _write_all(descriptor, bytes(_RESERVED_BYTES))
+        except OSError:
+            self.remove([RESERVED])
+            raise
+        finally:
+            os.close(descriptor)
+
+    def _reserved(self) -> tuple[int, str] | None:
+        try:
+            return os.open(RESERVED, _WRITING, dir_fd=self._folder), RESERVED
+        except FileNotFoundError:
+            return None
+
+    def _create(self) -> tuple[int, str]:
+        written_as = f"{TEMPORARY}{len(self._drafts)}"
+        flags = _WRITING | os.O_CREAT | os.O_EXCL
+        try:
+            return os.open(written_as, flags, 0o600, dir_fd=self._folder), written_as
+        except FileExistsError:
+            self.remove([written_as])  # a killed writer left it
+            return os.open(written_as, flags, 0o600, dir_fd=self._folder), written_as
+
+    def addition(self, name: str, data: bytes, at: int) -> Addition:
+        """Open a file to add to it, behind its first `at` bytes; nothing is written yet."""
+        descriptor = os.open(name, _WRITING, dir_fd=self._folder)
+        self._open.append(descriptor)
+        return Addition(descriptor, data, at)
+
+    def note(self, status: os.stat_result | None) -> None:
+        """Note how long the slots are, or that it is not known. Not flushed: it never runs ahead of them."""
+        words = f"{status.st_ino} {status.st_size}" if status else "-"
+        with suppress(OSError):  # it only helps to find damage
+            os.pwrite(self._held, words.ljust(_NOTE_BYTES).encode(), 0)
+
+    def noted(self) -> Note | None:
+        """Read the note."""
+        return read_note(os.pread(self._held, _NOTE_BYTES, 0))
 
     def status(self, name: str) -> os.stat_result | None:
         """Give what the system knows of a file; None when it is not there."""
@@ -319,6 +334,21 @@ class Writer:
         self.pivoted = self.pivoted or pivot
         flush(self._folder)
 
+    def extend(self, addition: Addition) -> None:
+        """Add to a file, durably: the pivot is its last byte."""
+        try:
+            _write_all_at(addition.descriptor, addition.data, addition.at)
+        except OSError:
+            with suppress(OSError):  # a line without its end counts for nothing; the next writer cuts it off
+                os.ftruncate(addition.descriptor, addition.at)
+            raise
+        self.pivoted = True
+        flush(addition.descriptor)
+
+    def cut(self, addition: Addition) -> None:
+        """Cut off what a killed writer left behind the end."""
+        os.ftruncate(addition.descriptor, addition.at)
+
     def remove(self, names: Iterable[str]) -> None:
         """Unlink files; those that are gone already count as done."""
         for name in names:
@@ -334,6 +364,13 @@ def _write_all(descriptor: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]
+
+
+def _write_all_at(descriptor: int, data: bytes, at: int) -> None:
+    view = memoryview(data)
+    while view:
+        done = os.pwrite(descriptor, view, at)
+        view, at = view[done:], at + done
 
 
 def _expect_named(folder: int, held: int) -> None:

@@ -11,13 +11,17 @@ from pathlib import Path
 
 from keyturn.domain.errors import StoreError, StoreFault
 from keyturn.stores import folder as disk
+from keyturn.stores.folder_faults import translate
 from keyturn.stores.ledger_text import NewerFormatError, Page, load
+from keyturn.stores.slots_lines import Note, newest_line, read_note
 
 #: Tells that the slots of a path changed; compare for equality only. None: nothing is stored there.
 Signature = tuple[int, int, int] | None
 
 # More rotations than a worker has under way at a time; a page is some kilobytes.
 _REMEMBERED = 256
+# How often slots are read again that a writer seems to be changing at this moment.
+_LOOKS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +55,7 @@ class Pages:
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
-            raise disk.translate(error, path) from error
+            raise translate(error, path) from error
 
     def look(self, path: str, folder: Path) -> Page:
         """Give the page as it is on the disk now.
@@ -59,25 +63,29 @@ class Pages:
         Raises:
             StoreError: `CORRUPT`, `MISCONFIGURED` for a newer format, `DENIED`, `UNAVAILABLE`.
         """
-        # Taken before the text is read: if it is out of date at once, the next look reads again.
-        signature = self.signature(path, folder)
-        known = self._known.get(path)
-        if known and known.signature == signature:
-            return known.page
-        try:
-            text = disk.read_bytes(folder, disk.SLOTS)
-            if text is None and (files := disk.version_files(disk.names(folder))):
-                # The slots are written first: what came into being since the first look has them.
+        for _ in range(_LOOKS):
+            # Taken before the text is read: if it is out of date at once, the next look reads again.
+            signature = self.signature(path, folder)
+            known = self._known.get(path)
+            if known and known.signature == signature:
+                return known.page
+            try:
                 text = disk.read_bytes(folder, disk.SLOTS)
+                if text is None and (files := disk.version_files(disk.names(folder))):
+                    # The slots are written first: what came into being since the first look has them.
+                    text = disk.read_bytes(folder, disk.SLOTS)
+                    if text is None:
+                        raise headless(path, files)
                 if text is None:
-                    raise headless(path, files)
-        except OSError as error:
-            raise disk.translate(error, path) from error
-        if text is None:
-            return Page()
-        page = self.parse(path, text)
-        self.remember(path, signature, page, ours=False)
-        return page
+                    return Page()
+                page, end = self.parse(path, text)
+                # Not of another file, and read after the text: a writer may have added to it in between.
+                if not is_cut(signature, end, read_note(disk.read_bytes(folder, disk.LOCK))):
+                    self.remember(path, signature, page, ours=False)
+                    return page
+            except OSError as error:
+                raise translate(error, path) from error
+        raise cut(path)
 
     def ours(self, path: str, signature: Signature) -> Page | None:
         """Give the page, if the last to write a file of this signature were we."""
@@ -85,14 +93,15 @@ class Pages:
         return known.page if known and known.ours and known.signature == signature else None
 
     @staticmethod
-    def parse(path: str, text: bytes) -> Page:
-        """Give the page of a text.
+    def parse(path: str, text: bytes) -> tuple[Page, int]:
+        """Give the page of the text's last finished line, and where that ends.
 
         Raises:
             StoreError: `CORRUPT`, `MISCONFIGURED` for a newer format.
         """
+        line, end = newest_line(text)
         try:
-            return load(text)
+            return load(line), end
         except NewerFormatError as error:
             raise misconfigured(
                 f"{disk.SLOTS} of {path} was written by a newer keyturn (format {error}).",
@@ -107,6 +116,19 @@ class Pages:
         if len(self._known) > _REMEMBERED:
             with suppress(KeyError):  # another thread took the last one
                 self._known.popitem(last=False)
+
+
+def is_cut(signature: Signature, end: int, note: Note | None) -> bool:
+    """Tell whether slots that end there were longer once; a note of another file says nothing."""
+    return note is not None and signature is not None and note.number == signature[1] and end < note.size
+
+
+def cut(path: str) -> StoreError:
+    """Give the error for slots that have lost their end."""
+    problem = f"{disk.SLOTS} is shorter than it was written"
+    todo = f" If you have put it there yourself, delete {disk.LOCK} beside it."
+    error = corrupt(path, problem)
+    return StoreError(error.fault, error.what, now=error.now, todo=error.todo + todo)
 
 
 def headless(path: str, files: Iterable[str]) -> StoreError:
