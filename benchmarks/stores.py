@@ -1,19 +1,20 @@
 """`python -m benchmarks.stores [N]`: what Vault and AWS cost, beside bare hvac and boto3 in one run.
 
 Twice for each store: N promotions of staged keys, against the same writes; and N whole rotations, against
-the floor of `python -m benchmarks` plus the writes of a rotation. Vault is a `bao` or `vault` of the PATH in
-development mode; AWS is an emulator, so its figures compare clients and say nothing about AWS.
+the floor of `python -m benchmarks` plus the writes of a rotation. Vault is a `bao` or `vault` of the PATH, with
+data on disk; AWS is an emulator, so its figures compare clients and say nothing about AWS.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -21,8 +22,11 @@ from benchmarks import engine, floor
 from benchmarks.__main__ import AT_ONCE, LATENCY_SECONDS
 from benchmarks.bare_stores import BARE, timed
 from benchmarks.scene import Credential, Scene, scene
+from benchmarks.vault_server import vault_server
+from keyturn.cli import session
 from keyturn.demo.children import DemoError
 from keyturn.demo.house import House
+from keyturn.demo.mount import ADDRESS_VARIABLE, TOKEN_VARIABLE
 from keyturn.demo.places import Place, place_of
 from keyturn.domain.labels import Attempt, new_rotation_id
 from keyturn.domain.slots import KeyMeta, Slot
@@ -41,8 +45,12 @@ async def _place(kind: str) -> AsyncIterator[Place]:
     with TemporaryDirectory(prefix="keyturn-bench-store-") as folder:
         house = House(Path(folder) / "demo")
         house.settle()
-        async with place_of(kind, house) as place:
-            yield place
+        with ExitStack() as stack:
+            if kind == "vault":
+                address, token = stack.enter_context(vault_server())
+                os.environ |= {ADDRESS_VARIABLE: address, TOKEN_VARIABLE: token}
+            async with place_of(kind, house) as place:
+                yield place
 
 
 async def _bare(kind: str, count: int) -> dict[str, float]:
@@ -104,6 +112,7 @@ async def _floor(_: str, count: int) -> dict[str, float]:
         return {"rotate": await floor.measure(made, AT_ONCE)}
 
 
+_OURS = ("promotions", "rotations")
 _WAYS = {"bare": _bare, "promotions": _promotions, "rotations": _rotations, "floor": _floor}
 
 
@@ -116,7 +125,9 @@ def _child(way: str, kind: str, count: int) -> dict[str, float]:
 
 def _one(way: str, kind: str, count: str) -> int:
     try:
-        print(json.dumps(asyncio.run(_WAYS[way](kind, int(count)))))
+        # Ours as the command line runs a sweep.
+        run = session.run if way in _OURS else asyncio.run
+        print(json.dumps(run(_WAYS[way](kind, int(count)))))
     except DemoError as error:
         print(error.diagnostics(), file=sys.stderr)
         return 1
