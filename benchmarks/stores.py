@@ -1,8 +1,8 @@
 """`python -m benchmarks.stores [N]`: what Vault and AWS cost, beside bare hvac and boto3 in one run.
 
 Twice for each store: N promotions of staged keys, against the same writes; and N whole rotations, against
-the floor of `python -m benchmarks` plus the writes of a rotation. Vault is a `bao` or `vault` of the PATH that
-keeps its data on disk; AWS is an emulator: its figures compare clients and say nothing about AWS.
+the floor of `python -m benchmarks` plus the writes of a rotation. Vault is a `bao` or `vault` of the PATH,
+with data on disk; AWS is an emulator: its figures compare clients and say nothing about AWS.
 """
 
 from __future__ import annotations
