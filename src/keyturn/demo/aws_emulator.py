@@ -19,7 +19,7 @@ def main() -> int:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it recommends a package that does the same
-        from uvicorn.middleware.wsgi import WSGIMiddleware
+        from uvicorn.middleware.wsgi import WSGIMiddleware  # type: ignore[attr-defined]
 
     application = DomainDispatcherApplication(create_backend_app)
     # For each request it lists moto's two hundred folders, and lets one request in at a time meanwhile: three
