@@ -125,6 +125,8 @@ def _engine(database: Database, *, wait: float | None = None, **options: Any) ->
     else:
         # Without these a network that swallows packets would hang the journal for hours.
         arguments = {"connect_timeout": 10, "keepalives_idle": 10, "tcp_user_timeout": _FROZEN_SECONDS * 1000}
+    if wait == 0:
+        options["pool_timeout"] = 0  # nor for a connection that somebody else has
     try:
         return create_engine(
             database.url, hide_parameters=True, connect_args=arguments, max_overflow=0, **options

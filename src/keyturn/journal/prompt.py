@@ -103,8 +103,7 @@ class PromptWriter:
             )
         except RuntimeError:  # closed, by another thread
             self._give_up()
-            for each in group:
-                each.answer.set_exception(ProgrammingError("the journal was closed"))
+            self._tell(group, [ProgrammingError("the journal was closed") for _ in group])
             return
         job.add_done_callback(lambda _: self._back(group, job))
 
@@ -122,7 +121,7 @@ class PromptWriter:
         assert self._connection is not None  # noqa: S101 - narrowed by the draft
         try:
             self._connection.commit()
-        except (SQLAlchemyError, sqlite3.Error) as problem:
+        except Exception as problem:  # noqa: BLE001  # whatever it is: the callers have to hear of it
             self._hang_up()
             failed = failure(problem, self._place, committing=True)
             return [failed.error() for _ in outcomes]
@@ -148,14 +147,18 @@ class PromptWriter:
             self.loop.call_soon_threadsafe(self._answer, group, job)
 
     def _answer(self, group: Sequence[_Waiting], job: Future[Outcomes]) -> None:
-        for waiting, outcome in zip(group, job.result(), strict=True):
+        self._tell(group, job.result())
+        if self._waiting:
+            self._turn()
+        else:
+            self._at_rest.set()
+
+    @staticmethod
+    def _tell(group: Sequence[_Waiting], outcomes: Sequence[Exception | None]) -> None:
+        for waiting, outcome in zip(group, outcomes, strict=True):
             if waiting.answer.done():
                 continue  # the caller was cancelled
             if outcome is None:
                 waiting.answer.set_result(None)
             else:
                 waiting.answer.set_exception(outcome)
-        if self._waiting:
-            self._turn()
-        else:
-            self._at_rest.set()

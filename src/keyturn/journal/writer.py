@@ -8,6 +8,7 @@ none is confirmed before its flush.
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Sequence
 
 from sqlalchemy import Engine
@@ -40,6 +41,7 @@ class Writer:
         self._statements = Statements(engine.dialect)
         self._prompt_engine = prompt
         self._prompt: PromptWriter | None = None
+        self._choosing = threading.Lock()
         self._closed = False
         self._gathering: Gathering[Write, None] = Gathering(
             "keyturn-journal-writer", self._attempt, threads=1, most=_MOST_IN_A_BATCH
@@ -59,14 +61,15 @@ class Writer:
         loop = asyncio.get_running_loop()
         if self._prompt_engine is None or self._closed:
             return None
-        if self._prompt is not None and self._prompt.loop.is_closed():
-            self._prompt.close()
-            self._prompt = None
-        if self._prompt is None:
-            self._prompt = PromptWriter(
-                loop, self._prompt_engine, self._place, self._statements, self._attempt
-            )
-        return self._prompt if self._prompt.loop is loop else None
+        with self._choosing:
+            if self._prompt is not None and self._prompt.loop.is_closed():
+                self._prompt.close()
+                self._prompt = None
+            if self._prompt is None:
+                self._prompt = PromptWriter(
+                    loop, self._prompt_engine, self._place, self._statements, self._attempt
+                )
+            return self._prompt if self._prompt.loop is loop else None
 
     async def finish(self) -> None:
         """Wait for what this loop is writing; nothing may be written after it."""
