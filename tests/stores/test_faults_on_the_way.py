@@ -302,7 +302,8 @@ async def test_a_rotation_in_files_outlives(fault, tmp_path: Path):
             raise OSError(number, os.strerror(number))
 
         if number:
-            patch.setattr(disk, "flush", fail)
+            for place, name in ((disk, "flush"), (disk.os, "pwrite")):
+                patch.setattr(place, name, fail)
             return patch.undo
         return disk.Writer(tmp_path / "store" / PATH).close
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 from keyturn.domain.errors import ConsumerError, ConsumerFault, ExchangeError, StoreError, StoreFault
 from keyturn.domain.evidence import STRENGTH, Confirmation, Evidence, Notice, NoticeKind
-from keyturn.domain.rotation import Event, EventType, Park, State
+from keyturn.domain.rotation import EventType, Park, State
 from keyturn.domain.slots import Slot
 from keyturn.engine import mirrors
 from keyturn.engine.trouble import backoff
@@ -101,7 +101,7 @@ async def notify(work: Work, kind: NoticeKind = NoticeKind.PROMOTED) -> Rest | N
     told = notices(work, kind, confirm_by)
     # Consumers of a mirror or a copy should find the key there when they are told; one that is down holds
     # up nobody else, and is waited for together with the confirmations.
-    behind = await mirrors.follow(work)
+    await mirrors.follow(work)
     results = await asyncio.gather(
         *(consumers[name].notify(notice) for name, notice in told.items()), return_exceptions=True
     )
@@ -112,10 +112,7 @@ async def notify(work: Work, kind: NoticeKind = NoticeKind.PROMOTED) -> Rest | N
         elif isinstance(result, BaseException):
             raise result
     if not failed:
-        sent = work.event(EventType.NOTICES_SENT, noticed_at=work.now(), confirm_by=confirm_by)
-        # Where nobody has anything to prove, there is nothing to look for in a step of its own.
-        done = [] if behind or _owing(work, told) else [_cut_over(work, kind)]
-        await work.commit(sent, *done)
+        await work.commit(work.event(EventType.NOTICES_SENT, noticed_at=work.now(), confirm_by=confirm_by))
         return None
     text = "; ".join(f"{name}: {error.what}" for name, error in failed.items())
     refused = any(e.fault in {ConsumerFault.REFUSED, ConsumerFault.MISCONFIGURED} for e in failed.values())
@@ -139,7 +136,11 @@ async def confirm(work: Work, kind: NoticeKind = NoticeKind.PROMOTED) -> Rest | 
         for c in new
     ]
     if not waiting and not behind:
-        await work.commit(*events, _cut_over(work, kind), confirmations=tuple(new))
+        until = work.after(_grace_seconds(work, kind))
+        done = work.event(
+            EventType.CUTOVER_CONFIRMED, confirmed_at=work.now(), grace_until=until, wake_at=until
+        )
+        await work.commit(*events, done, confirmations=tuple(new))
         return None
     if work.now() >= confirm_by:
         if events:
@@ -170,17 +171,6 @@ async def _give_up_waiting(work: Work, waiting: list[str], behind: Mapping[str, 
     )
 
 
-def _owing(work: Work, told: Iterable[str]) -> list[str]:
-    """Give those who must prove that they moved; a timed consumer can't, and gets the grace period."""
-    return [name for name in told if work.world.inventory.consumers[name].evidence is not Evidence.TIMED]
-
-
-def _cut_over(work: Work, kind: NoticeKind) -> Event:
-    """Build the event that every proof is there, from which the grace period runs."""
-    until = work.after(_grace_seconds(work, kind))
-    return work.event(EventType.CUTOVER_CONFIRMED, confirmed_at=work.now(), grace_until=until, wake_at=until)
-
-
 def _grace_seconds(work: Work, kind: NoticeKind) -> float:
     """Give how long both keys live on; after a roll-back only for those who prove nothing but by time."""
     if kind is NoticeKind.PROMOTED:
@@ -208,7 +198,7 @@ async def collect(
         and c.fingerprint == told[c.consumer].fingerprint
         and _enough(c, owed[c.consumer])
     }
-    waiting = [name for name in _owing(work, told) if name not in known]
+    waiting = [name for name in told if name not in known and owed[name] is not Evidence.TIMED]
     consumers = work.consumers()
     new: list[Confirmation] = []
     for name in waiting:
