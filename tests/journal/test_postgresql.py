@@ -39,6 +39,8 @@ class Cutter:
                 self.commits += 1
                 if self.cut == "after":
                     answers.cancel()
+                    # It must have let go: two may not read at once.
+                    await asyncio.gather(answers, return_exceptions=True)
                     upstream_writer.write(data)
                     await upstream_reader.read(1)  # the server has answered: it is done
                 break
