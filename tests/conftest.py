@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -45,6 +46,10 @@ def unit_of(nodeid: str) -> str:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # A shell without job control ignores SIGINT in what it starts with "&", and a child inherits that.
+        # Prefect's worker answers SIGTERM with SIGINT to itself (processutils of 3.8.8): it would never end.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if hasattr(config.option, "loadscopereorder"):
         # Its own order is by the number of tests, and the longest files here have the fewest.
         config.option.loadscopereorder = False
