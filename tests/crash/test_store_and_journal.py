@@ -6,11 +6,9 @@ The venue is simulated behind HTTP; store and journal are the real ones wherever
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
-import subprocess
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, closing, suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -98,35 +96,37 @@ async def test_a_store_that_goes_down_at_any_step_and_stays_down_for_long_loses_
 # -- a full disk -----------------------------------------------------------------------------
 
 
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Path]:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    argv = ["mount", "-t", "tmpfs", "-o", "size=1m,mode=700", "tmpfs", str(disk)]
-    if os.geteuid() != 0 or subprocess.run(argv, capture_output=True, check=False).returncode != 0:
-        pytest.skip("needs root and mount(8) for a small file system; run the suite as root in a container")
-    yield disk
-    subprocess.run(["umount", str(disk)], check=True)
+@asynccontextmanager
+async def filed(small_disk: Any, key: Path) -> AsyncIterator[VenueWorld]:
+    """Open a world whose store is files on this disk."""
+    generate_identity(key)
+    async with opened(BYBIT, prepared=False) as world:
+        world.store = store = AgeFilesStore(small_disk.path / "store", key.read_text)
+        try:
+            await world.prepare()
+            yield world
+        finally:
+            await store.close()
 
 
-def fill(disk: Path) -> None:
-    with (disk / "filler").open("wb", buffering=0) as file, suppress(OSError):
-        while True:
-            file.write(bytes(4096))
+def fill_at_the_mint(world: VenueWorld, small_disk: Any, *, leave_reserve: bool) -> None:
+    """Fill the disk when the venue is about to mint, and every time that it is asked to."""
+    mint = world.sim.mint
 
+    def minted(*args: Any, **options: Any) -> Any:
+        if not leave_reserve:
+            (small_disk.path / "store" / PATH / RESERVED).unlink(missing_ok=True)
+        small_disk.fill()
+        return mint(*args, **options)
 
-def make_room(disk: Path) -> None:
-    (disk / "filler").unlink(missing_ok=True)
+    world.sim.mint = minted
 
 
 @pytest.mark.parametrize("state", [State.PLANNED, State.STAGED, State.VERIFIED, State.GRACE, State.REVOKING])
-async def test_a_full_disk_under_the_store_is_told_of_and_loses_nothing(disk, tmp_path, state):
-    generate_identity(tmp_path / "age.key")
-    async with opened(BYBIT, prepared=False) as world:
-        world.store = store = AgeFilesStore(disk / "store", (tmp_path / "age.key").read_text)
-        await world.prepare()
+async def test_a_full_disk_under_the_store_is_told_of_and_loses_nothing(small_disk, tmp_path, state):
+    async with filed(small_disk, tmp_path / "age.key") as world:
         rotation_id = await begun(world, state)
-        fill(disk)
+        small_disk.fill()
         told = []
         for _ in range(STEPS):
             progress = await step(world, rotation_id)
@@ -137,58 +137,36 @@ async def test_a_full_disk_under_the_store_is_told_of_and_loses_nothing(disk, tm
         assert any("No room" in text for text in told) or (
             state is not State.PLANNED and progress.rotation.state is State.COMPLETED
         ), told
-        make_room(disk)
+        small_disk.make_room()
         await world.sweep()
         await world.judge_rest()
-        await store.close()
 
 
-async def test_a_disk_that_fills_up_between_the_mint_and_the_stage_loses_no_key(disk, tmp_path):
-    generate_identity(tmp_path / "age.key")
-    async with opened(BYBIT, prepared=False) as world:
-        world.store = store = AgeFilesStore(disk / "store", (tmp_path / "age.key").read_text)
-        await world.prepare()
+async def test_a_disk_that_fills_up_between_the_mint_and_the_stage_loses_no_key(small_disk, tmp_path):
+    async with filed(small_disk, tmp_path / "age.key") as world:
         mint = world.sim.mint
-
-        def minted(*args: Any, **options: Any) -> Any:
-            # What the claim has reserved is gone, too.
-            (disk / "store" / PATH / RESERVED).unlink(missing_ok=True)
-            fill(disk)
-            return mint(*args, **options)
-
-        world.sim.mint = minted
+        fill_at_the_mint(world, small_disk, leave_reserve=False)
         rotation_id = await begun(world, State.PLANNED)
         for _ in range(STEPS):
             await step(world, rotation_id)
             await world.judge_waiting()
         assert world.created() >= 1
         world.sim.mint = mint
-        make_room(disk)
+        small_disk.make_room()
         await world.sweep()
         await world.judge_rest()
-        await store.close()
 
 
-async def test_a_disk_that_fills_up_after_the_claim_costs_no_key(disk, tmp_path):
-    generate_identity(tmp_path / "age.key")
-    async with opened(BYBIT, prepared=False) as world:
-        world.store = store = AgeFilesStore(disk / "store", (tmp_path / "age.key").read_text)
-        await world.prepare()
-        mint = world.sim.mint
-
-        def minted(*args: Any, **options: Any) -> Any:
-            fill(disk)
-            return mint(*args, **options)
-
-        world.sim.mint = minted
+async def test_a_disk_that_fills_up_after_the_claim_costs_no_key(small_disk, tmp_path):
+    async with filed(small_disk, tmp_path / "age.key") as world:
+        fill_at_the_mint(world, small_disk, leave_reserve=True)
         rotation_id = await begun(world, State.STAGED)
         assert world.created() == 1
         assert (await world.rotation()).id == rotation_id
-        make_room(disk)
+        small_disk.make_room()
         await world.sweep()
         assert world.created() == 1
         await world.judge_rest()
-        await store.close()
 
 
 @asynccontextmanager
@@ -204,10 +182,10 @@ async def journaled(folder: Path, venue: Venue = BYBIT) -> AsyncIterator[VenueWo
 
 
 @pytest.mark.parametrize("until", [State.PLANNED, State.STAGED, State.VERIFIED, State.GRACE])
-async def test_a_full_disk_under_the_journal_is_told_of_and_loses_nothing(disk, until):
-    async with journaled(disk) as world:
+async def test_a_full_disk_under_the_journal_is_told_of_and_loses_nothing(small_disk, until):
+    async with journaled(small_disk.path) as world:
         rotation_id = await begun(world, until)
-        fill(disk)
+        small_disk.fill()
         errors: list[JournalError] = []
         # A journal has some room of its own; so it is not the first write that fails.
         while len(errors) < 3 and (await world.rotation()).is_open:
@@ -219,7 +197,7 @@ async def test_a_full_disk_under_the_journal_is_told_of_and_loses_nothing(disk, 
             world.books.judge_foreign()
         assert {error.fault for error in errors} <= {JournalFault.NO_SPACE}
         assert all("room" in error.todo for error in errors)
-        make_room(disk)
+        small_disk.make_room()
         await world.sweep()
         await world.judge_rest()
 

@@ -28,24 +28,12 @@ def translate(error: OSError, path: str, *, pivoted: bool = False) -> StoreError
             now="The new state is visible; whether it would survive a power cut is not known.",
             todo="Check the disk, then read the slots again.",
         )
-    now = "Nothing was changed."
     if error.errno in _NO_SPACE:
-        return StoreError(
-            StoreFault.NO_SPACE,
-            f"No room to write {path}: {reason}.",
-            now=now,
-            todo="Free disk space, then go on.",
-        )
-    if error.errno in _DENIED:
-        return StoreError(
-            StoreFault.DENIED,
-            f"The system refuses access to {path}: {reason}.",
-            now=now,
-            todo="Give the user that runs keyturn read and write rights to the store's folder.",
-        )
-    return StoreError(
-        StoreFault.UNAVAILABLE,
-        f"The folder of {path} cannot be used: {reason}.",
-        now=now,
-        todo="Check the disk and the mount.",
-    )
+        fault, what, todo = StoreFault.NO_SPACE, f"No room to write {path}", "Free disk space, then go on."
+    elif error.errno in _DENIED:
+        fault, what = StoreFault.DENIED, f"The system refuses access to {path}"
+        todo = "Give the user that runs keyturn read and write rights to the store's folder."
+    else:
+        fault, what = StoreFault.UNAVAILABLE, f"The folder of {path} cannot be used"
+        todo = "Check the disk and the mount."
+    return StoreError(fault, f"{what}: {reason}.", now="Nothing was changed.", todo=todo)
