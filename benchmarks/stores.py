@@ -1,8 +1,9 @@
-"""`python -m benchmarks.stores [N]`: what Vault and AWS cost, beside bare hvac and boto3 in one run.
+"""`python -m benchmarks.stores [N] [--free]`: what Vault and AWS cost, beside bare hvac and boto3 in one run.
 
 Twice for each store: N promotions of staged keys, against the same writes; and N whole rotations, against
 the floor of `python -m benchmarks` plus the writes of a rotation. Vault is a `bao` or `vault` of the PATH,
-with data on disk; AWS is an emulator: its figures compare clients and say nothing about AWS.
+with data on disk; AWS is an emulator: its figures compare clients and say nothing about AWS. Every client is
+held to one processor, see `one_processor`; with `--free` none is.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,6 +22,7 @@ from tempfile import TemporaryDirectory
 from benchmarks import engine, floor
 from benchmarks.__main__ import AT_ONCE, LATENCY_SECONDS
 from benchmarks.bare_stores import BARE, timed
+from benchmarks.processor import one_processor
 from benchmarks.scene import Credential, Scene, scene
 from benchmarks.vault_server import vault_server
 from keyturn.cli import session
@@ -38,6 +40,7 @@ from keyturn.wiring import open_world
 
 KINDS = ("vault", "aws")
 TARGET = 1.3
+_FREE = "--free"
 
 
 @asynccontextmanager
@@ -53,9 +56,10 @@ async def _place(kind: str) -> AsyncIterator[Place]:
                 yield place
 
 
-async def _bare(kind: str, count: int) -> dict[str, float]:
+async def _bare(kind: str, count: int, settle: Callable[[], None]) -> dict[str, float]:
     """Time the bare writes: those of the promotions, and those of whole rotations."""
     async with _place(kind) as place:
+        settle()
         bare, names = BARE[kind](place.entry, AT_ONCE), [f"c{i:04d}" for i in range(count)]
         await asyncio.to_thread(timed, bare.prepare, names, AT_ONCE)
         stage = await asyncio.to_thread(timed, bare.stage, names, AT_ONCE)
@@ -64,10 +68,11 @@ async def _bare(kind: str, count: int) -> dict[str, float]:
         return {"promote": promote, "rotate": stage + promote + forget}
 
 
-async def _promotions(kind: str, count: int) -> dict[str, float]:
+async def _promotions(kind: str, count: int, settle: Callable[[], None]) -> dict[str, float]:
     """Time the store's promotions of keys that this process has staged, as a rotation does."""
     async with _place(kind) as place:
         with scene(count, 0.0, store=place.entry) as made:
+            settle()
             await engine.prepare(made)
             loaded = load_inventory(made.inventory, manifests=catalog.manifests())
             async with open_world(loaded, actor="benchmark", rate_limit=False) as world:
@@ -100,15 +105,17 @@ async def _staged(store: SecretStore, made: Scene) -> float:
     return began
 
 
-async def _rotations(kind: str, count: int) -> dict[str, float]:
+async def _rotations(kind: str, count: int, settle: Callable[[], None]) -> dict[str, float]:
     async with _place(kind) as place:
         with scene(count, LATENCY_SECONDS, store=place.entry) as made:
+            settle()
             await engine.prepare(made)
             return {"rotate": await engine.measure(made, AT_ONCE)}
 
 
-async def _floor(_: str, count: int) -> dict[str, float]:
+async def _floor(_: str, count: int, settle: Callable[[], None]) -> dict[str, float]:
     with scene(count, LATENCY_SECONDS) as made:
+        settle()
         return {"rotate": await floor.measure(made, AT_ONCE)}
 
 
@@ -116,37 +123,43 @@ _OURS = ("promotions", "rotations")
 _WAYS = {"bare": _bare, "promotions": _promotions, "rotations": _rotations, "floor": _floor}
 
 
-def _child(way: str, kind: str, count: int) -> dict[str, float]:
+def _child(way: str, kind: str, count: int, *flags: str) -> dict[str, float]:
     """Measure in a process of its own, with servers of its own."""
-    command = [sys.executable, "-m", "benchmarks.stores", "--one", way, kind, str(count)]
+    command = [sys.executable, "-m", "benchmarks.stores", "--one", way, kind, str(count), *flags]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
-def _one(way: str, kind: str, count: str) -> int:
+def _one(way: str, kind: str, count: str, *flags: str) -> int:
     try:
         # Ours as the command line runs a sweep.
         run = session.run if way in _OURS else asyncio.run
-        print(json.dumps(run(_WAYS[way](kind, int(count)))))
+        settle = _stay if _FREE in flags else one_processor
+        print(json.dumps(run(_WAYS[way](kind, int(count), settle))))
     except DemoError as error:
         print(error.diagnostics(), file=sys.stderr)
         return 1
     return 0
 
 
+def _stay() -> None:
+    """Change nothing."""
+
+
 def main(arguments: list[str]) -> int:
     """Measure, print a table; the exit status tells whether the targets were met."""
     if arguments[:1] == ["--one"]:
         return _one(*arguments[1:])
-    count = int(arguments[0]) if arguments else 1000
-    print(f"{count} credentials, {AT_ONCE} at once")
+    flags = [_FREE] if _FREE in arguments else []
+    (count,) = [int(argument) for argument in arguments if argument not in flags] or [1000]
+    print(f"{count} credentials, {AT_ONCE} at once, clients on {'any' if flags else 'one'} processor")
     print("store  what        seconds   bare  ratio  target")
-    met, least = True, _child("floor", "none", count)["rotate"]
+    met, least = True, _child("floor", "none", count, *flags)["rotate"]
     for kind in KINDS:
-        bare = _child("bare", kind, count)
+        bare = _child("bare", kind, count, *flags)
         under = {"promotions": bare["promote"], "rotations": least + bare["rotate"]}
         for way, floor_seconds in under.items():
-            (took,) = _child(way, kind, count).values()
+            (took,) = _child(way, kind, count, *flags).values()
             ratio = took / floor_seconds
             met = met and ratio <= TARGET
             print(
