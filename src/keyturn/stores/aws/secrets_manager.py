@@ -102,6 +102,8 @@ class AwsSecretsManager:
         A region counts until AWS reports it in sync; one of the inventory that a secret is not replicated
         to counts always. A secret that had no replicas when it was last seen is not looked at again.
         """
+        if self._stands_alone(path):
+            return []
         return await self._wire.in_thread(lambda: self._spread(path))
 
     async def history(self, path: str) -> Sequence[VersionInfo]:
@@ -173,9 +175,16 @@ class AwsSecretsManager:
             behind += [f"region {name}{of} ({state})" for name, state in self._late_regions(where)]
         return behind
 
-    def _late_regions(self, where: str) -> list[tuple[str, str]]:
+    def _stands_alone(self, path: str) -> bool:
+        """Tell whether nothing follows a secret, as far as is known without asking AWS."""
+        return not self._fields.paths(path) and self._unreplicated(path)
+
+    def _unreplicated(self, where: str) -> bool:
         seen = self._shelf.sight(where)
-        if not self._replica_regions and seen and not seen.replicas:
+        return not self._replica_regions and seen is not None and not seen.replicas
+
+    def _late_regions(self, where: str) -> list[tuple[str, str]]:
+        if self._unreplicated(where):
             return []
         view = self._shelf.view(where)
         states: Mapping[str, str] = view.replicas if view else {}
