@@ -24,10 +24,10 @@ import hmac
 from typing import ClassVar
 
 from keyturn.simulator import bybit_keys, bybit_market
+from keyturn.simulator.bybit_errors import BybitErrors
 from keyturn.simulator.bybit_keys import MASTER_FLAT, Handler, body_of
-from keyturn.simulator.core import SimExchange
 from keyturn.simulator.state import KeyRules, SimKey
-from keyturn.simulator.wire import Call, Refusal, Reply, alphanumeric, signature_matches
+from keyturn.simulator.wire import Call, Reply, alphanumeric, signature_matches
 
 _UNBOUND_LIFE_MS = 90 * 86_400_000
 _DEFAULT_RECV_WINDOW_MS = 5000
@@ -40,24 +40,8 @@ _ORDER_NEEDS: dict[str, frozenset[str]] = {
     "option": frozenset({"Options.OptionsTrade", "Derivatives.DerivativesTrade"}),
 }
 
-_TEXTS = {
-    10001: "Request parameter error.",
-    10002: "The request time exceeds the time window range.",
-    10003: "API key is invalid.",
-    10004: "Error sign, please check your signature generation algorithm.",
-    10005: "Permission denied, please check your API key permissions.",
-    10006: "Too many visits. Exceeded the API Rate Limit.",
-    10007: "User authentication failed.",
-    10010: "Unmatched IP, please check your API key's bound IP addresses.",
-    10016: "Server error.",
-    10017: "Route not found.",
-    33004: "Your api key has expired.",
-}
-_REFUSALS = frozenset({10002, 10003, 10004, 10005, 10007, 10010, 33004})
-_STATUS = {10003: 401, 10007: 401, 10017: 404}
 
-
-class SimBybit(SimExchange):
+class SimBybit(BybitErrors):
     """Bybit: a master account manages the keys of its sub-accounts; every key can see and end itself."""
 
     venue = "bybit"
@@ -97,12 +81,12 @@ class SimBybit(SimExchange):
     def rate_limited_reply(self, status: int | None) -> Reply:
         """Answer 10006 with HTTP 200, or a bare system-level 403 or 429."""
         if status is None:
-            return _error(self, 10006)
+            return self.error(10006)
         return Reply(b"", status, str(status), "failed")
 
     def server_error_reply(self, status: int) -> Reply:
         """Answer 10016."""
-        reply = _error(self, 10016)
+        reply = self.error(10016)
         reply.status = status
         return reply
 
@@ -118,10 +102,6 @@ class SimBybit(SimExchange):
         if self.too_fast(call, key):
             raise self.refuse(10006)
         return self._ok(call, handler(self, call, key))
-
-    def refuse(self, code: int, text: str | None = None) -> Refusal:
-        """Make one of the exchange's errors."""
-        return Refusal(_error(self, code, text))
 
     def _ok(self, call: Call, result: object) -> Reply:
         return Reply(
@@ -165,19 +145,7 @@ class SimBybit(SimExchange):
             )
 
 
-def _error(sim: SimBybit, code: int, text: str | None = None) -> Reply:
-    body = {
-        "retCode": code,
-        "retMsg": text or _TEXTS[code],
-        "result": {},
-        "retExtInfo": {},
-        "time": sim.clock_ms(),
-    }
-    outcome = "refused" if code in _REFUSALS else "failed"
-    return Reply(body, _STATUS.get(code, 200), str(code), outcome)
-
-
-def _order_create(sim: SimBybit, call: Call, key: SimKey) -> object:
+def _order_create(sim: BybitErrors, call: Call, key: SimKey) -> object:
     body = body_of(sim, call)
     needs = _ORDER_NEEDS.get(str(body.get("category")))
     if needs is None:
@@ -190,7 +158,7 @@ def _order_create(sim: SimBybit, call: Call, key: SimKey) -> object:
 
 
 def _reading(view: bybit_market.View) -> Handler:
-    def handler(sim: SimBybit, call: Call, key: SimKey) -> object:
+    def handler(sim: BybitErrors, call: Call, key: SimKey) -> object:
         return view(call)
 
     return handler

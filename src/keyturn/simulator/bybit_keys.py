@@ -5,16 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
+from keyturn.simulator.bybit_errors import BybitErrors
 from keyturn.simulator.faults import FaultKind
 from keyturn.simulator.state import KeyRules, SimKey, is_ip_rule
 from keyturn.simulator.wire import Call
 
-if TYPE_CHECKING:
-    from keyturn.simulator.bybit import SimBybit
-
-Handler = Callable[["SimBybit", Call, SimKey], object]
+Handler = Callable[[BybitErrors, Call, SimKey], object]
 
 _DAY_MS = 86_400_000
 _SOON_MS = 7 * _DAY_MS
@@ -52,7 +49,7 @@ _MANAGERS = frozenset(
 )
 
 
-def body_of(sim: SimBybit, call: Call) -> dict[str, object]:
+def body_of(sim: BybitErrors, call: Call) -> dict[str, object]:
     """Decode the JSON object of a POST.
 
     Raises:
@@ -67,18 +64,18 @@ def body_of(sim: SimBybit, call: Call) -> dict[str, object]:
     return parsed
 
 
-def _need_manager(sim: SimBybit, call: Call) -> None:
+def _need_manager(sim: BybitErrors, call: Call) -> None:
     rules = call.rules
     if rules is None or rules.read_only or not rules.permissions & _MANAGERS:
         raise sim.refuse(10005)
 
 
-def _need_master(sim: SimBybit, key: SimKey) -> None:
+def _need_master(sim: BybitErrors, key: SimKey) -> None:
     if not key.account.is_master:
         raise sim.refuse(10005)
 
 
-def _flat_permissions(sim: SimBybit, value: object, allowed: frozenset[str]) -> frozenset[str]:
+def _flat_permissions(sim: BybitErrors, value: object, allowed: frozenset[str]) -> frozenset[str]:
     if not isinstance(value, dict):
         raise sim.refuse(10001, "permissions must be an object.")
     flat: set[str] = set()
@@ -91,7 +88,7 @@ def _flat_permissions(sim: SimBybit, value: object, allowed: frozenset[str]) -> 
     return frozenset(flat)
 
 
-def _ip_list(sim: SimBybit, value: object) -> tuple[str, ...]:
+def _ip_list(sim: BybitErrors, value: object) -> tuple[str, ...]:
     if value is None or value in ("", "*"):
         return ()
     if not isinstance(value, str):
@@ -102,7 +99,7 @@ def _ip_list(sim: SimBybit, value: object) -> tuple[str, ...]:
     return ips
 
 
-def _read_only(sim: SimBybit, value: object) -> bool:
+def _read_only(sim: BybitErrors, value: object) -> bool:
     if value is None:
         return False
     if value not in (0, 1):
@@ -118,7 +115,7 @@ def _by_category(permissions: frozenset[str]) -> dict[str, list[str]]:
     return shown
 
 
-def _create_sub_api(sim: SimBybit, call: Call, key: SimKey) -> object:
+def _create_sub_api(sim: BybitErrors, call: Call, key: SimKey) -> object:
     _need_master(sim, key)
     _need_manager(sim, call)
     body = body_of(sim, call)
@@ -154,7 +151,9 @@ def _id(key: SimKey) -> str:
     return f"{key.account.uid}{key.number:04d}"
 
 
-def _update(sim: SimBybit, call: Call, target: SimKey, allowed: frozenset[str], *, with_ips: bool) -> object:
+def _update(
+    sim: BybitErrors, call: Call, target: SimKey, allowed: frozenset[str], *, with_ips: bool
+) -> object:
     body = body_of(sim, call)
     old = target.rules.value
     permissions = old.permissions
@@ -168,7 +167,7 @@ def _update(sim: SimBybit, call: Call, target: SimKey, allowed: frozenset[str], 
     return {**_short(target, rules), "ips": list(ips) or ["*"]}
 
 
-def _target(sim: SimBybit, call: Call, key: SimKey) -> SimKey:
+def _target(sim: BybitErrors, call: Call, key: SimKey) -> SimKey:
     """Find the key that update-sub-api and delete-sub-api are about."""
     named = body_of(sim, call).get("apikey")
     if not key.account.is_master:
@@ -181,24 +180,24 @@ def _target(sim: SimBybit, call: Call, key: SimKey) -> SimKey:
     return target
 
 
-def _update_sub_api(sim: SimBybit, call: Call, key: SimKey) -> object:
+def _update_sub_api(sim: BybitErrors, call: Call, key: SimKey) -> object:
     _need_manager(sim, call)
     return _update(sim, call, _target(sim, call, key), SUB_FLAT, with_ips=True)
 
 
-def _update_api(sim: SimBybit, call: Call, key: SimKey) -> object:
+def _update_api(sim: BybitErrors, call: Call, key: SimKey) -> object:
     _need_master(sim, key)
     _need_manager(sim, call)
     return _update(sim, call, key, MASTER_FLAT, with_ips=False)
 
 
-def _delete_sub_api(sim: SimBybit, call: Call, key: SimKey) -> object:
+def _delete_sub_api(sim: BybitErrors, call: Call, key: SimKey) -> object:
     _need_manager(sim, call)
     sim.bury(call, _target(sim, call, key))
     return {}
 
 
-def _delete_api(sim: SimBybit, call: Call, key: SimKey) -> object:
+def _delete_api(sim: BybitErrors, call: Call, key: SimKey) -> object:
     _need_master(sim, key)
     _need_manager(sim, call)
     sim.bury(call, key)
@@ -215,7 +214,7 @@ def _lifetime(call: Call, key: SimKey) -> dict[str, object]:
     return {"deadlineDay": left, "expiredAt": _iso(expires or 0), "createdAt": _iso(key.created_ms)}
 
 
-def _query_api(sim: SimBybit, call: Call, key: SimKey) -> object:
+def _query_api(sim: BybitErrors, call: Call, key: SimKey) -> object:
     rules = key.rules.at(call.now_ms)
     parent = key.account.parent
     return {
@@ -247,7 +246,7 @@ def _status_of(call: Call, key: SimKey) -> int:
     return 4 if left < _SOON_MS else 3
 
 
-def _sub_apikeys(sim: SimBybit, call: Call, key: SimKey) -> object:
+def _sub_apikeys(sim: BybitErrors, call: Call, key: SimKey) -> object:
     _need_master(sim, key)
     params = call.query_params()
     account = sim.account_by_uid(params.get("subMemberId", ""))

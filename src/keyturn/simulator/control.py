@@ -13,21 +13,35 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import ClassVar, Protocol
 
 from aiohttp import web
 from pydantic import TypeAdapter, ValidationError
 
-from keyturn.simulator.faults import Fault
-from keyturn.simulator.state import TrueKey
-
-if TYPE_CHECKING:
-    from keyturn.simulator.core import SimExchange
+from keyturn.simulator.faults import Fault, FaultPlan
+from keyturn.simulator.records import CallBook, CallRecord
+from keyturn.simulator.state import SimAccount, TrueKey
 
 _FAULTS: TypeAdapter[list[Fault]] = TypeAdapter(list[Fault])
 
 
-async def answer(sim: SimExchange, request: web.BaseRequest, path: str) -> web.Response:
+class Watched(Protocol):
+    """What is asked of a simulated exchange here."""
+
+    venue: ClassVar[str]
+    faults: FaultPlan
+    book: CallBook
+    accounts: dict[str, SimAccount]
+    clock_offset_s: float
+
+    def is_live(self, key_ref: str) -> bool:
+        """Tell whether a key is accepted."""
+
+    def calls(self, *, key_ref: str | None = None, match: str = "", after: int = 0) -> list[CallRecord]:
+        """Give the remembered calls."""
+
+
+async def answer(sim: Watched, request: web.BaseRequest, path: str) -> web.Response:
     """Answer one request to the simulator itself."""
     match request.method, path:
         case "GET", "/_sim/state":
@@ -44,7 +58,7 @@ async def answer(sim: SimExchange, request: web.BaseRequest, path: str) -> web.R
     return _json({"error": "no such page"}, 404)
 
 
-def state(sim: SimExchange) -> dict[str, object]:
+def state(sim: Watched) -> dict[str, object]:
     """Describe the whole exchange without a secret."""
     accounts = [
         {
@@ -72,7 +86,7 @@ def state(sim: SimExchange) -> dict[str, object]:
     }
 
 
-def _calls(sim: SimExchange, request: web.BaseRequest) -> web.Response:
+def _calls(sim: Watched, request: web.BaseRequest) -> web.Response:
     query = request.query
     try:
         after = int(query.get("after", "0"))
@@ -82,7 +96,7 @@ def _calls(sim: SimExchange, request: web.BaseRequest) -> web.Response:
     return _json([asdict(call) for call in calls])
 
 
-def _order(sim: SimExchange, body: bytes) -> web.Response:
+def _order(sim: Watched, body: bytes) -> web.Response:
     try:
         ordered = json.loads(body)
         faults = _FAULTS.validate_python(ordered if isinstance(ordered, list) else [ordered])

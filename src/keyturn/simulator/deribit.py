@@ -32,33 +32,18 @@ from enum import StrEnum
 from typing import ClassVar
 
 from keyturn.simulator import deribit_auth, deribit_keys, deribit_market
-from keyturn.simulator.core import SimExchange
+from keyturn.simulator.deribit_desk import DeribitDesk, envelope
 from keyturn.simulator.deribit_keys import CATEGORIES, LEVELS, Method
 from keyturn.simulator.deribit_tfa import SecondFactor
 from keyturn.simulator.faults import FaultKind
 from keyturn.simulator.state import SimKey
-from keyturn.simulator.wire import Call, Refusal, Reply, alphanumeric, signature_matches
+from keyturn.simulator.wire import Call, Reply, alphanumeric, signature_matches
 
 _SCHEME = "deri-hmac-sha256 "
 _WINDOW_MS = 60_000
 _API = "/api/v2"
 # When so many nonces are remembered, the old ones are thrown out.
 _MOST_NONCES = 20_000
-
-_ERRORS: dict[int, tuple[int, str]] = {
-    10028: (429, "too_many_requests"),
-    11094: (500, "internal_server_error"),
-    13004: (400, "invalid_credentials"),
-    13008: (400, "request_failed"),
-    13009: (401, "unauthorized"),
-    13021: (403, "forbidden"),
-    13403: (403, "scope_exceeded"),
-    13668: (400, "security_key_authorization_error"),
-    -32601: (400, "Method not found"),
-    -32602: (400, "Invalid params"),
-    -32700: (400, "Parse error"),
-}
-_REFUSALS = frozenset({13004, 13009, 13021, 13403, 13668})
 
 
 class Nonces(StrEnum):
@@ -69,7 +54,7 @@ class Nonces(StrEnum):
     STRICT = "strict"  # every used nonce is refused, as the words of the documentation say
 
 
-class SimDeribit(SimExchange):
+class SimDeribit(DeribitDesk):
     """Deribit: a key with ``account:read_write`` manages the keys of its own account.
 
     An account with a ``totp_secret`` (base32) demands a second factor for the methods that say so.
@@ -98,7 +83,6 @@ class SimDeribit(SimExchange):
             port=port,
         )
         self.secrets_in_list = secrets_in_list
-        self.access_log: dict[str, list[dict[str, object]]] = {}
         self._nonce_rule = nonces
         self._nonces: dict[tuple[str, str], int] = {}
         self._second_factor = SecondFactor()
@@ -122,11 +106,11 @@ class SimDeribit(SimExchange):
 
     def rate_limited_reply(self, status: int | None) -> Reply:
         """Answer 10028, with HTTP 429 or the status that the fault names."""
-        return self._error(10028, status=status)
+        return self.error(10028, status=status)
 
     def server_error_reply(self, status: int) -> Reply:
         """Answer 11094."""
-        return self._error(11094, status=status)
+        return self.error(11094, status=status)
 
     def answer(self, call: Call) -> Reply:
         """Authenticate and carry out one call."""
@@ -149,38 +133,8 @@ class SimDeribit(SimExchange):
             return self._ok(challenge, started, request_id)
         return self._ok(method.carry_out(self, call, key, params), started, request_id)
 
-    def refuse(self, code: int, reason: str | None = None, param: str | None = None) -> Refusal:
-        """Make one of the exchange's errors."""
-        return Refusal(self._error(code, reason, param))
-
-    def log_access(self, call: Call, key: SimKey, event: str) -> None:
-        """Write a line into the access log of the key's account."""
-        lines = self.access_log.setdefault(key.account.uid, [])
-        lines.append(
-            {
-                "id": len(lines) + 1,
-                "timestamp": call.clock_ms,
-                "ip": call.ip,
-                "country": "",
-                "city": "",
-                "log": event,
-                "data": key.ref,
-            }
-        )
-
     def _ok(self, result: object, started_ms: int, request_id: object) -> Reply:
-        return Reply(_envelope({"result": result}, started_ms, self.clock_ms(), request_id))
-
-    def _error(
-        self, code: int, reason: str | None = None, param: str | None = None, *, status: int | None = None
-    ) -> Reply:
-        usual, text = _ERRORS[code]
-        error: dict[str, object] = {"message": text, "code": code}
-        if reason is not None:
-            error["data"] = {"reason": reason, **({"param": param} if param else {})}
-        now = self.clock_ms()
-        outcome = "refused" if code in _REFUSALS else "failed"
-        return Reply(_envelope({"error": error}, now, now, None), status or usual, str(code), outcome)
+        return Reply(envelope({"result": result}, started_ms, self.clock_ms(), request_id))
 
     def _method_of(self, call: Call) -> tuple[str, dict[str, object], object]:
         """Return method, parameters and id of a GET, or of a POST with a JSON-RPC body."""
@@ -245,15 +199,6 @@ def _credentials(headers: Mapping[str, str]) -> dict[str, str]:
         return {}
     pairs = (part.strip().partition("=") for part in value.removeprefix(_SCHEME).split(","))
     return {name: text for name, _, text in pairs}
-
-
-def _envelope(
-    content: dict[str, object], started_ms: int, now_ms: int, request_id: object
-) -> dict[str, object]:
-    started, ended = started_ms * 1000, max(now_ms, started_ms) * 1000
-    body = {"jsonrpc": "2.0", **content, "usIn": started, "usOut": ended, "usDiff": ended - started}
-    body["testnet"] = False
-    return body if request_id is None else {"id": request_id, **body}
 
 
 _PRIVATE: dict[str, Method] = {**deribit_keys.METHODS, **deribit_market.PRIVATE}

@@ -12,14 +12,11 @@ from __future__ import annotations
 
 import hmac
 import secrets
-from typing import TYPE_CHECKING
 
+from keyturn.simulator.deribit_desk import DeribitDesk
 from keyturn.simulator.deribit_keys import Params
 from keyturn.simulator.state import SimKey
 from keyturn.simulator.wire import Call, signature_matches
-
-if TYPE_CHECKING:
-    from keyturn.simulator.deribit import SimDeribit
 
 NAME = "public/auth"
 _WINDOW_MS = 60_000
@@ -31,7 +28,7 @@ def presented_key(call: Call) -> str | None:
     return call.query_params().get("client_id") if call.path.endswith(NAME) else None
 
 
-def grant(sim: SimDeribit, call: Call, params: Params) -> object:
+def grant(sim: DeribitDesk, call: Call, params: Params) -> object:
     """Check the credentials and answer with a token."""
     key = sim.find_key(call, str(params.get("client_id", "")))
     if key is None or not key.rules.at(call.now_ms).enabled:
@@ -62,7 +59,7 @@ def grant(sim: SimDeribit, call: Call, params: Params) -> object:
     }
 
 
-def _signed(sim: SimDeribit, call: Call, key: SimKey, params: Params) -> bool:
+def _signed(sim: DeribitDesk, call: Call, key: SimKey, params: Params) -> bool:
     stamp, nonce, data = (str(params.get(name, "")) for name in ("timestamp", "nonce", "data"))
     if not stamp.isdecimal():
         raise sim.refuse(-32602, "value required", "timestamp")

@@ -6,14 +6,11 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
+from keyturn.simulator.deribit_desk import DeribitDesk
 from keyturn.simulator.faults import FaultKind
 from keyturn.simulator.state import KeyRules, SimKey, is_ip_rule
 from keyturn.simulator.wire import Call
-
-if TYPE_CHECKING:
-    from keyturn.simulator.deribit import SimDeribit
 
 Params = dict[str, object]
 
@@ -31,14 +28,14 @@ _WRITE = frozenset({"account:read_write"})
 class Method:
     """One private method: what it does, which scope it needs, and how it is guarded."""
 
-    carry_out: Callable[[SimDeribit, Call, SimKey, Params], object]
+    carry_out: Callable[[DeribitDesk, Call, SimKey, Params], object]
     needs: frozenset[str]
     second_factor: bool = False
     changes: bool = False
     refusal: int = 13021
 
 
-def _parse_scope(sim: SimDeribit, value: object) -> frozenset[str]:
+def _parse_scope(sim: DeribitDesk, value: object) -> frozenset[str]:
     if not isinstance(value, str) or not value.split():
         raise sim.refuse(-32602, "wrong format", "max_scope")
     found: dict[str, str] = {}
@@ -58,13 +55,13 @@ def _scope_text(permissions: frozenset[str]) -> str:
     return " ".join(f"{category}:{level}" for category, level in sorted(levels.items()))
 
 
-def _parse_name(sim: SimDeribit, value: object) -> str:
+def _parse_name(sim: DeribitDesk, value: object) -> str:
     if not isinstance(value, str) or not _NAME.fullmatch(value):
         raise sim.refuse(-32602, "wrong format", "name")
     return value
 
 
-def _parse_ips(sim: SimDeribit, value: object) -> tuple[str, ...]:
+def _parse_ips(sim: DeribitDesk, value: object) -> tuple[str, ...]:
     if isinstance(value, str):
         try:
             value = json.loads(value)
@@ -75,13 +72,13 @@ def _parse_ips(sim: SimDeribit, value: object) -> tuple[str, ...]:
     return tuple(value)
 
 
-def _parse_enabled(sim: SimDeribit, value: object) -> bool:
+def _parse_enabled(sim: DeribitDesk, value: object) -> bool:
     if value not in (True, False, "true", "false"):
         raise sim.refuse(-32602, "must be a boolean", "enabled")
     return value in (True, "true")
 
 
-def _named_key(sim: SimDeribit, caller: SimKey, params: Params) -> SimKey:
+def _named_key(sim: DeribitDesk, caller: SimKey, params: Params) -> SimKey:
     wanted = str(params.get("id", ""))
     if not wanted.isdecimal():
         raise sim.refuse(-32602, "value required", "id")
@@ -108,7 +105,7 @@ def _shown(key: SimKey, rules: KeyRules, *, secret: bool) -> dict[str, object]:
     return shown
 
 
-def _create(sim: SimDeribit, call: Call, caller: SimKey, params: Params) -> object:
+def _create(sim: DeribitDesk, call: Call, caller: SimKey, params: Params) -> object:
     rules = KeyRules(
         permissions=_parse_scope(sim, params.get("max_scope")),
         label=_parse_name(sim, params["name"]) if "name" in params else "",
@@ -121,11 +118,11 @@ def _create(sim: SimDeribit, call: Call, caller: SimKey, params: Params) -> obje
     return _shown(key, rules, secret=True)
 
 
-def _list(sim: SimDeribit, call: Call, caller: SimKey, params: Params) -> object:
+def _list(sim: DeribitDesk, call: Call, caller: SimKey, params: Params) -> object:
     return [_shown(key, rules, secret=sim.secrets_in_list) for key, rules in sim.listed(call, caller.account)]
 
 
-def _change(sim: SimDeribit, call: Call, key: SimKey, rules: KeyRules) -> object:
+def _change(sim: DeribitDesk, call: Call, key: SimKey, rules: KeyRules) -> object:
     old = key.rules.value
     sim.edit(call, key, rules)
     for event, changed in (
@@ -138,7 +135,7 @@ def _change(sim: SimDeribit, call: Call, key: SimKey, rules: KeyRules) -> object
     return _shown(key, rules, secret=sim.secrets_in_list)
 
 
-def _edit(sim: SimDeribit, call: Call, caller: SimKey, params: Params) -> object:
+def _edit(sim: DeribitDesk, call: Call, caller: SimKey, params: Params) -> object:
     key = _named_key(sim, caller, params)
     rules = replace(key.rules.value, permissions=_parse_scope(sim, params.get("max_scope")))
     if "name" in params:
@@ -150,42 +147,42 @@ def _edit(sim: SimDeribit, call: Call, caller: SimKey, params: Params) -> object
     return _change(sim, call, key, rules)
 
 
-def _change_scope(sim: SimDeribit, call: Call, caller: SimKey, params: Params) -> object:
+def _change_scope(sim: DeribitDesk, call: Call, caller: SimKey, params: Params) -> object:
     key = _named_key(sim, caller, params)
     scope = _parse_scope(sim, params.get("max_scope"))
     return _change(sim, call, key, replace(key.rules.value, permissions=scope))
 
 
-def _change_name(sim: SimDeribit, call: Call, caller: SimKey, params: Params) -> object:
+def _change_name(sim: DeribitDesk, call: Call, caller: SimKey, params: Params) -> object:
     key = _named_key(sim, caller, params)
     return _change(sim, call, key, replace(key.rules.value, label=_parse_name(sim, params.get("name"))))
 
 
-def _disable(sim: SimDeribit, call: Call, caller: SimKey, params: Params) -> object:
+def _disable(sim: DeribitDesk, call: Call, caller: SimKey, params: Params) -> object:
     key = _named_key(sim, caller, params)
     return _change(sim, call, key, replace(key.rules.value, enabled=False))
 
 
-def _enable(sim: SimDeribit, call: Call, caller: SimKey, params: Params) -> object:
+def _enable(sim: DeribitDesk, call: Call, caller: SimKey, params: Params) -> object:
     key = _named_key(sim, caller, params)
     return _change(sim, call, key, replace(key.rules.value, enabled=True))
 
 
-def _reset(sim: SimDeribit, call: Call, caller: SimKey, params: Params) -> object:
+def _reset(sim: DeribitDesk, call: Call, caller: SimKey, params: Params) -> object:
     key = _named_key(sim, caller, params)
     sim.renew_secret(call, key)
     sim.log_access(call, key, "reset_api_key")
     return _shown(key, key.rules.value, secret=True)
 
 
-def _remove(sim: SimDeribit, call: Call, caller: SimKey, params: Params) -> object:
+def _remove(sim: DeribitDesk, call: Call, caller: SimKey, params: Params) -> object:
     key = _named_key(sim, caller, params)
     sim.bury(call, key)
     sim.log_access(call, key, "removed_api_key")
     return "ok"
 
 
-def _access_log(sim: SimDeribit, call: Call, caller: SimKey, params: Params) -> object:
+def _access_log(sim: DeribitDesk, call: Call, caller: SimKey, params: Params) -> object:
     offset, count = str(params.get("offset", "0")), str(params.get("count", "10"))
     if not (offset.isdecimal() and count.isdecimal() and 1 <= int(count) <= _MOST_LOG_LINES):
         raise sim.refuse(-32602, "wrong format", "count")

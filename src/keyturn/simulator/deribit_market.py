@@ -7,14 +7,11 @@ The shapes are those of the official OpenAPI 2.1.1 (``public/get_time``, ``get_i
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
+from keyturn.simulator.deribit_desk import DeribitDesk
 from keyturn.simulator.deribit_keys import Method, Params
 from keyturn.simulator.state import SimKey
 from keyturn.simulator.wire import Call
-
-if TYPE_CHECKING:
-    from keyturn.simulator.deribit import SimDeribit
 
 _ACCOUNT_READ = frozenset({"account:read", "account:read_write"})
 _TRADE_READ = frozenset({"trade:read", "trade:read_write"})
@@ -82,13 +79,13 @@ def _summary(currency: object) -> dict[str, object]:
     }
 
 
-def _account_summary(sim: SimDeribit, call: Call, key: SimKey, params: Params) -> object:
+def _account_summary(sim: DeribitDesk, call: Call, key: SimKey, params: Params) -> object:
     if not params.get("currency"):
         raise sim.refuse(-32602, "value required", "currency")
     return {"id": int(key.account.uid), **_summary(params["currency"])}
 
 
-def _account_summaries(sim: SimDeribit, call: Call, key: SimKey, params: Params) -> object:
+def _account_summaries(sim: DeribitDesk, call: Call, key: SimKey, params: Params) -> object:
     account = {"id": int(key.account.uid), "username": key.account.name, "system_name": key.account.name}
     return {
         **account,
@@ -97,12 +94,12 @@ def _account_summaries(sim: SimDeribit, call: Call, key: SimKey, params: Params)
     }
 
 
-def _no_orders(sim: SimDeribit, call: Call, key: SimKey, params: Params) -> object:
+def _no_orders(sim: DeribitDesk, call: Call, key: SimKey, params: Params) -> object:
     return []
 
 
 def _trade(direction: str) -> Method:
-    def carry_out(sim: SimDeribit, call: Call, key: SimKey, params: Params) -> object:
+    def carry_out(sim: DeribitDesk, call: Call, key: SimKey, params: Params) -> object:
         if params.get("instrument_name") != _INSTRUMENT:
             raise sim.refuse(-32602, "not found", "instrument_name")
         call.effect = True

@@ -29,7 +29,7 @@ from datetime import datetime
 from typing import ClassVar
 
 from keyturn.simulator import okx_keys, okx_market
-from keyturn.simulator.core import SimExchange
+from keyturn.simulator.okx_errors import OkxErrors
 from keyturn.simulator.okx_keys import Handler, json_of
 from keyturn.simulator.state import SimKey
 from keyturn.simulator.wire import Call, Refusal, Reply, signature_matches
@@ -37,43 +37,8 @@ from keyturn.simulator.wire import Call, Refusal, Reply, signature_matches
 _WINDOW_MS = 30_000
 _KEY_SHAPE = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
-# Code -> (HTTP status, text), as in the table of error codes.
-_ERRORS: dict[int, tuple[int, str]] = {
-    50000: (400, "Body for POST request cannot be empty."),
-    50002: (400, "JSON syntax error"),
-    50006: (400, 'Invalid Content-Type. Please use "application/JSON".'),
-    50011: (429, "Too Many Requests"),
-    50014: (400, "Parameter {} can not be empty."),
-    50026: (500, "System error. Try again later"),
-    50035: (403, "This endpoint requires that APIKey must be bound to IP"),
-    50102: (401, "Timestamp request expired."),
-    50103: (401, 'Request header "OK-ACCESS-KEY" cannot be empty.'),
-    50104: (401, 'Request header "OK-ACCESS-PASSPHRASE" cannot be empty.'),
-    50105: (401, 'Request header "OK-ACCESS-PASSPHRASE" incorrect.'),
-    50106: (401, 'Request header "OK-ACCESS-SIGN" cannot be empty.'),
-    50107: (401, 'Request header "OK-ACCESS-TIMESTAMP" cannot be empty.'),
-    50110: (401, "Your IP {} is not included in your API key's IP whitelist."),
-    50111: (401, "Invalid OK-ACCESS-KEY."),
-    50112: (401, "Invalid OK-ACCESS-TIMESTAMP."),
-    50113: (401, "Invalid signature."),
-    50115: (405, "Invalid request method."),
-    50119: (401, "API key doesn't exist"),
-    50120: (200, "This API key doesn't have permission to use this function"),
-    51000: (400, "Parameter {} error"),
-    59500: (200, "Only the API key of the main account has permission."),
-    59501: (200, "Each account can create up to 50 API keys"),
-    59502: (200, "This note name already exists. Enter a unique API key note name"),
-    59503: (200, "Each API key can bind up to 20 IP addresses"),
-    59504: (200, "Sub-accounts don't support withdrawals. Please use your main account for withdrawals."),
-    59505: (200, "The passphrase format is incorrect."),
-    59506: (200, "API key doesn't exist."),
-    59510: (200, "Sub-account does not exist"),
-}
-_REFUSALS = frozenset({50035, 50120, 59500})
-_AUTHENTICATION = range(50100, 50120)
 
-
-class SimOkx(SimExchange):
+class SimOkx(OkxErrors):
     """OKX: a master key that is bound to an address manages the keys of the sub-accounts."""
 
     venue = "okx"
@@ -108,11 +73,11 @@ class SimOkx(SimExchange):
 
     def rate_limited_reply(self, status: int | None) -> Reply:
         """Answer 50011, with HTTP 429 or the status that the fault names."""
-        return self._error(50011, status=status)
+        return self.error(50011, status=status)
 
     def server_error_reply(self, status: int) -> Reply:
         """Answer 50026."""
-        return self._error(50026, status=status)
+        return self.error(50026, status=status)
 
     def answer(self, call: Call) -> Reply:
         """Authenticate and carry out one call."""
@@ -128,19 +93,6 @@ class SimOkx(SimExchange):
         if self.too_fast(call, key):
             raise self.refuse(50011)
         return _ok(handler(self, call, key))
-
-    def refuse(self, code: int, about: str = "") -> Refusal:
-        """Make one of the exchange's errors; ``about`` fills the gap in its text."""
-        return Refusal(self._error(code, about))
-
-    def _error(self, code: int, about: str = "", *, status: int | None = None) -> Reply:
-        usual, text = _ERRORS[code]
-        body: dict[str, object] = {"msg": text.format(about), "code": str(code)}
-        authentication = code in _AUTHENTICATION
-        if not authentication:
-            body["data"] = []
-        outcome = "refused" if authentication or code in _REFUSALS else "failed"
-        return Reply(body, status or usual, str(code), outcome)
 
     def _authenticate(self, call: Call) -> SimKey:
         headers = call.headers
@@ -185,16 +137,16 @@ def _ok(data: object) -> Reply:
     return Reply({"code": "0", "data": data, "msg": ""})
 
 
-def _order(sim: SimOkx, call: Call, key: SimKey) -> object:
+def _order(sim: OkxErrors, call: Call, key: SimKey) -> object:
     return _place(sim, call, key, [json_of(sim, call)])
 
 
-def _orders(sim: SimOkx, call: Call, key: SimKey) -> object:
+def _orders(sim: OkxErrors, call: Call, key: SimKey) -> object:
     orders = json_of(sim, call)
     return _place(sim, call, key, orders if isinstance(orders, list) else [orders])
 
 
-def _place(sim: SimOkx, call: Call, key: SimKey, orders: list[object]) -> object:
+def _place(sim: OkxErrors, call: Call, key: SimKey, orders: list[object]) -> object:
     if "trade" not in key.rules.at(call.now_ms).permissions:
         raise sim.refuse(50120)
     placed = []
@@ -216,7 +168,7 @@ def _place(sim: SimOkx, call: Call, key: SimKey, orders: list[object]) -> object
 
 
 def _reading(view: okx_market.View) -> Handler:
-    def handler(sim: SimOkx, call: Call, key: SimKey) -> object:
+    def handler(sim: OkxErrors, call: Call, key: SimKey) -> object:
         return view(call)
 
     return handler

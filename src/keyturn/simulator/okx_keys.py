@@ -5,16 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from keyturn.simulator.faults import FaultKind
+from keyturn.simulator.okx_errors import OkxErrors
 from keyturn.simulator.state import KeyRules, SimAccount, SimKey, is_ip_rule
 from keyturn.simulator.wire import Call
 
-if TYPE_CHECKING:
-    from keyturn.simulator.okx import SimOkx
-
-Handler = Callable[["SimOkx", Call, SimKey], object]
+Handler = Callable[[OkxErrors, Call, SimKey], object]
 
 _MOST_IPS = 20
 _PASSPHRASE_LENGTHS = range(8, 33)
@@ -22,7 +19,7 @@ _PASSPHRASE_LENGTHS = range(8, 33)
 _PERMISSIONS = ("read_only", "trade", "withdraw")
 
 
-def body_of(sim: SimOkx, call: Call) -> dict[str, str]:
+def body_of(sim: OkxErrors, call: Call) -> dict[str, str]:
     """Decode the JSON object of a POST; every value is a text, as the documentation has them.
 
     Raises:
@@ -37,7 +34,7 @@ def body_of(sim: SimOkx, call: Call) -> dict[str, str]:
     return parsed
 
 
-def json_of(sim: SimOkx, call: Call) -> object:
+def json_of(sim: OkxErrors, call: Call) -> object:
     """Decode the JSON body of a POST.
 
     Raises:
@@ -54,7 +51,7 @@ def json_of(sim: SimOkx, call: Call) -> object:
     return parsed
 
 
-def _managed_account(sim: SimOkx, caller: SimKey, name: str | None) -> SimAccount:
+def _managed_account(sim: OkxErrors, caller: SimKey, name: str | None) -> SimAccount:
     if not caller.account.is_master:
         raise sim.refuse(59500)
     if not name:
@@ -65,7 +62,7 @@ def _managed_account(sim: SimOkx, caller: SimKey, name: str | None) -> SimAccoun
     return account
 
 
-def _need_manager(sim: SimOkx, call: Call, caller: SimKey) -> None:
+def _need_manager(sim: OkxErrors, call: Call, caller: SimKey) -> None:
     rules = caller.rules.at(call.now_ms)
     if not caller.account.is_master:
         raise sim.refuse(59500)
@@ -75,7 +72,7 @@ def _need_manager(sim: SimOkx, call: Call, caller: SimKey) -> None:
         raise sim.refuse(50120)
 
 
-def _permissions(sim: SimOkx, text: str) -> frozenset[str]:
+def _permissions(sim: OkxErrors, text: str) -> frozenset[str]:
     named = {part.strip() for part in text.split(",") if part.strip()}
     if "withdraw" in named:
         raise sim.refuse(59504)
@@ -84,7 +81,7 @@ def _permissions(sim: SimOkx, text: str) -> frozenset[str]:
     return frozenset(named | {"read_only"})
 
 
-def _ips(sim: SimOkx, text: str) -> tuple[str, ...]:
+def _ips(sim: OkxErrors, text: str) -> tuple[str, ...]:
     ips = tuple(part.strip() for part in text.split(",") if part.strip())
     if len(ips) > _MOST_IPS:
         raise sim.refuse(59503)
@@ -93,7 +90,7 @@ def _ips(sim: SimOkx, text: str) -> tuple[str, ...]:
     return ips
 
 
-def _label(sim: SimOkx, account: SimAccount, text: str | None, but: SimKey | None = None) -> str:
+def _label(sim: OkxErrors, account: SimAccount, text: str | None, but: SimKey | None = None) -> str:
     if not text:
         raise sim.refuse(50014, "label")
     if any(key.rules.value.label == text for key in account.keys.values() if key is not but):
@@ -101,7 +98,7 @@ def _label(sim: SimOkx, account: SimAccount, text: str | None, but: SimKey | Non
     return text
 
 
-def _passphrase(sim: SimOkx, text: str | None) -> str:
+def _passphrase(sim: OkxErrors, text: str | None) -> str:
     if not text:
         raise sim.refuse(50014, "passphrase")
     kinds = (str.isdigit, str.isupper, str.islower, lambda c: not c.isalnum() and not c.isspace())
@@ -124,7 +121,7 @@ def _shown(key: SimKey, rules: KeyRules) -> dict[str, str]:
     }
 
 
-def _create(sim: SimOkx, call: Call, caller: SimKey) -> object:
+def _create(sim: OkxErrors, call: Call, caller: SimKey) -> object:
     body = body_of(sim, call)
     _need_manager(sim, call, caller)
     account = _managed_account(sim, caller, body.get("subAcct"))
@@ -141,7 +138,7 @@ def _create(sim: SimOkx, call: Call, caller: SimKey) -> object:
     return [{"subAcct": account.name, **_shown(key, rules), **secret}]
 
 
-def _query(sim: SimOkx, call: Call, caller: SimKey) -> object:
+def _query(sim: OkxErrors, call: Call, caller: SimKey) -> object:
     params = call.query_params()
     account = _managed_account(sim, caller, params.get("subAcct"))
     wanted = params.get("apiKey")
@@ -151,7 +148,7 @@ def _query(sim: SimOkx, call: Call, caller: SimKey) -> object:
     return rows
 
 
-def _named_key(sim: SimOkx, caller: SimKey, body: dict[str, str]) -> SimKey:
+def _named_key(sim: OkxErrors, caller: SimKey, body: dict[str, str]) -> SimKey:
     account = _managed_account(sim, caller, body.get("subAcct"))
     if not body.get("apiKey"):
         raise sim.refuse(50014, "apiKey")
@@ -161,7 +158,7 @@ def _named_key(sim: SimOkx, caller: SimKey, body: dict[str, str]) -> SimKey:
     return key
 
 
-def _modify(sim: SimOkx, call: Call, caller: SimKey) -> object:
+def _modify(sim: OkxErrors, call: Call, caller: SimKey) -> object:
     body = body_of(sim, call)
     _need_manager(sim, call, caller)
     key = _named_key(sim, caller, body)
@@ -176,7 +173,7 @@ def _modify(sim: SimOkx, call: Call, caller: SimKey) -> object:
     return [{"subAcct": key.account.name, **_shown(key, rules)}]
 
 
-def _delete(sim: SimOkx, call: Call, caller: SimKey) -> object:
+def _delete(sim: OkxErrors, call: Call, caller: SimKey) -> object:
     body = body_of(sim, call)
     _need_manager(sim, call, caller)
     key = _named_key(sim, caller, body)
@@ -184,7 +181,7 @@ def _delete(sim: SimOkx, call: Call, caller: SimKey) -> object:
     return [{"subAcct": key.account.name}]
 
 
-def _config(sim: SimOkx, call: Call, caller: SimKey) -> object:
+def _config(sim: OkxErrors, call: Call, caller: SimKey) -> object:
     rules, account = caller.rules.at(call.now_ms), caller.account
     return [
         {

@@ -7,23 +7,31 @@ import stat
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from keyturn.domain.errors import StoreError
-from keyturn.domain.slots import Slot
+from keyturn.domain.slots import Slot, Stored
 from keyturn.ports.store import Finding
 from keyturn.stores import folder as disk
 from keyturn.stores.folder_faults import translate
-
-if TYPE_CHECKING:
-    from keyturn.stores.age_files import AgeFilesStore
+from keyturn.stores.sealing import Sealer
 
 # A writer that is at work right now is no finding; one that holds the lock this long is.
 _LOCK_WAIT = 1.0
 _PAUSE = 0.02
 
 
-def check(store: AgeFilesStore, root: Path, paths: Sequence[str]) -> list[Finding]:
+class Checked(Protocol):
+    """What is asked of the store."""
+
+    def sealer(self) -> Sealer:
+        """Give what encrypts new versions; raises where the key cannot be had."""
+
+    def read_sync(self, path: str, slot: Slot) -> Stored | None:
+        """Open a slot."""
+
+
+def check(store: Checked, root: Path, paths: Sequence[str]) -> list[Finding]:
     """Look at everything that a rotation of these paths will need; writes nothing."""
     findings = [_key(store), _root(root)]
     for path in paths:
@@ -35,7 +43,7 @@ def _failed(subject: str, error: StoreError) -> Finding:
     return Finding(subject, ok=False, detail=error.what, todo=error.todo)
 
 
-def _key(store: AgeFilesStore) -> Finding:
+def _key(store: Checked) -> Finding:
     try:
         return Finding(
             "key", ok=True, detail=f"loaded; new versions are encrypted for {store.sealer().recipient}"
@@ -64,7 +72,7 @@ def _root(root: Path) -> Finding:
     return Finding("folder", ok=True, detail=f"{root} is writable")
 
 
-def _path(store: AgeFilesStore, root: Path, path: str) -> list[Finding]:
+def _path(store: Checked, root: Path, path: str) -> list[Finding]:
     try:
         folder = disk.locate(root, path)
         held = []
