@@ -2,10 +2,11 @@
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 
-from keyturn.domain.errors import KeyturnError
+from keyturn.domain.errors import KeyturnError, RefusedError
 from keyturn.domain.keys import Permission
 from keyturn.domain.rotation import Mode, Origin, State
 from keyturn.domain.slots import Slot
@@ -94,3 +95,32 @@ async def test_a_command_that_is_killed_at_any_call_is_finished_by_the_same_comm
         made.fake.tracer.disarm()
         await do(made, made.fake.world())
         await judge(made)
+
+
+async def test_a_key_of_another_credential_is_never_taken_in():
+    """Each would be current for one, and revoked by the rotation of the other."""
+    table = Table()
+    await table.set()
+    world = table.fake.world()
+    await table.put(world)
+    inventory = world.inventory
+    second = inventory.credentials[NAME].model_copy(update={"path": "bots/second", "consumers": ()})
+    twice = inventory.model_copy(update={"credentials": {**inventory.credentials, "second": second}})
+    other = replace(world, inventory=twice)
+    with pytest.raises(RefusedError, match=f"recorded as {NAME}'s"):
+        await adopt.put_credential(other, "second", table.key)
+    with pytest.raises(RefusedError, match=f"recorded as {NAME}'s"):
+        await adopt.put_manager(other, "main", table.key)
+    (record,) = await table.fake.journal.keys(NAME)
+    assert record.credential == NAME
+    await table.judge()
+
+
+async def test_the_manager_key_is_never_taken_in_as_a_bots_key():
+    table = Table()
+    await table.set()
+    world = table.fake.world()
+    await table.put_manager(world)
+    with pytest.raises(RefusedError, match="manager key of the account main"):
+        await adopt.put_credential(world, NAME, table.manager)
+    assert await table.fake.journal.keys(NAME) == []

@@ -30,13 +30,15 @@ async def put_credential(world: World, credential: str, material: SecretMaterial
     """Put a person's key into a credential's current slot and adopt it.
 
     Raises:
-        RefusedError: unknown credential, a rotation is open, or another key is current already.
+        RefusedError: unknown credential, a rotation is open, another key is current already, or the key
+            is another credential's or an account's manager key.
         ExchangeError: the key does not work at the exchange (unless only its address is refused).
         StoreError: the store did not take it.
     """
     _known(world, credential)
     await _no_open_rotation(world, credential)
     entry = world.inventory.credentials[credential]
+    await _nobody_elses(world, credential, material.key_ref)
     facts = await _introspect(world, entry.account, Caller(material, entry.egress_proxy))
     address = world.inventory.store_of(credential)
     store = world.adapters.store(address.store)
@@ -59,13 +61,15 @@ async def put_manager(world: World, account: str, material: SecretMaterial) -> T
     """Put the manager key of an account into its store, in place of the one that is there.
 
     Raises:
-        RefusedError: there is no such account in the inventory.
+        RefusedError: there is no such account in the inventory, or the key is a credential's.
         ExchangeError: the key does not work at the exchange.
         StoreError: the store did not take it.
     """
     entry = world.inventory.accounts.get(account)
     if entry is None:
         raise RefusedError(f"There is no account {account} in the inventory.", now="Nothing was changed.")
+    if owner := await _owner(world, entry.exchange, material.key_ref):
+        raise _shared(f"That key is recorded as {owner}'s; its next rotation would revoke it.")
     facts = await _introspect(world, account, Caller(material, entry.egress_proxy))
     store = world.adapters.store(entry.manager.store)
     current = await store.peek(entry.manager.path, Slot.CURRENT)
@@ -95,14 +99,9 @@ async def adopt(world: World, credential: str) -> KeyRecord:
     exchange = world.inventory.accounts[entry.account].exchange
     meta = stored.info.meta
     known = await world.journal.key(exchange, entry.account, meta.key_ref)
-    if known is not None:
-        if known.credential == credential:
-            return known
-        raise RefusedError(
-            f"That key is recorded as {known.credential}'s.",
-            now="Nothing was changed; revoking it for one credential would break the other.",
-            todo="Give each credential a key of its own.",
-        )
+    if known is not None and known.credential == credential:
+        return known
+    await _nobody_elses(world, credential, meta.key_ref)
     facts = await _introspect(world, entry.account, Caller(stored.material, entry.egress_proxy))
     adopted = record(world, credential, meta, facts)
     await world.journal.record_keys([adopted])
@@ -116,6 +115,35 @@ def _known(world: World, credential: str) -> None:
             now="Nothing was changed.",
             todo="keyturn status lists the names.",
         )
+
+
+async def _nobody_elses(world: World, credential: str, key_ref: str) -> None:
+    """Refuse a key whose revoke would break something else than this credential."""
+    name = world.inventory.credentials[credential].account
+    account = world.inventory.accounts[name]
+    owner = await _owner(world, account.exchange, key_ref)
+    if owner and owner != credential:
+        raise _shared(f"That key is recorded as {owner}'s.")
+    manager = await world.adapters.store(account.manager.store).peek(account.manager.path, Slot.CURRENT)
+    if manager and manager.meta and manager.meta.key_ref == key_ref:
+        raise _shared(f"That key is the manager key of the account {name}.")
+
+
+async def _owner(world: World, exchange: str, key_ref: str) -> str | None:
+    """Name the credential that a key is recorded for, under whatever account of the exchange."""
+    for name, account in world.inventory.accounts.items():
+        known = await world.journal.key(exchange, name, key_ref) if account.exchange == exchange else None
+        if known is not None:
+            return known.credential
+    return None
+
+
+def _shared(what: str) -> RefusedError:
+    return RefusedError(
+        what,
+        now="Nothing was changed; revoking it for one would break the other.",
+        todo="Give each credential a key of its own, and each account a manager key of its own.",
+    )
 
 
 async def _no_open_rotation(world: World, credential: str) -> None:
