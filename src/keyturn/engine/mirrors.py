@@ -31,8 +31,13 @@ async def follow(work: Work) -> dict[str, str]:
         if current is None or current.info.meta is None:
             return {_name(address): "the primary has no current key" for address in addresses}
         for address in addresses:
+            store = work.world.adapters.store(address.store)
             try:
-                await bring_up(work.world.adapters.store(address.store), address.path, current)
+                there = await store.peek(address.path, Slot.CURRENT)
+                if there and not await _ours(work, there):
+                    behind[_name(address)] = "a secret stands there that is not this credential's: remove it"
+                    continue
+                await bring_up(store, address.path, current, there)
             except StoreError as error:
                 behind[_name(address)] = error.what
     return await spread(work, without=behind) | behind
@@ -65,14 +70,26 @@ def told(behind: Mapping[str, str]) -> str:
     return ", ".join(f"{name} ({why.rstrip('.')})" if why else name for name, why in behind.items())
 
 
-async def bring_up(store: SecretStore, path: str, current: Stored) -> None:
+async def _ours(work: Work, there: SlotInfo) -> bool:
+    """Tell whether a mirror shows a key of this credential: nothing else is ever written over."""
+    r = work.rotation
+    known = there.meta and await work.world.journal.key(r.exchange, r.account, there.meta.key_ref)
+    return bool(known and known.credential == r.credential)
+
+
+async def bring_up(store: SecretStore, path: str, current: Stored, there: SlotInfo | None) -> None:
     """Make a key current in another store, too; nothing is written where it is already.
+
+    Args:
+        store: the other one.
+        path: there.
+        current: the key.
+        there: what was current there a moment ago.
 
     Raises:
         StoreError: it is not there.
     """
     meta = current.info.meta
-    there = await store.peek(path, Slot.CURRENT)
     if meta is None or (there and _same_key(there, current.info)):
         return
     try:
@@ -94,16 +111,23 @@ def _name(address: StoreAddress) -> str:
     return f"mirror {address.store}:{address.path}"
 
 
-async def naming(work: Work, key_ref: str | None) -> list[str]:
-    """Give the mirrors whose current key is this one, freshly read.
+async def astray(work: Work) -> list[str]:
+    """Give the mirrors that show another key than the new one, freshly read; an empty one gets it again.
+
+    Whoever wrote there after the cut-over had a reason, and bots may have followed: that is left alone.
 
     Raises:
         StoreError: a mirror does not answer, so nobody knows.
     """
     named = []
     for address in work.entry.mirrors:
-        there = await work.world.adapters.store(address.store).peek(address.path, Slot.CURRENT)
-        if there and there.meta and there.meta.key_ref == key_ref:
+        store = work.world.adapters.store(address.store)
+        there = await store.peek(address.path, Slot.CURRENT)
+        if there is None:
+            current = await work.store.read(work.path, Slot.CURRENT)
+            if current is not None:
+                await bring_up(store, address.path, current, None)
+        elif there.meta is None or there.meta.key_ref != work.rotation.new_ref:
             named.append(_name(address))
     return named
 

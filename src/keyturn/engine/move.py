@@ -43,8 +43,9 @@ async def copy(world: World, credential: str, to: StoreAddress) -> SlotInfo:
     old = world.inventory.store_of(credential)
     current = await _key_at(world, old)
     store = world.adapters.store(to.store)
-    await _refuse_stranger(world, credential, to, await store.peek(to.path, Slot.CURRENT), current)
-    await mirrors.bring_up(store, to.path, current)
+    there = await store.peek(to.path, Slot.CURRENT)
+    await _refuse_stranger(world, credential, to, there, current)
+    await mirrors.bring_up(store, to.path, current, there)
     await store.spread(to.path)
     if older := await store.peek(to.path, Slot.PREVIOUS):
         # An earlier copy of this very credential, which a rotation has made old.
@@ -183,7 +184,7 @@ async def _settled(world: World, credential: str, old: StoreAddress) -> Stored:
                 f" --to {here.store} --path {here.path}",
             )
         await _refuse_stranger(world, credential, old, left, current)
-        await mirrors.bring_up(store, old.path, current)
+        await mirrors.bring_up(store, old.path, current, left)
     return current
 
 
