@@ -169,6 +169,27 @@ def verify(connection: Connection) -> ChainReport:
         connection.exec_driver_sql("ROLLBACK")
 
 
+def verify_one(connection: Connection, rotation_id: str) -> ChainReport:
+    """Verify one rotation and its confirmations as they stood at one moment."""
+    connection.exec_driver_sql(_SNAPSHOT[connection.dialect.name])
+    try:
+        verifier = Verifier("")
+        told = _of(events, rotation_id).order_by(events.c.number)
+        for row in connection.execute(told).mappings():
+            verifier.told(dict(row))
+        rows = connection.execute(select(rotations).where(rotations.c.id == rotation_id)).mappings()
+        verifier.rotations(dict(row) for row in rows)
+        proved = connection.execute(_of(confirmations, rotation_id)).mappings()
+        verifier.confirmations(dict(row) for row in proved)
+        return verifier.report()
+    finally:
+        connection.exec_driver_sql("ROLLBACK")
+
+
+def _of(table: Table, rotation_id: str) -> Select[Any]:
+    return select(table).where(table.c.rotation_id == rotation_id)
+
+
 def _pages(connection: Connection, table: Table, by: Any) -> Iterator[Any]:
     query = select(table).order_by(by)
     result = connection.execute(query, execution_options={"yield_per": _PAGE})

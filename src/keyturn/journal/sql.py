@@ -144,8 +144,10 @@ class SqlJournal:
         """Give the proofs that consumers produced for a rotation."""
         return await self._reader.look_up(reads.proofs, rotation_id)
 
-    async def verify(self) -> ChainReport:
-        """Check the hash chain, and that what it tells is what the tables show."""
+    async def verify(self, rotation_id: str | None = None) -> ChainReport:
+        """Check the hash chain, and that what it tells is what the tables show; of one rotation, or all."""
+        if rotation_id is not None:
+            return await self._reader.read(reads.verify_one, rotation_id)
         return await self._reader.read(reads.verify)
 
     async def close(self) -> None:

@@ -129,8 +129,13 @@ class Journal(Protocol):
         """Give the proofs that consumers produced for a rotation."""
         ...
 
-    async def verify(self) -> ChainReport:
-        """Check the hash chain and that the events replay to the rotations as they stand."""
+    async def verify(self, rotation_id: str | None = None) -> ChainReport:
+        """Check the hash chain and that the events replay to the rotations as they stand.
+
+        Args:
+            rotation_id: check the events of this rotation alone, each by its own hash, and that they lead to
+                the rotation and the confirmations as they stand; None for the whole journal.
+        """
         ...
 
     async def close(self) -> None:

@@ -168,3 +168,19 @@ class TamperingContract:
         tamper(tampering)
         breaks = (await journal.verify()).breaks
         assert any(said in sentence for sentence in breaks), breaks
+
+    @pytest.mark.parametrize(
+        "what", [w for w in TAMPERINGS if w.startswith(("a rotation", "a confirmation"))]
+    )
+    async def test_tampering_shows_where_a_rotation_alone_is_verified(
+        self, journal: Journal, tampering: Tampering, what: str
+    ) -> None:
+        await fill(journal)
+        names = [rotation.id for rotation in await journal.latest()]
+        whole = [await journal.verify(name) for name in names]
+        assert [(report.events, report.breaks) for report in whole] == [(3, ()), (3, ())]
+        tamper, said = TAMPERINGS[what]
+        tamper(tampering)
+        reports = [await journal.verify(name) for name in (*names, "0000000000")]
+        breaks = [sentence for report in reports for sentence in report.breaks]
+        assert any(said in sentence for sentence in breaks), breaks

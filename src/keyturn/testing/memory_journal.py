@@ -169,8 +169,10 @@ class MemoryJournal:
             if row["rotation_id"] == rotation_id
         ]
 
-    async def verify(self) -> ChainReport:
-        """Check the hash chain, and that what it tells is what the tables show."""
+    async def verify(self, rotation_id: str | None = None) -> ChainReport:
+        """Check the hash chain, and that what it tells is what the tables show; of one rotation, or all."""
+        if rotation_id is not None:
+            return self._verify_one(rotation_id)
         meta = self.tables["meta"][0]
         verifier = Verifier(meta["salt"])
         for row in sorted(self.tables["events"], key=lambda row: row["number"]):
@@ -179,6 +181,16 @@ class MemoryJournal:
         verifier.rotations(self.tables["rotations"])
         verifier.keys(self.tables["keys"])
         verifier.confirmations(self.tables["confirmations"])
+        return verifier.report()
+
+    def _verify_one(self, rotation_id: str) -> ChainReport:
+        verifier = Verifier("")
+        told = [row for row in self.tables["events"] if row["rotation_id"] == rotation_id]
+        for row in sorted(told, key=lambda row: row["number"]):
+            verifier.told(row)
+        verifier.rotations(row for row in self.tables["rotations"] if row["id"] == rotation_id)
+        proved = (row for row in self.tables["confirmations"] if row["rotation_id"] == rotation_id)
+        verifier.confirmations(proved)
         return verifier.report()
 
     async def close(self) -> None:
