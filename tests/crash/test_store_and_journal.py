@@ -15,18 +15,20 @@ from typing import Any
 import pytest
 
 from keyturn.domain.errors import JournalError, JournalFault, StoreError, StoreFault
-from keyturn.domain.rotation import Park, State
+from keyturn.domain.evidence import Confirmation, Evidence
+from keyturn.domain.rotation import Park, Rotation, State
 from keyturn.domain.slots import Slot
 from keyturn.engine import sweep
 from keyturn.engine.engine import Progress
 from keyturn.journal import SqlJournal
+from keyturn.journal.rows import confirmation_row
 from keyturn.stores.age_files import AgeFilesStore
 from keyturn.stores.folder import RESERVED
 from keyturn.stores.keys import generate_identity
 from keyturn.testing.crash import Tracer
 
 from .venue_world import NAME, PATH, VenueWorld, begun, opened
-from .venues import VENUES, Venue
+from .venues import VENUES, Venue, material_of
 
 BYBIT = VENUES["bybit"]
 # More than a rotation takes: what is in the way is met again and again.
@@ -270,10 +272,9 @@ async def test_a_rotation_that_was_made_to_name_a_foreign_key_revokes_nothing(tm
         forged = json.loads(record) | {"old_ref": world.books.foreign[1]}
         sql(tmp_path, "UPDATE rotations SET record = ?", json.dumps(forged))
         before = await outside(world)
-        rotation = await world.run(rotation_id)
-        assert (rotation.state, rotation.parked) == (State.PARKED, Park.NOT_OURS)
+        with pytest.raises(JournalError, match="changed from outside"):
+            await world.run(rotation_id)
         assert await outside(world) == before
-        assert (await world.journal.verify()).breaks
 
 
 # The keys of the bot's own account that a person has made, one of them with a label like ours.
@@ -294,3 +295,31 @@ async def test_a_key_record_that_was_made_to_name_a_foreign_key_revokes_nothing(
         assert "another label" in outcome.error
         assert await outside(world) == before
         assert (await world.journal.verify()).breaks
+
+
+def as_in_grace(folder: Path, rotation: Rotation) -> None:
+    ((record,),) = sql(folder, "SELECT record FROM rotations")
+    changed = json.dumps(json.loads(record) | {"state": "grace"})
+    sql(folder, "UPDATE rotations SET record = ?, state = 'grace'", changed)
+
+
+def as_confirmed(folder: Path, rotation: Rotation) -> None:
+    proof = Confirmation(
+        "bot", rotation.id, rotation.new_fingerprint or "", Evidence.ACK, rotation.updated_at
+    )
+    row = confirmation_row(proof) | {"number": 1, "position": 0}
+    names, marks = ", ".join(row), ", ".join("?" * len(row))
+    sql(folder, f"INSERT INTO confirmations ({names}) VALUES ({marks})", *row.values())
+
+
+@pytest.mark.parametrize("tamper", [as_in_grace, as_confirmed])
+async def test_a_journal_that_was_made_to_say_that_the_bot_confirmed_revokes_nothing(tmp_path, tamper):
+    async with journaled(tmp_path) as world:
+        world.bot.confirms = False
+        await begun(world, State.CUTTING_OVER)
+        tamper(tmp_path, await world.rotation())
+        for _ in range(8):
+            outcomes = await sweep.sweep(world.engine())
+            world.clock.advance(600)
+        assert "changed from outside" in outcomes[0].error
+        assert world.books.accepts(material_of(world.books.old)), "the bot still uses it"

@@ -15,6 +15,7 @@ from keyturn.domain.keys import KeyFacts, MintedKey
 from keyturn.domain.labels import MAX_ATTEMPTS, Attempt, parse_label
 from keyturn.domain.rotation import EventType, Fate, KeyRecord, Origin, Park
 from keyturn.domain.slots import Claim, KeyMeta, Slot, SlotInfo
+from keyturn.engine import revoke
 from keyturn.engine.work import Rest, SupersededError, Work
 from keyturn.ports.exchange import Caller, KeyHandle
 
@@ -36,10 +37,17 @@ _LOST = frozenset({StoreFault.CONFLICT, StoreFault.DENIED, StoreFault.MISCONFIGU
 
 async def plan(work: Work) -> Rest | None:
     """PLANNED: look before anything is changed, write the intent, mint."""
+    r = work.rotation
+    if (work.entry.account, work.entry.subaccount) != (r.account, r.subaccount):
+        # A rotation stays in the place that it began in. Nothing was made there yet: begin again.
+        await work.abort("The inventory names another account or sub-account since this rotation was opened.")
+        return None
     current = await work.peek(Slot.CURRENT)
     if current is not None and (rest := await _refuse_unknown(work, current)):
         return rest
     manager = await work.manager()
+    if current and current.meta and current.meta.key_ref == manager.material.key_ref:
+        return await revoke.park_manager_key(work)
     listed = await work.list_keys(manager)
     limit = work.driver.manifest.max_keys
     if limit is not None and len(listed) >= limit:
@@ -94,7 +102,7 @@ def key_record(work: Work, number: int, fate: Fate, meta: KeyMeta | None = None)
         credential=r.credential,
         exchange=r.exchange,
         account=r.account,
-        subaccount=work.entry.subaccount,
+        subaccount=work.rotation.subaccount,
         origin=Origin.MINTED,
         fate=fate,
         recorded_at=work.now(),
@@ -108,7 +116,7 @@ def key_record(work: Work, number: int, fate: Fate, meta: KeyMeta | None = None)
 
 def _patience(work: Work) -> timedelta:
     """Give how long after its intent a worker counts as being at it still."""
-    timeout = work.world.inventory.accounts[work.rotation.account].timeout
+    timeout = work.account.timeout
     return timeout * _TAKEOVER_CALLS + timedelta(seconds=work.driver.manifest.propagation_seconds)
 
 
@@ -201,7 +209,7 @@ async def _already_staged(work: Work, attempt: Attempt) -> SlotInfo | None:
 
 async def _give_up(work: Work, manager: Caller, minted: MintedKey) -> None:
     """Revoke the key that this frame has just minted: nobody else will ever know its secret."""
-    handle = KeyHandle(minted.key_ref, minted.handle, work.entry.subaccount)
+    handle = KeyHandle(minted.key_ref, minted.handle, work.rotation.subaccount)
     try:
         await work.driver.revoke_key(manager, handle)
     except ExchangeError:
@@ -227,7 +235,7 @@ async def _staged(work: Work, manager: Caller, info: SlotInfo) -> Rest | None:
         newest = await work.world.journal.get(r.id)
         if newest is not None and (newest.attempt > r.attempt or not newest.is_open):
             await work.store.discard(work.path, Slot.PENDING, version=info.version)
-            handle = KeyHandle(meta.key_ref, meta.handle, work.entry.subaccount)
+            handle = KeyHandle(meta.key_ref, meta.handle, work.rotation.subaccount)
             await work.driver.revoke_key(manager, handle)
         raise
     return None
@@ -265,7 +273,9 @@ async def recover(work: Work) -> Rest | None:
 
 async def _revoke_stale(work: Work, manager: Caller, stale: list[tuple[KeyFacts, KeyRecord]]) -> None:
     for facts, record in stale:
-        await work.driver.revoke_key(manager, KeyHandle(facts.key_ref, facts.handle, work.entry.subaccount))
+        await work.driver.revoke_key(
+            manager, KeyHandle(facts.key_ref, facts.handle, work.rotation.subaccount)
+        )
         done = work.event(EventType.ORPHAN_REVOKED, f"attempt {record.key_id}")
         await work.commit(done, keys=(replace(record, fate=Fate.REVOKED),))
 

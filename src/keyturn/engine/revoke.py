@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 
-from keyturn.domain.errors import ExchangeError, ExchangeFault
-from keyturn.domain.rotation import EventType, Fate, KeyRecord, Park
+from keyturn.domain.errors import ExchangeError, ExchangeFault, JournalError, JournalFault
+from keyturn.domain.rotation import EventType, Fate, KeyRecord, Origin, Park
 from keyturn.domain.slots import Slot, SlotInfo, Stored
 from keyturn.engine import mirrors
 from keyturn.engine.trouble import backoff
@@ -20,6 +20,8 @@ _DEATH_MARGIN_SECONDS = 600.0
 _DEATH_LOOKS = 10
 # The longest pause between two looks at a key that should be dead.
 _DEATH_POLL_SECONDS = 60.0
+# A confirmation that is older than this says nothing of the key that it was given for.
+_FRESH_SECONDS = 60.0
 
 
 async def begin(work: Work) -> Rest | None:
@@ -33,14 +35,28 @@ async def begin(work: Work) -> Rest | None:
     record = await _licence(work)
     if isinstance(record, Rest):
         return record
+    if rest := await _dead_current(work):
+        return rest
     intended = work.event(EventType.REVOKE_INTENDED, revoke_at=work.now())
     await work.commit(intended, keys=(replace(record, fate=Fate.REVOKING, recorded_at=work.now()),))
     return await _kill(work, record)
 
 
 async def _licence(work: Work) -> KeyRecord | Rest:
-    """Give the record that allows the revoke; park when there is none or the key is in use (invariant 2)."""
+    """Give the record that allows the revoke; park when there is none or the key is in use (invariant 2).
+
+    Raises:
+        JournalError: `TAMPERED`, what stands in the journal is not what this rotation has written there.
+    """
     r = work.rotation
+    report = await work.world.journal.verify(r.id)
+    if report.breaks:
+        raise JournalError(
+            JournalFault.TAMPERED,
+            f"The journal of {r.id} was changed from outside: {report.breaks[0]}",
+            now="Nothing was revoked; the old key and the new one live.",
+            todo="keyturn verify-journal shows each place. Restore the journal, or end it by hand.",
+        )
     record = await work.world.journal.key(r.exchange, r.account, r.old_ref or "")
     if record is None or record.credential != r.credential:
         return await work.park(
@@ -56,11 +72,50 @@ async def _licence(work: Work) -> KeyRecord | Rest:
             "The store shows the old key as current again, or no key at all; nothing was revoked.",
             f"See who wrote to {work.path}. Then: keyturn rollback {r.credential}, or keyturn resume.",
         )
-    if named := await mirrors.naming(work, r.old_ref):
-        return await work.defer(backoff(r), f"The old key is still current in {', '.join(named)}.")
+    if named := await mirrors.astray(work):
+        text = f"The new key is no longer current in {', '.join(named)}; see who wrote there."
+        return await work.defer(backoff(r), text)
     if behind := await mirrors.spread(work):
         return await work.defer(backoff(r), f"Not everywhere yet: {mirrors.told(behind)}.")
     return record
+
+
+async def _dead_current(work: Work) -> Rest | None:
+    """Park when the key that is current died since it was proved: the old one may be all that lives.
+
+    Somebody may have deleted it at the exchange while both lived. What was proved a moment ago is believed.
+    """
+    r = work.rotation
+    if r.confirmed_at and work.now() <= r.confirmed_at + timedelta(seconds=_FRESH_SECONDS):
+        return None
+    current = await work.store.read(work.path, Slot.CURRENT)
+    if current is None:
+        return None  # seen a moment ago: the next look at the licence tells
+    try:
+        await work.driver.private_read(Caller(current.material, work.entry.egress_proxy))
+    except ExchangeError as error:
+        if error.fault is ExchangeFault.WRONG_IP:  # bound to its bot's address, and alive
+            return None
+        if error.fault is not ExchangeFault.INVALID_KEY:
+            raise
+        return await work.park(
+            Park.NO_PROOF,
+            "The exchange refuses the new key by now; the old one was not revoked.",
+            f"Go back: keyturn rollback {r.credential}. Or see at the exchange what became of the key; "
+            f"then: keyturn resume {r.credential}",
+        )
+    return None
+
+
+async def park_manager_key(work: Work) -> Rest:
+    """Stop: the key that would be revoked is the one that manages the account."""
+    r = work.rotation
+    return await work.park(
+        Park.NOT_OURS,
+        f"The key of {r.credential} is the manager key of the account {r.account}; it was not revoked.",
+        f"Give the account a manager key of its own: keyturn put --manager {r.account}."
+        f" Then: keyturn resume {r.credential}",
+    )
 
 
 async def finish(work: Work) -> Rest | None:
@@ -92,13 +147,17 @@ async def _kill(work: Work, record: KeyRecord) -> Rest | None:
             f"keyturn verify-journal, and see who wrote to {work.path}. Then: keyturn resume {r.credential}",
         )
     manager = await work.manager()
+    if manager.material.key_ref == r.old_ref:
+        return await park_manager_key(work)
+    # What keyturn minted lies where it minted it, whatever the inventory has said since.
+    subaccount = record.subaccount if record.origin is Origin.MINTED else r.subaccount
     try:
-        await work.driver.revoke_key(manager, KeyHandle(r.old_ref or "", r.old_handle, r.subaccount))
+        await work.driver.revoke_key(manager, KeyHandle(r.old_ref or "", r.old_handle, subaccount))
     except ExchangeError as error:
         if error.fault is not ExchangeFault.OUTCOME_UNKNOWN:
             raise
         # The proof below tells whether it happened; revoking twice is harmless.
-    proof = await _proof_of_death(work, manager, previous)
+    proof = await _proof_of_death(work, manager, previous, subaccount)
     if proof is None:
         return await _still_alive(work)
     dead = work.event(EventType.OLD_KEY_DEAD, dead_at=work.now(), death_proof=proof)
@@ -107,7 +166,9 @@ async def _kill(work: Work, record: KeyRecord) -> Rest | None:
     return None
 
 
-async def _proof_of_death(work: Work, manager: Caller, previous: Stored | None) -> str | None:
+async def _proof_of_death(
+    work: Work, manager: Caller, previous: Stored | None, subaccount: str | None
+) -> str | None:
     """Sign a call with the old key: only a refusal as an invalid key proves that it is dead.
 
     Where that answer cannot be had (the secret is gone, or the venue answers another machine's key by
@@ -124,7 +185,7 @@ async def _proof_of_death(work: Work, manager: Caller, previous: Stored | None) 
                 raise
         else:
             return None
-    listed = await work.list_keys(manager)
+    listed = await work.driver.list_keys(manager, subaccount)
     return None if any(k.key_ref == r.old_ref for k in listed) else "the exchange no longer lists it"
 
 

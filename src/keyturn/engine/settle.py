@@ -29,7 +29,7 @@ async def settle(world: World, credential: str) -> list[KeyRecord]:
     records = [k for k in await world.journal.unsettled() if k.credential == credential]
     opened = await world.journal.open_rotation(credential)
     settled: list[KeyRecord] = []
-    listed: list[KeyFacts] | None = None
+    listed: dict[tuple[str, str | None], list[KeyFacts]] = {}
     for record in records:
         if opened and _looked_after(record, opened.id, opened.attempt, opened.old_ref):
             continue
@@ -37,9 +37,10 @@ async def settle(world: World, credential: str) -> list[KeyRecord]:
         if rotation is None:
             continue
         work = Work(world, rotation)
-        if listed is None:
-            listed = await work.list_keys(await work.manager())
-        done = await _settle_one(work, record, find(record, listed))
+        place = (rotation.account, rotation.subaccount)
+        if place not in listed:
+            listed[place] = await work.list_keys(await work.manager())
+        done = await _settle_one(work, record, find(record, listed[place]))
         settled.extend([done] if done else [])
     return settled
 
@@ -92,7 +93,7 @@ async def _settle_one(work: Work, record: KeyRecord, facts: KeyFacts | None) -> 
     await work.commit(work.event(EventType.ORPHAN_REVOKE_INTENDED, record.key_id), keys=(doomed,))
     manager = await work.manager()
     # Listed or not: a list may be stale, and revoking what is gone is harmless.
-    await work.driver.revoke_key(manager, KeyHandle(key_ref, handle, work.entry.subaccount))
+    await work.driver.revoke_key(manager, KeyHandle(key_ref, handle, record.subaccount))
     gone = replace(doomed, fate=Fate.REVOKED, recorded_at=work.now())
     await work.commit(work.event(EventType.ORPHAN_REVOKED, record.key_id), keys=(gone,))
     return gone

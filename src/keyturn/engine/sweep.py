@@ -146,6 +146,9 @@ async def sweep(
         at_once: how many items are worked on at the same time; a throttle, never a lock.
         limit: the most new rotations to open in this sweep; what is unfinished is always gone on with.
         on_progress: told of every step.
+
+    Raises:
+        Exception: an item met a mistake of the program's own; the others were gone on with first.
     """
     items = await due_work(engine.world)
     if limit is not None:
@@ -157,4 +160,8 @@ async def sweep(
         async with gate:
             return await do(engine, item, on_progress=on_progress)
 
-    return await asyncio.gather(*map(guarded, items))
+    results = await asyncio.gather(*map(guarded, items), return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+    return [result for result in results if isinstance(result, Outcome)]

@@ -57,7 +57,7 @@ async def _revoke_minted(work: Work, current_ref: str | None) -> None:
             # Intended and not listed stays open: `settle` looks again, for a list may be stale.
             continue
         # A key that is known by its ref is revoked whether it is listed or not, for the same reason.
-        handle = KeyHandle(key_ref, record.handle or (facts.handle if facts else None), work.entry.subaccount)
+        handle = KeyHandle(key_ref, record.handle or (facts.handle if facts else None), record.subaccount)
         await work.driver.revoke_key(manager, handle)
         gone = replace(record, fate=Fate.REVOKED, key_ref=key_ref, recorded_at=work.now())
         await work.commit(work.event(EventType.ORPHAN_REVOKED, f"attempt {record.key_id}"), keys=(gone,))

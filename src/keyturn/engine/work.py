@@ -16,7 +16,7 @@ from keyturn.domain.errors import (
     StoreFault,
 )
 from keyturn.domain.evidence import Confirmation
-from keyturn.domain.inventory import CredentialEntry, StoreAddress
+from keyturn.domain.inventory import AccountEntry, CredentialEntry, StoreAddress
 from keyturn.domain.keys import KeyFacts, KeySpec
 from keyturn.domain.labels import Attempt, fingerprint
 from keyturn.domain.rotation import Event, EventType, KeyRecord, Park, Rotation
@@ -73,8 +73,29 @@ class Work:
 
     @cached_property
     def address(self) -> StoreAddress:
-        """Where the credential lives."""
+        """Where the credential lives.
+
+        Raises:
+            RefusedError: it is no longer in the inventory.
+        """
+        _ = self.entry
         return self.world.inventory.store_of(self.rotation.credential)
+
+    @property
+    def account(self) -> AccountEntry:
+        """The account that the rotation began in.
+
+        Raises:
+            RefusedError: it is no longer in the inventory.
+        """
+        try:
+            return self.world.inventory.accounts[self.rotation.account]
+        except KeyError:
+            raise RefusedError(
+                f"Account {self.rotation.account} is not in the inventory.",
+                now=f"Rotation {self.rotation.id} stays {self.rotation.state}; nothing was changed.",
+                todo="Put the entry back, or finish the rotation before you rename or remove it.",
+            ) from None
 
     @property
     def store(self) -> SecretStore:
@@ -89,6 +110,7 @@ class Work:
     @property
     def driver(self) -> ExchangeDriver:
         """The driver of the credential's account."""
+        _ = self.account
         return self.world.adapters.driver(self.rotation.account)
 
     def consumers(self) -> dict[str, Consumer]:
@@ -113,7 +135,7 @@ class Work:
             StoreError: the store fails, or there is no manager key at its place.
         """
         name = self.rotation.account
-        account = self.world.inventory.accounts[name]
+        account = self.account
         store = self.world.adapters.store(account.manager.store)
         if known := self.world.managers.get(name):
             self.manager_unseen = self.now() - known.seen_at < _MANAGER_SEEN
@@ -142,7 +164,7 @@ class Work:
             label=attempt.label(rules.separator),
             permissions=self.entry.permissions,
             ip_allowlist=self.entry.ip_allowlist,
-            subaccount=self.entry.subaccount,
+            subaccount=self.rotation.subaccount,
         )
 
     def new_handle(self) -> KeyHandle:
@@ -155,8 +177,8 @@ class Work:
         return fingerprint(await self.world.journal.salt(), self.rotation.exchange, key_ref)
 
     async def list_keys(self, manager: Caller) -> list[KeyFacts]:
-        """All keys of the credential's (sub-)account."""
-        return list(await self.driver.list_keys(manager, self.entry.subaccount))
+        """All keys of the (sub-)account that the rotation began in, whatever the inventory says by now."""
+        return list(await self.driver.list_keys(manager, self.rotation.subaccount))
 
     async def peek(self, slot: Slot) -> SlotInfo | None:
         """What stands in a slot, freshly read."""
