@@ -170,7 +170,7 @@ class TamperingContract:
         assert any(said in sentence for sentence in breaks), breaks
 
     @pytest.mark.parametrize(
-        "what", [w for w in TAMPERINGS if w.startswith(("a rotation", "a confirmation"))]
+        "what", [what for what in TAMPERINGS if what.startswith(("a rotation", "a confirmation"))]
     )
     async def test_tampering_shows_where_a_rotation_alone_is_verified(
         self, journal: Journal, tampering: Tampering, what: str
