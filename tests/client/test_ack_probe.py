@@ -2,18 +2,20 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 
 import ccxt
 import pytest
 
 from keyturn.client import watcher as watcher_module
 from keyturn.client.mailbox import AckMessage
+from keyturn.consumers.client import MailboxConsumer
 from keyturn.domain.errors import ExchangeFault
-from keyturn.domain.evidence import NoticeKind
+from keyturn.domain.evidence import NoticeKind, ProbeRequest
 from keyturn.domain.slots import Slot
 from keyturn.simulator import Fault, FaultKind
 
-from .conftest import BALANCE, PATH, until
+from .conftest import BALANCE, CONSUMER, CREDENTIAL, PATH, until
 
 
 async def quiet(world, seconds=0.8):
@@ -221,6 +223,38 @@ async def test_a_probe_that_the_network_spoiled_is_made_again(world, monkeypatch
     world.ask_probe(pending, attempt, info)
     await until(lambda: world.box.report(attempt.rotation_id, attempt.number))
     assert world.box.report(attempt.rotation_id, attempt.number).fault is None
+
+
+async def test_a_passing_fault_is_never_the_last_word_on_a_pending_key(world, monkeypatch):
+    monkeypatch.setattr(watcher_module, "_PROBE_PAUSE", 0.01)
+    monkeypatch.setattr(watcher_module, "_PROBE_PAUSE_CAP", 0.1)
+    await world.put_first()
+    world.attach(world.exchange("sync"))
+    pending, attempt, info = await world.stage()
+    key_ref = world.keys[pending].key_ref
+    # Longer away than a key that is not known would be tried.
+    world.sim.faults.add(
+        Fault(kind=FaultKind.CUT_BEFORE, key_ref=key_ref, times=watcher_module._PROBE_TRIES + 2)
+    )
+    world.ask_probe(pending, attempt, info)
+    await until(lambda: world.box.report(attempt.rotation_id, attempt.number), 20)
+    assert world.box.report(attempt.rotation_id, attempt.number).fault is None
+
+
+async def test_a_pending_key_is_tried_again_when_keyturn_asks_anew(world):
+    await world.put_first()
+    world.attach(world.exchange("sync"))
+    pending, attempt, info = await world.stage(ips=("203.0.113.7",))
+    request = ProbeRequest(CREDENTIAL, CONSUMER, attempt.rotation_id, attempt.number, pending, info.version)
+    keyturn = MailboxConsumer(CONSUMER, CREDENTIAL, world.box.folder.parent)
+    await keyturn.request_probe(request)
+    await until(lambda: world.box.report(attempt.rotation_id, attempt.number))
+    assert (await keyturn.probe_report(request)).fault == ExchangeFault.WRONG_IP
+    key_ref = world.keys[pending].key_ref
+    world.sim.change_key(key_ref, replace(world.sim.rules_of(key_ref), ips=()))
+    await keyturn.request_probe(request)
+    await until(lambda: world.box.report(attempt.rotation_id, attempt.number))
+    assert (await keyturn.probe_report(request)).fault == ""
 
 
 async def test_a_dead_pending_key_is_reported_after_its_tries(world, monkeypatch):

@@ -180,7 +180,51 @@ async def test_a_command_that_hangs_is_killed_with_its_children(world):
 
 async def test_a_talkative_command_does_not_block(world):
     run = script(world, "restart", "head -c 3000000 /dev/zero")
-    await world.consumer(run=[run], timeout="20s").notify(notice())
+    confirm = script(world, "which", "echo fp1; head -c 3000000 /dev/zero | tr '\\0' ' '")
+    bot = world.consumer(run=[run], confirm=[confirm], timeout="20s")
+    await bot.notify(notice())
+    assert len(await bot.confirmations(notice())) == 1
+
+
+BOT = """
+import sys, time
+while True:
+    print("tick", flush=True)
+    with open("ticks", "a") as file: file.write("tick\\n")
+    time.sleep(0.05)
+"""
+
+
+async def test_a_bot_that_the_command_starts_in_the_background_is_started_once_and_lives_on(world):
+    (world.base / "bot.py").write_text(BOT)
+    run = script(world, "restart", f"nohup {sys.executable} bot.py & echo $! >>pids")
+    bot = world.consumer(run=[run], timeout="5s")
+    try:
+        await asyncio.wait_for(bot.notify(notice()), 4)
+        await bot.notify(notice())
+        assert len(await bot.confirmations(notice())) == 1
+        # It prints all the while: into a pipe that nobody holds any more it would have died.
+        for _ in range(200):
+            if len(world.lines("ticks")) > 5:
+                break
+            await asyncio.sleep(0.05)
+        assert len(world.lines("ticks")) > 5
+        assert len(world.lines("pids")) == 1
+    finally:
+        for pid in world.lines("pids"):
+            os.kill(int(pid), signal.SIGKILL)
+
+
+async def test_a_confirm_command_is_over_when_it_ends_whoever_holds_its_output(world):
+    confirm = script(world, "which", "sleep 30 & echo $! >child; echo fp1")
+    bot = world.consumer(confirm=[confirm], timeout="5s")
+    await bot.notify(notice())
+    try:
+        (proof,) = await asyncio.wait_for(bot.confirmations(notice()), 4)
+        assert proof.evidence is Evidence.ACK
+    finally:
+        # It is there still: what a command left in the background is not ours to end.
+        os.kill(int(world.lines("child")[0]), signal.SIGKILL)
 
 
 async def test_a_command_that_is_not_there_is_a_matter_of_settings(world):

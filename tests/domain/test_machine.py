@@ -180,6 +180,12 @@ def test_a_parked_rotation_goes_on_where_it_stopped(state: State) -> None:
     assert resumed == replace(rotation(state), seq=9, updated_at=LATER)
 
 
+def test_a_bot_is_asked_anew_to_try_the_key_when_a_parked_rotation_goes_on() -> None:
+    data: dict[str, Any] = {"parked": Park.NO_PROOF, "parked_why": "wrong address", "parked_todo": "mend it"}
+    parked = apply(rotation(State.STAGED, probe_by=LATER), event(EventType.PARKED, LATER, "test", **data))
+    assert apply(parked, event(EventType.RESUMED, LATER, "test")).probe_by is None
+
+
 def test_progress_clears_what_was_in_the_way_and_a_deferral_does_not() -> None:
     stuck = rotation(State.MINTING, failures=3, problem="venue down", wake_at=LATER)
     moved = apply(stuck, event(EventType.STAGED, LATER, "test", new_ref="new"))

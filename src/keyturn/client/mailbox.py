@@ -185,6 +185,14 @@ class Mailbox:
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_atomic(self.folder / message.file_name, message.model_dump_json().encode())
 
+    def forget_report(self, rotation_id: str, attempt: int) -> None:
+        """Remove the report of a probe, so that the bot tries the key again.
+
+        Raises:
+            OSError: it is still there.
+        """
+        (self.folder / f"probe-report-{rotation_id}-{attempt}.json").unlink(missing_ok=True)
+
     def forget_others(self, credential: str, rotation_id: str) -> None:
         """Remove what earlier rotations of this credential left, so that the folder stays small."""
         for model in _MODELS:

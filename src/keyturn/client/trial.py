@@ -14,15 +14,8 @@ from keyturn.client.refusal import fault_of
 from keyturn.domain.errors import ExchangeFault
 from keyturn.domain.material import SecretMaterial
 
-#: Faults that are worth another try: they say nothing about the key, or that the venue may not know it yet.
-PASSING = frozenset(
-    {
-        ExchangeFault.RATE_LIMITED,
-        ExchangeFault.VENUE_DOWN,
-        ExchangeFault.CLOCK_SKEW,
-        ExchangeFault.INVALID_KEY,
-    }
-)
+#: Faults that say nothing about the key.
+PASSING = frozenset({ExchangeFault.RATE_LIMITED, ExchangeFault.VENUE_DOWN, ExchangeFault.CLOCK_SKEW})
 
 # ccxt logs every request at DEBUG, headers included, and OKX's passphrase is one. What the bot's own calls
 # log is the bot's affair; ours log nothing. This logger belongs to no tree and is off.

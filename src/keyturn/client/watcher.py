@@ -17,10 +17,13 @@ from keyturn.domain.errors import ExchangeFault, KeyturnError
 from keyturn.domain.evidence import NoticeKind
 from keyturn.domain.slots import Slot
 
-# A probe that met a passing fault is made again: ten seconds in all, five times the slowest propagation that
-# a manifest declares.
+# A key that the venue does not know is tried again: ten seconds in all, five times the slowest propagation
+# that a manifest declares.
 _PROBE_TRIES = 6
 _PROBE_PAUSE = 2.0
+# A probe that met a passing fault is made again for as long as it is asked for, at a pause that doubles
+# up to this.
+_PROBE_PAUSE_CAP = 60.0
 # A key that does not work for an idle bot is tried again at this pace.
 _VERIFY_PAUSE = 10.0
 # After the notice that the credential moved, the inventory is read at this pace until it says where to.
@@ -33,7 +36,8 @@ class _Trial:
 
     future: Future[ExchangeFault | None] | None = None
     version: str = ""
-    tries: int = 0
+    refusals: int = 0
+    pause: float = 0.0
     not_before: float = 0.0
 
 
@@ -204,10 +208,11 @@ class Watcher:
 
     def _probe(self, mailbox: Mailbox) -> None:
         probes = [p for p in mailbox.probes(self._holder.credential) if p.consumer == self._consumer]
-        self._probing = {p.subject: self._probing.get(p.subject, _Trial()) for p in probes}
-        for probe in probes:
-            if mailbox.report(probe.rotation_id, probe.attempt) is None:
-                self._advance(probe, self._probing[probe.subject], mailbox)
+        # Whoever takes the report away asks anew: that trial begins from the start.
+        waiting = [p for p in probes if mailbox.report(p.rotation_id, p.attempt) is None]
+        self._probing = {p.subject: self._probing.get(p.subject, _Trial()) for p in waiting}
+        for probe in waiting:
+            self._advance(probe, self._probing[probe.subject], mailbox)
 
     def _advance(self, probe: ProbeMessage, trial: _Trial, mailbox: Mailbox) -> None:
         now = time.monotonic()
@@ -219,7 +224,13 @@ class Watcher:
             return
         fault = _outcome(trial.future)
         trial.future, trial.not_before = None, now + _PROBE_PAUSE
-        if fault in PASSING and trial.tries < _PROBE_TRIES:
+        if fault in PASSING:
+            # A report is the last word on a key, and this says nothing about it.
+            trial.pause = min(max(2 * trial.pause, _PROBE_PAUSE), _PROBE_PAUSE_CAP)
+            trial.not_before = now + trial.pause
+            return
+        trial.refusals += fault is ExchangeFault.INVALID_KEY
+        if fault is ExchangeFault.INVALID_KEY and trial.refusals < _PROBE_TRIES:
             return
         mailbox.put(
             ProbeReportMessage(
@@ -241,7 +252,6 @@ class Watcher:
         # Only the very key that was asked about: a later attempt's key would prove nothing.
         if meta.fingerprint == probe.fingerprint and stored.info.version == probe.version:
             trial.future = try_key(self._link, stored.material, self._verify_with or "fetch_balance")
-            trial.tries += trial.future is not None
 
 
 def _outcome(future: Future[ExchangeFault | None]) -> ExchangeFault | None:

@@ -53,7 +53,8 @@ class MailboxConsumer:
         ]
 
     async def request_probe(self, request: ProbeRequest) -> None:
-        """Leave the request in the mailbox; see the port."""
+        """Take an earlier report out of the mailbox and leave the request; see the port."""
+        await self._do(lambda: self._box.forget_report(request.rotation_id, request.attempt))
         await self._put(ProbeMessage.of(request))
 
     async def probe_report(self, request: ProbeRequest) -> ProbeReport | None:

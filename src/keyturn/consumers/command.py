@@ -29,11 +29,12 @@ _PASSED_ON = frozenset(
 )
 # A fingerprint has eight characters; whoever prints a page prints something else.
 _MAX_OUTPUT = 4096
+_PIPE_HOLDS = 65536
 _PID = re.compile(r"[0-9]{1,9}")
 
 
-async def run(argv: Sequence[str], *, cwd: Path, facts: Mapping[str, str], timeout: float) -> str:  # noqa: ASYNC109
-    """Run a command to its end.
+async def run(argv: Sequence[str], *, cwd: Path, facts: Mapping[str, str], timeout: float) -> None:  # noqa: ASYNC109
+    """Run a command to its end; what it started in the background lives on.
 
     Args:
         argv: program and arguments.
@@ -41,13 +42,51 @@ async def run(argv: Sequence[str], *, cwd: Path, facts: Mapping[str, str], timeo
         facts: environment variables that it gets besides the few that are passed on; nothing secret.
         timeout: seconds; then it is killed, with all that it started.
 
-    Returns:
-        The beginning of what it printed.
-
     Raises:
         ConsumerError: `MISCONFIGURED` when it cannot be started, `OUTCOME_UNKNOWN` when it took too long,
             `REFUSED` when it ended with another status than 0.
     """
+    # No pipe: a bot that it starts would hold it open, and die of it at a print when keyturn is gone.
+    await _finish(argv, cwd, facts, timeout, stdout=asyncio.subprocess.DEVNULL)
+
+
+async def ask(argv: Sequence[str], *, cwd: Path, facts: Mapping[str, str], timeout: float) -> str:  # noqa: ASYNC109
+    """Run a command as `run` does, and give the beginning of what it had printed when it ended.
+
+    Raises:
+        ConsumerError: as `run`.
+    """
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    printed = bytearray()
+
+    def take() -> None:
+        # Read all and keep the beginning, so that a talkative command does not block.
+        with suppress(BlockingIOError):
+            printed.extend(os.read(reading, _PIPE_HOLDS))
+        del printed[_MAX_OUTPUT:]
+
+    loop = asyncio.get_running_loop()
+    loop.add_reader(reading, take)
+    try:
+        # Its end counts, not the pipe's: whoever it left in the background may hold that for ever.
+        await _finish(argv, cwd, facts, timeout, stdout=writing)
+        take()
+    finally:
+        loop.remove_reader(reading)
+        os.close(reading)
+        os.close(writing)
+    return printed.decode(errors="replace")
+
+
+async def _finish(
+    argv: Sequence[str],
+    cwd: Path,
+    facts: Mapping[str, str],
+    timeout: float,  # noqa: ASYNC109
+    *,
+    stdout: int,
+) -> None:
     environment = {k: v for k, v in os.environ.items() if k in _PASSED_ON} | dict(facts)
     try:
         process = await asyncio.create_subprocess_exec(
@@ -55,7 +94,7 @@ async def run(argv: Sequence[str], *, cwd: Path, facts: Mapping[str, str], timeo
             cwd=cwd,
             env=environment,
             stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
+            stdout=stdout,
             stderr=asyncio.subprocess.DEVNULL,
             start_new_session=True,
         )
@@ -68,7 +107,6 @@ async def run(argv: Sequence[str], *, cwd: Path, facts: Mapping[str, str], timeo
         ) from None
     try:
         async with asyncio.timeout(timeout):
-            printed = await _read(process.stdout)
             status = await process.wait()
     except TimeoutError:
         raise ConsumerError(
@@ -90,15 +128,6 @@ async def run(argv: Sequence[str], *, cwd: Path, facts: Mapping[str, str], timeo
             now="The file is written; the command will be run again.",
             todo="Run it by hand to see why; keyturn keeps no output.",
         )
-    return printed.decode(errors="replace")
-
-
-async def _read(stream: asyncio.StreamReader | None) -> bytes:
-    kept = b""
-    while stream is not None and (chunk := await stream.read(_MAX_OUTPUT)):
-        # Read to the end and keep the beginning, so that a talkative command does not block.
-        kept = (kept + chunk)[:_MAX_OUTPUT]
-    return kept
 
 
 def send_signal(name: str, pid_file: Path) -> None:

@@ -14,7 +14,7 @@ from typing import TypeVar
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 from keyturn.client.files import write_atomic
-from keyturn.consumers.command import run, send_signal
+from keyturn.consumers.command import ask, run, send_signal
 from keyturn.consumers.render import into_freqtrade, render
 from keyturn.domain.errors import ConsumerError, ConsumerFault, StoreError
 from keyturn.domain.evidence import Confirmation, Evidence, Notice, ProbeReport, ProbeRequest
@@ -75,7 +75,7 @@ class RenderedFile:
                 "KEYTURN_NOTICE": notice.notice_id,
             }
             if self._entry.run:
-                await self._run(self._entry.run, facts)
+                await run(self._entry.run, cwd=self._base, facts=facts, timeout=self._timeout)
             if self._entry.signal and self._entry.pid_file:
                 await asyncio.to_thread(send_signal, self._entry.signal, self._base / self._entry.pid_file)
             mark = _Done(notice_id=notice.notice_id, fingerprint=notice.fingerprint, at=datetime.now(UTC))
@@ -89,7 +89,8 @@ class RenderedFile:
         if not self._entry.confirm:
             detail = "the file is written" + (" and its command ended well" if self._entry.run else "")
             return [self._proof(notice, Evidence.TIMED, done.at, detail)]
-        printed = await self._run(self._entry.confirm, {"KEYTURN_CREDENTIAL": notice.credential})
+        facts = {"KEYTURN_CREDENTIAL": notice.credential}
+        printed = await ask(self._entry.confirm, cwd=self._base, facts=facts, timeout=self._timeout)
         if printed.strip() != notice.fingerprint:
             return []
         return [
@@ -187,8 +188,9 @@ class RenderedFile:
                 todo="Make its folder, let keyturn's user write there, and see that the disk has room.",
             ) from None
 
-    async def _run(self, argv: Sequence[str], facts: dict[str, str]) -> str:
-        return await run(argv, cwd=self._base, facts=facts, timeout=self._entry.timeout.total_seconds())
+    @property
+    def _timeout(self) -> float:
+        return self._entry.timeout.total_seconds()
 
     def _proof(self, notice: Notice, grade: Evidence, at: datetime, detail: str) -> Confirmation:
         return Confirmation(self._name, notice.rotation_id, notice.fingerprint, grade, at, detail=detail)

@@ -153,6 +153,8 @@ def apply(rotation: Rotation, event: Event) -> Rotation:
     elif rotation.state is _S.PARKED and rule.progress:
         target = target or rotation.parked_from
         changes |= {"parked": None, "parked_why": "", "parked_todo": "", "parked_from": None}
+        # A bot that was asked before to try the new key is asked anew: what was wrong may be mended.
+        changes["probe_by"] = None
     return replace(
         rotation, state=target or rotation.state, seq=rotation.seq + 1, updated_at=event.at, **changes
     )

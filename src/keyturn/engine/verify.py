@@ -152,17 +152,21 @@ async def _probe_by_bot(work: Work, pending: Stored) -> Probed | Rest:
         fingerprint=r.new_fingerprint or "",
         version=pending.info.version,
     )
-    report = await consumer.probe_report(request)
-    if report is not None:
-        return _judge_report(name, report)
     if r.probe_by is None:
+        # Before any report is looked at: one from before a park would park it again.
         await consumer.request_probe(request)
         await work.commit(work.event(EventType.PROBE_REQUESTED, name, probe_by=work.after(r.confirm_seconds)))
-    elif work.now() >= r.probe_by:
+        return Rest(work.after(_PROBE_POLL_SECONDS), f"{name} to try the key from its own address")
+    report = await consumer.probe_report(request)
+    # A bot that met a passing fault tries again; its word is still to come.
+    if report is not None and report.fault not in _PASSING:
+        return _judge_report(name, report)
+    if work.now() >= r.probe_by:
         return await work.park(
             Park.NO_PROOF,
             f"The new key is bound to another address and {name} has not tried it in time.",
-            f"See that {name} runs with keyturn.client, then: keyturn resume {r.credential}",
+            f"See that {name} runs with keyturn.client and reaches the exchange, then:"
+            f" keyturn resume {r.credential}",
         )
     return Rest(work.after(_PROBE_POLL_SECONDS), f"{name} to try the key from its own address")
 

@@ -30,7 +30,7 @@ class Consumer(Protocol):
         ...
 
     async def request_probe(self, request: ProbeRequest) -> None:
-        """Ask the consumer to try the pending key.
+        """Ask the consumer to try the pending key, now: its earlier report on it is forgotten.
 
         Raises:
             ConsumerError: `REFUSED` when `can_probe` is false.

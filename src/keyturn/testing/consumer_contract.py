@@ -132,6 +132,20 @@ class ConsumerContract:
         for other in (replace(request, attempt=2), replace(request, fingerprint=OTHER)):
             assert await subject.consumer.probe_report(other) is None
 
+    async def test_a_probe_that_is_asked_for_anew_forgets_the_report_so_far(
+        self, subject: ConsumerSubject
+    ) -> None:
+        if not subject.consumer.can_probe:
+            return
+        assert subject.report is not None
+        request = subject.probe()
+        await subject.consumer.request_probe(request)
+        await subject.report(request)
+        await subject.consumer.request_probe(request)
+        assert await subject.consumer.probe_report(request) is None
+        await subject.report(request)
+        assert await subject.consumer.probe_report(request) is not None
+
     async def test_checking_finds_it_well_and_tells_it_nothing(self, subject: ConsumerSubject) -> None:
         findings = await subject.consumer.check()
         assert findings

@@ -40,7 +40,8 @@ class MemoryConsumer:
         #: How often a notice came, repetitions counted.
         self.told = 0
         self.probes: list[ProbeRequest] = []
-        #: What a probe finds: facts when the key works, and else a fault; None for no report yet.
+        #: What a probe finds: facts when the key works, and else a fault; None for no report yet, and
+        #: when the same probe is asked for again.
         self.probe_result: KeyFacts | str | None = ""
         self._asked: dict[str, int] = {}
 
@@ -68,7 +69,9 @@ class MemoryConsumer:
         self._fail()
         if not self.can_probe:
             raise ConsumerError(ConsumerFault.REFUSED, f"{self.name} cannot try a key.")
-        if request not in self.probes:
+        if request in self.probes:
+            self.probe_result = None
+        else:
             self.probes.append(request)
 
     async def probe_report(self, request: ProbeRequest) -> ProbeReport | None:
