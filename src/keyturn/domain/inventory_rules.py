@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 
+from keyturn.domain import inventory_commands as commands
 from keyturn.domain import inventory_formats as formats
 from keyturn.domain import inventory_places as places
 from keyturn.domain.inventory import CredentialEntry, Inventory, format_duration
@@ -249,6 +250,8 @@ def _with_venue(book: Book) -> Iterator[tuple[Path, CredentialEntry, DriverManif
 RULES: tuple[Rule, ...] = (
     places.references_lead_somewhere,
     places.secret_refs_name_one_place,
+    commands.commands_hold_no_secret,
+    commands.names_are_no_secrets,
     places.one_path_one_secret,
     places.stores_have_folders_of_their_own,
     exchanges_are_known,
