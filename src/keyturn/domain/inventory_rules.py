@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
+from posixpath import normpath
 
 from keyturn.domain import inventory_commands as commands
 from keyturn.domain import inventory_formats as formats
@@ -35,6 +36,7 @@ def check(
     inventory: Inventory,
     manifests: Mapping[str, DriverManifest],
     declared: Mapping[str, frozenset[str] | None] | None = None,
+    real_path: Callable[[str], str] = normpath,
 ) -> list[Finding]:
     """Hold an inventory to every rule.
 
@@ -42,9 +44,10 @@ def check(
         inventory: the entries that are sound in themselves.
         manifests: the venues that are known, by code.
         declared: the names by section that the file has; by default those of the inventory.
+        real_path: gives the one name that a path of the inventory has on this machine.
     """
     own = {section: frozenset(getattr(inventory, section)) for section in SECTIONS}
-    book = Book(inventory, manifests, own if declared is None else declared)
+    book = Book(inventory, manifests, own if declared is None else declared, real_path)
     return [finding for rule in RULES for finding in rule(book)]
 
 
