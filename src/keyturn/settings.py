@@ -6,6 +6,7 @@ import os
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from keyturn.domain.errors import InventoryError
@@ -38,6 +39,10 @@ class LoadedInventory:
         """Give the absolute form of a path in the inventory."""
         return self.base / relative
 
+    def real_path(self, relative: str) -> str:
+        """Give the one name that a path in the inventory has on this machine."""
+        return _real_path(self.base, relative)
+
 
 def find_inventory(given: str | Path | None = None, *, environ: Mapping[str, str] | None = None) -> Path:
     """Give the path of the inventory: as given, else of `KEYTURN_INVENTORY`, else `./keyturn.yaml`.
@@ -65,8 +70,13 @@ def load_inventory(
         InventoryError: there is no such file, it cannot be read, or it breaks a rule.
     """
     path = find_inventory(given, environ=environ)
-    loaded = parse_inventory(_read(path), path.name, manifests=manifests)
+    real_path = partial(_real_path, path.parent)
+    loaded = parse_inventory(_read(path), path.name, manifests=manifests, real_path=real_path)
     return LoadedInventory(loaded.inventory, loaded.warnings, path)
+
+
+def _real_path(base: Path, relative: str) -> str:
+    return os.path.realpath(base / relative)
 
 
 def _read(path: Path) -> str:

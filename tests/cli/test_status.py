@@ -132,6 +132,26 @@ def test_what_is_late_is_marked_and_filtered(tmp_path: Path, cli: Run) -> None:
     assert "bot-0000" not in only
 
 
+def test_an_open_rotation_is_shown_though_its_name_is_not_in_the_inventory(tmp_path: Path, cli: Run) -> None:
+    _journal(tmp_path, 0, datetime.now(UTC))
+    _journal(tmp_path, 1, datetime.now(UTC), upto=4)
+    _journal(tmp_path, 2, datetime.now(UTC))  # removed, too, but after its rotation had ended
+    (tmp_path / "keyturn.yaml").write_text(fleet.inventory_text(1))
+    document = _status(cli, tmp_path)
+    assert document["summary"] == {"credentials": 2, "in_rotation": 1, "parked": 0, "late": 0}
+    known, stray = document["credentials"]
+    assert (known["credential"], known["in_inventory"]) == ("bot-0000", True)
+    facts = {"credential": "bot-0001", "exchange": "bybit", "account": "main", "state": "promoted"}
+    assert stray.items() >= {**facts, "in_inventory": False, "due": None, "late": False}.items()
+    assert stray["rotation_id"] == fleet.rotation_id(1)
+    for arguments in ((), ("--problems",), ("bot-0001",)):
+        text = cli("status", *arguments, "-i", tmp_path / "keyturn.yaml").ok().out
+        assert "needs you" in text
+        assert "not in the inventory" in " ".join(text.split())
+        assert "bot-0001: Put its entry back under this name" in text
+    assert "There is no credential bot-0002" in cli("status", "bot-0002", "-i", tmp_path / "keyturn.yaml").err
+
+
 def test_names_narrow_the_list(ten: Path, cli: Run) -> None:
     document = _status(cli, ten, "bot-0003", "bot-0001")
     assert [each["credential"] for each in document["credentials"]] == ["bot-0001", "bot-0003"]
@@ -141,7 +161,7 @@ def test_the_document_has_its_documented_fields(ten: Path, cli: Run) -> None:
     line = _status(cli, ten)["credentials"][0]
     assert set(line) == {
         "credential", "exchange", "account", "state", "parked", "late", "fingerprint", "rotation_id",
-        "last_rotated_at", "wake_at", "due", "problem", "todo",
+        "last_rotated_at", "wake_at", "due", "in_inventory", "problem", "todo",
     }  # fmt: skip
     assert set(line["due"]) == {"at", "why", "deadline", "outside_window"}
 

@@ -55,6 +55,52 @@ def test_the_inventory_is_found_by_argument_then_variable_then_folder(
     assert find_inventory(environ={}) == tmp_path / "keyturn.yaml"
 
 
+FILE = "{kind: file, path: run/bot.json}"
+
+
+@pytest.mark.parametrize("spelled", ["{here}/secrets", "link", "{here}/link/../secrets"])
+def test_one_folder_spelled_in_two_ways_is_one_place(tmp_path: Path, spelled: str) -> None:
+    (tmp_path / "link").symlink_to("secrets")
+    spelled = spelled.format(here=tmp_path)
+    second = f"  two: {{kind: age_files, path: {spelled}, key: {{file: age.txt}}}}\naccounts:"
+    text = GOOD.replace("accounts:", second)
+    with pytest.raises(InventoryError) as caught:
+        _load(tmp_path, text)
+    assert "stores.two.path: vault has this folder" in caught.value.problems[0]
+    _load(tmp_path, text.replace(spelled, f"{tmp_path}/others"))
+
+
+@pytest.mark.parametrize("spelled", ["{here}/run", "link/run"])
+def test_one_path_in_a_folder_within_a_folder_is_one_place(tmp_path: Path, spelled: str) -> None:
+    (tmp_path / "link").symlink_to(tmp_path)
+    second = "  two: {kind: age_files, path: %s/bots, key: {file: age.txt}}\naccounts:"
+    other = "  b: {account: main, permissions: [read], ip_allowlist: [203.0.113.7], store: two, path: mm}"
+    text = GOOD.replace("\nconsumers:", f"\n{other}\nconsumers:").replace("path: secrets", "path: run")
+    with pytest.raises(InventoryError) as caught:
+        _load(tmp_path, text.replace("accounts:", second % spelled.format(here=tmp_path)))
+    (problem,) = caught.value.problems
+    assert "credentials.b.path: the key of mm is there" in problem
+    _load(tmp_path, text.replace("accounts:", second % "elsewhere"))
+
+
+@pytest.mark.parametrize("spelled", ["{here}/run/bot.json", "link/bot.json", "bot.json"])
+def test_one_rendered_file_spelled_in_two_ways_is_one_file(tmp_path: Path, spelled: str) -> None:
+    (tmp_path / "link").symlink_to("run")
+    (tmp_path / "bot.json").symlink_to("run/bot.json")
+    other = f"\n  other: {{kind: file, path: {spelled.format(here=tmp_path)}}}"
+    with pytest.raises(InventoryError) as caught:
+        _load(tmp_path, GOOD.replace("{kind: client}", FILE + other))
+    (problem,) = caught.value.problems
+    assert "consumers.other.path: bot writes this file" in problem
+    _load(tmp_path, GOOD.replace("{kind: client}", FILE + other.replace(".json", ".env")))
+
+
+def _load(folder: Path, text: str) -> None:
+    path = folder / "keyturn.yaml"
+    path.write_text(text.replace("exchange: open", "exchange: deribit"))
+    load_inventory(path, manifests=manifests())
+
+
 def test_relative_paths_start_at_the_inventory(tmp_path: Path) -> None:
     (tmp_path / "keyturn.yaml").write_text(
         "\ufeff"

@@ -284,6 +284,40 @@ def test_the_rules_refuse_it_and_accept_its_neighbour(
     told.refused(wrong, place, words, neighbour=right)
 
 
+def _vault(**changes: Any) -> dict[str, Any]:
+    auth = {"method": "token", "token": {"env": "T"}}
+    return {"kind": "vault_kv2", "addresses": ["https://v.example:8200"], "auth": auth, **changes}
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "neighbour"),
+    [
+        ({"addresses": ["https://v.example:8200/"]}, {}, "https://v.example:8201"),
+        ({"addresses": ["https://V.example:8200"]}, {}, "https://w.example:8200"),
+        (
+            {"addresses": ["https://v.example"]},
+            {"addresses": ["https://v.example:443"]},
+            "https://v.example:80",
+        ),
+        ({"addresses": ["http://[::1]:80"]}, {"addresses": ["http://[::1]/"]}, "https://[::1]"),
+        ({"namespace": "a/"}, {"namespace": "a"}, "https://w.example"),
+    ],
+    ids=["last slash", "capitals", "default port", "IPv6", "namespace"],
+)
+def test_one_vault_spelled_in_two_ways_is_one_place(
+    told: Told, one: dict[str, Any], other: dict[str, Any], neighbour: str
+) -> None:
+    both = {"stores.one": _vault(**one), "stores.other": _vault(**other)}
+    used = {
+        "credentials.b": {**SECOND, "store": "one", "path": "bots/b", "consumers": ["b"]},
+        "credentials.c": {**SECOND, "store": "other", "path": "bots/c", "consumers": ["c"]},
+        "consumers.b": {"kind": "client"},
+        "consumers.c": {"kind": "client"},
+    }
+    apart = {**both, "stores.other": _vault(**{**other, "addresses": [neighbour]})}
+    told.refused({**both, **used}, "stores.other.kind", "one is the same place", neighbour={**apart, **used})
+
+
 WARNED: list[tuple[str, dict[str, Any], str, str]] = [
     (
         "one key shared by two consumers",

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from posixpath import normpath
 from typing import Any
 
 from keyturn.domain.errors import InventoryError, RefusedError
@@ -66,7 +67,12 @@ def with_entry(inventory: Inventory, name: str, entry: CredentialEntry) -> Inven
 
 
 def change(
-    text: str, name: str, before: Inventory, after: Inventory, manifests: Mapping[str, DriverManifest]
+    text: str,
+    name: str,
+    before: Inventory,
+    after: Inventory,
+    manifests: Mapping[str, DriverManifest],
+    real_path: Callable[[str], str] = normpath,
 ) -> Change:
     """Change the lines of a credential.
 
@@ -76,6 +82,7 @@ def change(
         before: what the file says.
         after: what it shall say; differs in where the credential lives.
         manifests: the venues that are known.
+        real_path: gives the one name that a path of the inventory has on this machine.
 
     Raises:
         InventoryError: what was wanted breaks a rule.
@@ -85,10 +92,11 @@ def change(
     try:
         lines = _edited(text, name, before.credentials[name], entry)
         changed = "".join(lines)
-        loaded = parse_inventory(changed, manifests=manifests)
+        loaded = parse_inventory(changed, manifests=manifests, real_path=real_path)
     except (_NotPlainError, InventoryError) as error:
         loaded, changed = None, ""
-        if isinstance(error, InventoryError) and any(not f.warning for f in check(after, manifests)):
+        findings = check(after, manifests, real_path=real_path)
+        if isinstance(error, InventoryError) and any(not f.warning for f in findings):
             raise
     if loaded is None or loaded.inventory != after:
         raise RefusedError(

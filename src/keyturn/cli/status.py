@@ -38,7 +38,8 @@ class Line:
     @property
     def late(self) -> bool:
         """Whether the deadline has passed and no rotation is on its way."""
-        return self.status.state in {_IDLE, _PARKED} and self.status.due.deadline < self.now
+        s = self.status
+        return s.due is not None and s.state in {_IDLE, _PARKED} and s.due.deadline < self.now
 
     @property
     def troubled(self) -> bool:
@@ -48,17 +49,17 @@ class Line:
     @property
     def style(self) -> str:
         """The colour of the line."""
-        if self.parked or self.late:
+        if self.parked or self.late or self.status.due is None:
             return "red"
         return "yellow" if self.status.problem else ""
 
     def next(self) -> str:
         """Say when something happens next."""
         s = self.status
+        if s.due is None or (self.parked and not self.late):
+            return "needs you"
         if self.late:
             return f"LATE by {span(self.now - s.due.deadline)}"
-        if self.parked:
-            return "needs you"
         if s.state != _IDLE:
             waits = s.wake_at is not None and s.wake_at > self.now
             return f"goes on in {span(s.wake_at - self.now)}" if waits and s.wake_at else "at the next sweep"
@@ -67,7 +68,7 @@ class Line:
     def note(self) -> str:
         """Say what a person should know."""
         s = self.status
-        if s.problem or not (self.late or s.due.outside_window):
+        if s.problem or s.due is None or not (self.late or s.due.outside_window):
             return s.problem
         return s.due.why
 
@@ -99,7 +100,8 @@ class Line:
             "rotation_id": s.rotation_id,
             "last_rotated_at": shapes.when(s.last_rotated_at),
             "wake_at": shapes.when(s.wake_at),
-            "due": shapes.due(s.due),
+            "due": shapes.due(s.due) if s.due else None,
+            "in_inventory": s.due is not None,
             "problem": s.problem,
             "todo": s.todo,
         }
@@ -116,15 +118,16 @@ def status(
     """Show every credential: its state, its key, when it was rotated and when it will be."""
     with _no_garbage():
         loaded = session.load(inventory)
-        for name in names or ():
-            session.known_credential(loaded, name)
         statuses = session.run(_read(loaded))
+        known = {each.credential for each in statuses}
+        for name in names or ():
+            if name not in known:
+                session.known_credential(loaded, name)
     now = datetime.now(UTC)  # after the reading: what was due then is due now
     lines = [Line(each, now) for each in statuses]
     if names:
         lines = [line for line in lines if line.status.credential in names]
-    shown = [line for line in lines if line.troubled] if problems else lines
-    _tell(out, now, lines, shown)
+    _tell(out, now, lines, [line for line in lines if line.troubled] if problems else lines)
 
 
 @contextmanager

@@ -197,7 +197,8 @@ def _changed(loaded: LoadedInventory, name: str, after: Inventory, *, must: bool
     from keyturn.exchanges.catalog import manifests
 
     try:
-        return change(loaded.path.read_text(encoding="utf-8-sig"), name, loaded.inventory, after, manifests())
+        text = loaded.path.read_text(encoding="utf-8-sig")
+        return change(text, name, loaded.inventory, after, manifests(), loaded.real_path)
     except RefusedError:
         if must:
             raise

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from posixpath import normpath
 
 from keyturn.domain.inventory import (
     AccountEntry,
@@ -27,6 +28,8 @@ class Book:
     manifests: Mapping[str, DriverManifest]
     #: Names by section, entries with errors of their own included; None for a section that is not readable.
     declared: Mapping[str, frozenset[str] | None]
+    #: Gives the one name that a place on this machine has, however the inventory spells it.
+    real_path: Callable[[str], str] = normpath
 
     def knows(self, section: str, name: str) -> bool:
         """Whether the file has such an entry, sound or not."""

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import signal
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from ipaddress import ip_address
-from posixpath import normpath
 from urllib.parse import urlsplit
 
 from keyturn.domain.evidence import Evidence
@@ -104,9 +103,10 @@ def _secret_refs(book: Book) -> Iterator[tuple[Path, SecretRef]]:
 def one_path_one_secret(book: Book) -> Iterator[Finding]:
     """No two credentials share a place, nor a credential and a manager key, nor managers of two venues."""
     taken: dict[str, tuple[str, object]] = {}
+    stores = {name: _place_of(book, store) for name, store in book.inventory.stores.items()}
     # Managers first: of the two, the credential is the one to move.
     for name, account in book.inventory.accounts.items():
-        place = _address(book, account.manager.store, account.manager.path)
+        place = _address(stores, account.manager.store, account.manager.path)
         owner = (f"the manager key of {name}", (account.exchange, account.environment))
         if taken.setdefault(place, owner)[1] != owner[1]:
             yield refuse(
@@ -117,7 +117,7 @@ def one_path_one_secret(book: Book) -> Iterator[Finding]:
     for at, name, address, entry in _places(book):
         what = f"a mirror of {name}" if "mirrors" in at else f"the key of {name}"
         for path in (address.path, *_apart(address.path, entry)):
-            place = _address(book, address.store, path)
+            place = _address(stores, address.store, path)
             if place in taken and path == address.path:
                 yield refuse((*at, "path"), f"{taken[place][0]} is there", "write a path of its own")
             elif place in taken:
@@ -142,31 +142,40 @@ def _apart(path: str, entry: FormatEntry) -> list[str]:
     return [f"{path}/{name}" for name in dict.fromkeys(entry.fields.values()) or OWN_FIELDS]
 
 
-def _address(book: Book, store: str, path: str) -> str:
-    entry = book.inventory.stores.get(store)
-    if entry is None:
-        return f"{store}:{path}"
-    return f"{_place_of(entry)}/{path}".casefold()
+def _address(stores: Mapping[str, str], store: str, path: str) -> str:
+    place = stores.get(store)
+    return f"{store}:{path}" if place is None else f"{place}/{path}".casefold()
 
 
-def _place_of(entry: StoreEntry) -> str:
+def _place_of(book: Book, entry: StoreEntry) -> str:
     """Name where a store really writes, so that two names for one place can be told."""
     match entry:
         case AgeFilesStore():
             # macOS keeps `Bots` and `bots` in one folder.
-            return normpath(entry.path).casefold()
+            return book.real_path(entry.path).casefold()
         case VaultKv2Store():
-            return f"{min(entry.addresses)}/{entry.namespace or ''}/{entry.mount}"
+            namespace = (entry.namespace or "").strip("/")
+            return f"{min(map(_normal_url, entry.addresses))}/{namespace}/{entry.mount}"
         case AwsSecretsManagerStore() | AwsParameterStore():
-            owner = f"{entry.endpoint_url or ''}:{entry.assume_role or entry.profile or ''}"
+            owner = f"{_normal_url(entry.endpoint_url or '')}:{entry.assume_role or entry.profile or ''}"
             return f"{entry.kind}:{entry.region}:{owner}:{entry.prefix}"
+
+
+def _normal_url(url: str) -> str:
+    """Write a URL in one way: no default port, no last slash, the host in small letters."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+    except ValueError:
+        return url
+    return f"{parts.scheme}://{parts.hostname}:{port}{parts.path.rstrip('/')}" if parts.hostname else url
 
 
 def stores_have_folders_of_their_own(book: Book) -> Iterator[Finding]:
     """Two stores on one folder would write each other's files, with two keys."""
     taken: dict[str, str] = {}
     for name, store in book.inventory.stores.items():
-        folder = _place_of(store)
+        folder = _place_of(book, store)
         if folder in taken:
             where = "path" if isinstance(store, AgeFilesStore) else "kind"
             yield refuse(
@@ -323,7 +332,7 @@ def one_file_one_credential(book: Book) -> Iterator[Finding]:
                 f"{listed(users[name])} would overwrite each other in it",
                 "write a file consumer for each",
             )
-        place = normpath(consumer.path).casefold()
+        place = book.real_path(consumer.path).casefold()
         if place in taken:
             yield refuse(
                 ("consumers", name, "path"), f"{taken[place]} writes this file", "write a path of its own"

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
+from posixpath import normpath
 
+from keyturn.domain import inventory_commands as commands
 from keyturn.domain import inventory_formats as formats
 from keyturn.domain import inventory_places as places
 from keyturn.domain.inventory import CredentialEntry, Inventory, format_duration
@@ -34,6 +36,7 @@ def check(
     inventory: Inventory,
     manifests: Mapping[str, DriverManifest],
     declared: Mapping[str, frozenset[str] | None] | None = None,
+    real_path: Callable[[str], str] = normpath,
 ) -> list[Finding]:
     """Hold an inventory to every rule.
 
@@ -41,9 +44,10 @@ def check(
         inventory: the entries that are sound in themselves.
         manifests: the venues that are known, by code.
         declared: the names by section that the file has; by default those of the inventory.
+        real_path: gives the one name that a path of the inventory has on this machine.
     """
     own = {section: frozenset(getattr(inventory, section)) for section in SECTIONS}
-    book = Book(inventory, manifests, own if declared is None else declared)
+    book = Book(inventory, manifests, own if declared is None else declared, real_path)
     return [finding for rule in RULES for finding in rule(book)]
 
 
@@ -249,6 +253,8 @@ def _with_venue(book: Book) -> Iterator[tuple[Path, CredentialEntry, DriverManif
 RULES: tuple[Rule, ...] = (
     places.references_lead_somewhere,
     places.secret_refs_name_one_place,
+    commands.commands_hold_no_secret,
+    commands.names_are_no_secrets,
     places.one_path_one_secret,
     places.stores_have_folders_of_their_own,
     exchanges_are_known,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from posixpath import normpath
 from typing import Any
 
 from pydantic import ValidationError
@@ -29,7 +30,11 @@ class Loaded:
 
 
 def parse_inventory(
-    text: str, name: str = "keyturn.yaml", *, manifests: Mapping[str, DriverManifest]
+    text: str,
+    name: str = "keyturn.yaml",
+    *,
+    manifests: Mapping[str, DriverManifest],
+    real_path: Callable[[str], str] = normpath,
 ) -> Loaded:
     """Read an inventory and hold it to the rules.
 
@@ -37,6 +42,7 @@ def parse_inventory(
         text: the file.
         name: what messages call the file.
         manifests: the venues that are known, by code.
+        real_path: gives the one name that a path of the inventory has on this machine.
 
     Raises:
         InventoryError: `problems` has every finding, by line; none quotes the value of a field.
@@ -47,7 +53,7 @@ def parse_inventory(
     if document.complete:
         findings += _top(document)
         if isinstance(document.data, dict):
-            inventory, found = _validate(document, manifests)
+            inventory, found = _validate(document, manifests, real_path)
             findings += found
     if inventory is None or not all(f.warning for f in findings):
         problems = _told(document, name, (f for f in findings if not f.warning))
@@ -82,7 +88,7 @@ def _top(document: Document) -> Iterator[Finding]:
 
 
 def _validate(
-    document: Document, manifests: Mapping[str, DriverManifest]
+    document: Document, manifests: Mapping[str, DriverManifest], real_path: Callable[[str], str]
 ) -> tuple[Inventory | None, list[Finding]]:
     """Hold the data to the models, and what is sound of it to the rules."""
     # A section with nothing under it is an empty one.
@@ -93,13 +99,13 @@ def _validate(
     except ValidationError as e:
         errors = e.errors(include_url=False, include_input=False)
     else:
-        return inventory, check(inventory, manifests, declared)
+        return inventory, check(inventory, manifests, declared, real_path)
     findings = [f for error in errors if (f := _translate(error, document)) is not None]
     try:
         sound = Inventory.model_validate(_without(data, errors))
     except ValidationError:
         return None, findings
-    return sound, [*findings, *check(sound, manifests, declared)]
+    return sound, [*findings, *check(sound, manifests, declared, real_path)]
 
 
 def _without(data: dict[str, Any], errors: list[ErrorDetails]) -> dict[str, Any]:

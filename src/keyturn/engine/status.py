@@ -21,7 +21,8 @@ class CredentialStatus:
     account: str
     #: `idle` when no rotation is open; otherwise the open rotation's state.
     state: str
-    due: Due
+    #: None when the inventory does not have the credential, or no longer.
+    due: Due | None
     #: Of the key that the last promotion made current; None before the first.
     fingerprint: str | None = None
     rotation_id: str | None = None
@@ -32,20 +33,20 @@ class CredentialStatus:
 
 
 async def status(world: World) -> Sequence[CredentialStatus]:
-    """Give a line for every credential of the inventory, in its order."""
+    """Give a line for every credential of the inventory, in its order; then for what is open beside it."""
     latest = {r.credential: r for r in await world.journal.latest()}
     completed = {r.credential: r for r in await world.journal.last_completed()}
     due = await due_dates(world)
-    return [_line(world, name, latest.get(name), completed.get(name), due[name]) for name in due]
+    lines = [_line(world, name, latest.get(name), completed.get(name), due[name]) for name in due]
+    # A name that was changed or removed in the midst of a rotation: two keys may live, and nobody knows.
+    strays = [r for name, r in latest.items() if r.is_open and name not in due]
+    return lines + [_stray(rotation, completed.get(rotation.credential)) for rotation in strays]
 
 
 def _line(
     world: World, name: str, latest: Rotation | None, completed: Rotation | None, due: Due
 ) -> CredentialStatus:
     account = world.inventory.credentials[name].account
-    current = latest.new_fingerprint if latest and _is_current(latest) else None
-    if current is None and latest and latest.is_open:
-        current = latest.old_fingerprint
     problem, todo = "", ""
     if latest and latest.state is State.PARKED:
         problem, todo = latest.parked_why, latest.parked_todo
@@ -59,13 +60,38 @@ def _line(
         account=account,
         state=str(latest.state) if latest and latest.is_open else "idle",
         due=due,
-        fingerprint=current or (completed.new_fingerprint if completed else None),
+        fingerprint=_fingerprint(latest, completed),
         rotation_id=latest.id if latest else None,
         last_rotated_at=completed.promoted_at if completed else None,
         wake_at=latest.wake_at if latest and latest.is_open else None,
         problem=problem,
         todo=todo,
     )
+
+
+def _stray(rotation: Rotation, completed: Rotation | None) -> CredentialStatus:
+    """Describe an open rotation of a credential that is not in the inventory."""
+    why = rotation.parked_why or rotation.problem
+    return CredentialStatus(
+        credential=rotation.credential,
+        exchange=rotation.exchange,
+        account=rotation.account,
+        state=str(rotation.state),
+        due=None,
+        fingerprint=_fingerprint(rotation, completed),
+        rotation_id=rotation.id,
+        last_rotated_at=completed.promoted_at if completed else None,
+        wake_at=rotation.wake_at,
+        problem=" ".join(filter(None, ("It is not in the inventory, and its rotation is open.", why))),
+        todo="Put its entry back under this name, and let the rotation end before you change the name.",
+    )
+
+
+def _fingerprint(latest: Rotation | None, completed: Rotation | None) -> str | None:
+    current = latest.new_fingerprint if latest and _is_current(latest) else None
+    if current is None and latest and latest.is_open:
+        current = latest.old_fingerprint
+    return current or (completed.new_fingerprint if completed else None)
 
 
 def _is_current(rotation: Rotation) -> bool:
