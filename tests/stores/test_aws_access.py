@@ -10,12 +10,14 @@ from pathlib import Path
 from urllib.parse import parse_qs
 
 import pytest
-from botocore.awsrequest import AWSResponse
+from botocore.awsrequest import AWSPreparedRequest, AWSResponse
+from botocore.exceptions import EndpointConnectionError
 
 from keyturn.domain.errors import StoreError, StoreFault
 from keyturn.domain.inventory import AwsParameterStore as ParameterStoreEntry
 from keyturn.domain.inventory import AwsSecretsManagerStore as SecretsManagerEntry
 from keyturn.domain.slots import Slot
+from keyturn.stores.aws.faults import AwsError
 from keyturn.stores.aws.secrets_manager import AwsSecretsManager
 from keyturn.stores.aws.wire import Wire
 from keyturn.stores.catalog import open_store
@@ -127,6 +129,22 @@ def test_a_vpc_endpoint_is_for_its_own_service_alone():
     wire = Wire("aws", region=REGION, endpoint_url="https://vpce-1.secretsmanager.example")
     assert wire.client("secretsmanager").meta.endpoint_url == "https://vpce-1.secretsmanager.example"
     assert wire.client("sts").meta.endpoint_url.endswith("amazonaws.com")
+
+
+def test_a_role_beside_a_vpc_endpoint_is_assumed_at_sts_itself(monkeypatch):
+    asked: list[str] = []
+
+    def send(_: object, request: AWSPreparedRequest) -> None:
+        asked.append(request.url)
+        raise EndpointConnectionError(endpoint_url=request.url)
+
+    monkeypatch.setattr("keyturn.stores.aws.wire._PAUSES", ())
+    monkeypatch.setattr("botocore.httpsession.URLLib3Session.send", send)
+    url = "https://vpce-1.secretsmanager.example"
+    wire = Wire("aws", region=REGION, endpoint_url=url, assume_role=ROLE)
+    with pytest.raises(AwsError):
+        wire.call("secretsmanager", "describe_secret", SecretId="x")
+    assert asked == [f"https://sts.{REGION}.amazonaws.com/"]
 
 
 def _verdicts(wire: Wire, allowed: set[str]) -> list[list[str]]:

@@ -171,7 +171,9 @@ class Wire:
 
         def sts(service: str, **arguments: Any) -> Any:
             arguments["region_name"] = self.region
-            return source.client(service, endpoint_url=self._endpoint_url, config=self._config(), **arguments)
+            return source.client(
+                service, endpoint_url=self._endpoint(service), config=self._config(), **arguments
+            )
 
         base = source.get_credentials()
         if base is None:
