@@ -102,13 +102,18 @@ def store_error(path: str, error: AwsError, *, wrote: bool) -> StoreError:
         wrote: whether the call changes anything.
     """
     if wrote and error.unanswered:
-        return StoreError(
-            StoreFault.OUTCOME_UNKNOWN,
-            f"AWS did not answer {error.action} for {path}.",
-            now="It may or may not have been done.",
-            todo="Read the slots again; keyturn does so by itself.",
-        )
+        return open_outcome(path, error.action)
     return _permanent(path, error) or _passing(path, error)
+
+
+def open_outcome(path: str, action: str) -> StoreError:
+    """Build the error for a write of which nobody knows whether it was done."""
+    return StoreError(
+        StoreFault.OUTCOME_UNKNOWN,
+        f"AWS did not answer {action} for {path}.",
+        now="It may or may not have been done.",
+        todo="Read the slots again; keyturn does so by itself.",
+    )
 
 
 def _passing(path: str, error: AwsError) -> StoreError:
