@@ -93,12 +93,15 @@ class Identity:
             with quiet.silently():
                 self._credentials.get_frozen_credentials()
         except Exception as error:  # noqa: BLE001 - sorted at once, and never let out
-            return _sorted(error)
+            return lacking(error)
         return None
 
 
-def _sorted(error: Exception) -> Failure:
-    """Sort what getting credentials raises; the store's own call was not made."""
+def lacking(error: Exception) -> Failure:
+    """Sort what getting credentials raises; the store's own call was not made.
+
+    The code of a refusal begins with the operation, so that nobody takes it for an answer of the store.
+    """
     from botocore import exceptions as known
 
     kind = type(error).__name__
@@ -106,7 +109,11 @@ def _sorted(error: Exception) -> Failure:
         answer = error.response.get("Error", {})
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         failure = refusal(str(answer.get("Code", "")), int(status), str(answer.get("Message", "")))
-        return Failure(Trouble.NOT_SENT, failure.code) if failure.trouble is Trouble.UNANSWERED else failure
+        trouble = {
+            Trouble.REFUSED: Trouble.NO_CREDENTIALS,
+            Trouble.UNANSWERED: Trouble.NOT_SENT,
+        }.get(failure.trouble, failure.trouble)
+        return Failure(trouble, f"{error.operation_name}: {failure.code}")
     transport = isinstance(error, (known.ConnectionError, known.HTTPClientError))
     # The endpoint of ECS and EKS: an agent that starts, or has too much to do.
     container = (
@@ -139,7 +146,7 @@ def _unusable(store: str, error: Exception) -> StoreError:
             f"The AWS configuration of the store {store} does not hold together ({kind}).",
             f"Correct its profile in ~/.aws/config; {_TRY}",
         )
-    if _sorted(error).trouble is Trouble.NO_CREDENTIALS:
+    if lacking(error).trouble is Trouble.NO_CREDENTIALS:
         fault, todo = StoreFault.DENIED, f"Mend the variable, helper or file that they come from; {_TRY}"
     else:
         fault, todo = StoreFault.UNAVAILABLE, f"See that what gives them to this machine runs; {_TRY}"

@@ -8,6 +8,8 @@ from enum import StrEnum
 from keyturn.domain.errors import StoreError, StoreFault
 
 NOTHING = "Nothing was written."
+#: How the codes of refusals begin that STS gives to who would take on a role.
+ASSUME_ROLE = "AssumeRole"
 
 _THROTTLED = {
     "BandwidthLimitExceeded",
@@ -131,6 +133,8 @@ def _passing(path: str, error: AwsError) -> StoreError:
 def _permanent(path: str, error: AwsError) -> StoreError | None:
     """Translate what only a person can mend; None for the rest."""
     action, code = error.action, error.code
+    if error.trouble is Trouble.NO_CREDENTIALS and code.startswith(ASSUME_ROLE):
+        return _no_role(error)
     if error.trouble is Trouble.NO_CREDENTIALS:
         fault, what = StoreFault.DENIED, f"There are no AWS credentials for {action} ({code})."
         todo = (
@@ -159,6 +163,17 @@ def _permanent(path: str, error: AwsError) -> StoreError | None:
     else:
         return None
     return StoreError(fault, what, now=NOTHING, todo=todo)
+
+
+def _no_role(error: AwsError) -> StoreError:
+    operation, _, code = error.code.partition(": ")
+    todo = (
+        "Renew the credentials that assume the role, and see that this machine's clock is right."
+        if code in _UNKNOWN_CALLER
+        else f"Allow sts:{operation} here, and see the role's ARN and trust policy (infra/aws/trust.json)."
+    )
+    what = f"AWS refuses sts:{operation} ({code}), which {error.action} needs."
+    return StoreError(StoreFault.DENIED, what, now=NOTHING, todo=todo)
 
 
 def _kms(path: str, error: AwsError) -> StoreError:

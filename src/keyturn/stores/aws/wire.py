@@ -16,8 +16,8 @@ from typing import Any, TypeVar
 
 from keyturn.domain.errors import ProgrammingError
 from keyturn.stores.aws import quiet
-from keyturn.stores.aws.credentials import Identity
-from keyturn.stores.aws.faults import AwsError, Failure, Trouble, refusal
+from keyturn.stores.aws.credentials import Identity, lacking
+from keyturn.stores.aws.faults import ASSUME_ROLE, AwsError, Failure, Trouble, refusal
 
 T = TypeVar("T")
 
@@ -185,6 +185,8 @@ def _sorted(error: Exception) -> Failure | None:
     """Sort what boto3 raises; None for a mistake in our own call."""
     from botocore import exceptions as known
 
+    if isinstance(error, known.ClientError) and error.operation_name.startswith(ASSUME_ROLE):
+        return lacking(error)
     if isinstance(error, known.ClientError):
         answer = error.response.get("Error", {})
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
