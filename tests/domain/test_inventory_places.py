@@ -15,6 +15,8 @@ MM = "credentials.mm"
 FILE = {"kind": "file", "path": "run/bot.json"}
 HOOK = {"kind": "webhook", "url": "https://bot.example/kt", "hmac_key": {"env": "HOOK"}}
 SECOND = {"account": "main", "permissions": ["read"], "ip_allowlist": ["::1"]}
+PARAMETERS = {"kind": "aws_parameter_store", "region": "eu-central-1"}
+SECRETS = {"kind": "aws_secrets_manager", "region": "eu-central-1"}
 
 REFUSED: list[Row] = [
     (
@@ -117,6 +119,27 @@ REFUSED: list[Row] = [
         "credentials.b.path",
         "the key of mm is there",
         {},
+    ),
+    (
+        "a credential on the page that Parameter Store keeps beside another",
+        {"stores.vault": PARAMETERS, "credentials.b": {**SECOND, "path": "bots/mm.keyturn"}},
+        f"{MM}.path",
+        "the key of b is where Parameter Store keeps its page",
+        {"stores.vault": SECRETS, "credentials.b": {**SECOND, "path": "bots/mm.keyturn"}},
+    ),
+    (
+        "a credential on the page of its manager key",
+        {"stores.vault": PARAMETERS, f"{MM}.path": "managers/main.keyturn"},
+        "accounts.main.manager.path",
+        "the key of mm is where Parameter Store keeps its page",
+        {"stores.vault": SECRETS, f"{MM}.path": "managers/main.keyturn"},
+    ),
+    (
+        "two credentials on one path of Parameter Store, which is told once",
+        {"stores.vault": PARAMETERS, "credentials.b": {**SECOND, "path": "bots/mm"}},
+        "credentials.b.path",
+        "the key of mm is there",
+        {"stores.vault": PARAMETERS, "credentials.b": {**SECOND, "path": "bots/b"}},
     ),
     (
         "a webhook in the clear",

@@ -10,17 +10,20 @@ from pathlib import Path
 from urllib.parse import parse_qs
 
 import pytest
-from botocore.awsrequest import AWSResponse
+from botocore.awsrequest import AWSPreparedRequest, AWSResponse
+from botocore.exceptions import EndpointConnectionError
 
 from keyturn.domain.errors import StoreError, StoreFault
 from keyturn.domain.inventory import AwsParameterStore as ParameterStoreEntry
 from keyturn.domain.inventory import AwsSecretsManagerStore as SecretsManagerEntry
 from keyturn.domain.slots import Slot
+from keyturn.stores.aws.faults import AwsError
 from keyturn.stores.aws.secrets_manager import AwsSecretsManager
 from keyturn.stores.aws.wire import Wire
 from keyturn.stores.catalog import open_store
 from keyturn.testing.store_contract_support import put_key
 
+from .aws_cases import failed
 from .aws_server import REGION, _Body
 
 ROLE = "arn:aws:iam::123456789012:role/keyturn"
@@ -76,7 +79,13 @@ class _Sts(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         asked = parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())
         self.server.asked.append(asked)  # type: ignore[attr-defined]
-        if "AssumeRole" in asked.get("Action", []):
+        refuses = self.server.refuses  # type: ignore[attr-defined]
+        if refuses:
+            body = (
+                "<ErrorResponse xmlns='https://sts.amazonaws.com/doc/2011-06-15/'>"
+                f"<Error><Code>{refuses}</Code><Message>no</Message></Error></ErrorResponse>"
+            )
+        elif "AssumeRole" in asked.get("Action", []):
             end = (datetime.now(UTC) + timedelta(seconds=90)).strftime("%Y-%m-%dT%H:%M:%SZ")
             number = len(self.server.asked)  # type: ignore[attr-defined]
             body = (
@@ -92,7 +101,7 @@ class _Sts(BaseHTTPRequestHandler):
                 "<GetCallerIdentityResult><Arn>arn</Arn></GetCallerIdentityResult></GetCallerIdentityResponse>"
             )
             self.server.signed.append(self.headers["Authorization"])  # type: ignore[attr-defined]
-        self.send_response(200)
+        self.send_response(403 if refuses else 200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body.encode())
@@ -104,7 +113,7 @@ class _Sts(BaseHTTPRequestHandler):
 @pytest.fixture
 def sts() -> Iterator[ThreadingHTTPServer]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Sts)
-    server.asked, server.signed = [], []  # type: ignore[attr-defined]
+    server.asked, server.signed, server.refuses = [], [], ""  # type: ignore[attr-defined]
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield server
     server.shutdown()
@@ -123,10 +132,41 @@ def test_the_credentials_of_a_role_are_renewed_before_they_end(sts):
     assert len({signed.split("/")[0] for signed in sts.signed}) == 3, "each call was signed with new ones"
 
 
+@pytest.mark.parametrize("code", ["AccessDenied", "ExpiredToken", "ResourceNotFoundException"])
+async def test_a_refusal_of_sts_is_not_told_as_the_stores(sts, code):
+    sts.refuses = code
+    url = f"http://127.0.0.1:{sts.server_port}"
+    store = AwsSecretsManager(Wire("aws", region=REGION, endpoint_url=url, assume_role=ROLE))
+    error = await failed(store.peek("bots/mm", Slot.CURRENT))
+    assert error.fault is StoreFault.DENIED
+    assert f"sts:AssumeRole ({code})" in error.what
+    assert ("clock" if code == "ExpiredToken" else "infra/aws/trust.json") in error.todo
+    assert "rotator.json" not in error.todo
+    findings = await store.check(["bots/mm"])
+    assert ["sts:AssumeRole" in finding.detail for finding in findings] == [True, True]
+    await store.close()
+
+
 def test_a_vpc_endpoint_is_for_its_own_service_alone():
     wire = Wire("aws", region=REGION, endpoint_url="https://vpce-1.secretsmanager.example")
     assert wire.client("secretsmanager").meta.endpoint_url == "https://vpce-1.secretsmanager.example"
     assert wire.client("sts").meta.endpoint_url.endswith("amazonaws.com")
+
+
+def test_a_role_beside_a_vpc_endpoint_is_assumed_at_sts_itself(monkeypatch):
+    asked: list[str] = []
+
+    def send(_: object, request: AWSPreparedRequest) -> None:
+        asked.append(request.url)
+        raise EndpointConnectionError(endpoint_url=request.url)
+
+    monkeypatch.setattr("keyturn.stores.aws.wire._PAUSES", ())
+    monkeypatch.setattr("botocore.httpsession.URLLib3Session.send", send)
+    url = "https://vpce-1.secretsmanager.example"
+    wire = Wire("aws", region=REGION, endpoint_url=url, assume_role=ROLE)
+    with pytest.raises(AwsError):
+        wire.call("secretsmanager", "describe_secret", SecretId="x")
+    assert asked == [f"https://sts.{REGION}.amazonaws.com/"]
 
 
 def _verdicts(wire: Wire, allowed: set[str]) -> list[list[str]]:

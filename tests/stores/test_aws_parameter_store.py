@@ -54,6 +54,58 @@ async def test_answers_lost_for_good_are_read_back(store, faults, first, verb):
     assert await keys_in(store, PATH) == after
 
 
+# How many parameters each verb writes, in order; the last one does it.
+_PUTS = {
+    "claim": 1,
+    "discard pending": 1,
+    "discard previous": 1,
+    "stage": 2,
+    "promote": 2,
+    "restore": 2,
+    "put": 2,
+}
+
+
+@pytest.mark.parametrize(("verb", "nth"), [(verb, n + 1) for verb in WRITES for n in range(_PUTS[verb])])
+@pytest.mark.parametrize("lost", [1, 99], ids=["once", "for good"])
+async def test_a_lost_answer_without_a_look_afterwards_is_an_open_outcome(
+    open_store, store, faults, first, verb, nth, lost
+):
+    call, after = await at(store, verb, first)
+    before = await keys_in(store, PATH)
+    written: list[str] = []
+    cuts = [lost]
+
+    def network_goes(request, **more):
+        name = json.loads(request.body)["Name"]
+        if name not in written[-1:]:
+            written.append(name)
+        if len(written) == nth and cuts[0]:
+            cuts[0] -= 1
+            reads[0] = one[0] = 99
+            faults.cut_after(request, **more)
+
+    reads, one = (faults.inject(name, faults.cut_before, 0) for name in ("GetParameters", "GetParameter"))
+    left = faults.inject("PutParameter", network_goes)
+    error = await failed(call())
+    left[0] = reads[0] = one[0] = 0
+    assert error.fault is StoreFault.OUTCOME_UNKNOWN
+    assert await keys_in(open_store(), PATH) == (after if nth == _PUTS[verb] else before)
+
+
+async def test_a_first_key_whose_answer_was_lost_once_is_not_somebody_elses(store, faults):
+    def lose(request, **more):
+        if json.loads(request.body)["Name"] == name_of(store) and not lost:
+            lost.append(request)
+            faults.cut_after(request, **more)
+
+    lost: list[object] = []
+    faults.inject("PutParameter", lose)
+    await put_key(store, PATH, "a")
+    assert lost
+    assert await keys_in(store, PATH) == (None, "key-a", None)
+
+
 @pytest.mark.parametrize("verb", WRITES)
 @pytest.mark.parametrize("fault", ["cut", "500", "unreachable", "throttled", "two at once", "denied", "kms"])
 async def test_a_write_that_fails_for_good_changes_nothing(open_store, store, faults, first, verb, fault):

@@ -12,6 +12,7 @@ from keyturn.domain.errors import StoreFault
 from keyturn.domain.labels import Attempt, new_rotation_id
 from keyturn.domain.slots import Slot
 from keyturn.stores.aws.secrets_manager import AwsSecretsManager
+from keyturn.stores.aws.shelf import CURRENT
 from keyturn.testing.store_contract_support import (
     fake_material,
     fake_meta,
@@ -217,6 +218,26 @@ async def test_a_secret_that_is_not_ours_is_shown_and_left_alone(aws, store, fir
     await store.discard(PATH, Slot.PENDING, version=staged.version)
     value = client.get_secret_value(SecretId=name_of(store), VersionStage="AWSCURRENT")
     assert json.loads(value["SecretString"]) == theirs
+
+
+async def test_bytes_that_somebody_put_over_current_are_kept_when_the_staged_key_is_discarded(
+    aws, open_store, store, faults, first
+):
+    await put_key(store, PATH, "old")
+    staged = await stage_key(store, PATH, first, "new")
+    client, theirs = plain(aws, "secretsmanager"), b"\x00\xffnot-a-real-secret"
+    client.put_secret_value(SecretId=name_of(store), SecretBinary=theirs)
+    opened = store._shelf.open(PATH, label=CURRENT)
+    assert "not-a-real-secret" not in repr(opened)
+    faults.inject("PutSecretValue", faults.cut_after, times=8)
+    await store.discard(PATH, Slot.PENDING, version=staged.version)
+    now = client.get_secret_value(SecretId=name_of(store))
+    assert now["SecretBinary"] == theirs
+    assert now["VersionId"] != opened.leaf.id, (
+        "a promotion that comes late names a version that is not current"
+    )
+    assert await open_store().peek(PATH, Slot.PENDING) is None
+    await store.claim(PATH, Attempt(new_rotation_id(), 1))
 
 
 async def test_fields_beside_the_key_are_kept(aws, store, first):

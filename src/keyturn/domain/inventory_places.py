@@ -103,6 +103,7 @@ def _secret_refs(book: Book) -> Iterator[tuple[Path, SecretRef]]:
 def one_path_one_secret(book: Book) -> Iterator[Finding]:
     """No two credentials share a place, nor a credential and a manager key, nor managers of two venues."""
     taken: dict[str, tuple[str, object]] = {}
+    pages: dict[str, Path] = {}
     stores = {name: _place_of(book, store) for name, store in book.inventory.stores.items()}
     # Managers first: of the two, the credential is the one to move.
     for name, account in book.inventory.accounts.items():
@@ -114,6 +115,7 @@ def one_path_one_secret(book: Book) -> Iterator[Finding]:
                 f"{taken[place][0]} is there, which is another venue's",
                 "write a path of its own",
             )
+        pages |= _page(book, stores, account.manager, ("accounts", name, "manager", "path"))
     for at, name, address, entry in _places(book):
         what = f"a mirror of {name}" if "mirrors" in at else f"the key of {name}"
         for path in (address.path, *_apart(address.path, entry)):
@@ -124,6 +126,11 @@ def one_path_one_secret(book: Book) -> Iterator[Finding]:
                 there = f"{taken[place][0]} is at {path}"
                 yield refuse((*at, "format"), there, "write other names in its `fields`")
             taken.setdefault(place, (what, name))
+        pages |= _page(book, stores, address, (*at, "path"))
+    for page, where in pages.items():
+        if page in taken:
+            there = f"{taken[page][0]} is where Parameter Store keeps its page (this path and `.keyturn`)"
+            yield refuse(where, there, "write another path for one of the two")
 
 
 def _places(book: Book) -> Iterator[tuple[Path, str, StoreAddress, FormatEntry]]:
@@ -140,6 +147,12 @@ def _apart(path: str, entry: FormatEntry) -> list[str]:
     if entry.kind != "split":
         return []
     return [f"{path}/{name}" for name in dict.fromkeys(entry.fields.values()) or OWN_FIELDS]
+
+
+def _page(book: Book, stores: Mapping[str, str], address: StoreAddress, at: Path) -> dict[str, Path]:
+    """Give the place of the page that Parameter Store keeps beside a key, and where the key's is written."""
+    beside = isinstance(book.inventory.stores.get(address.store), AwsParameterStore)
+    return {_address(stores, address.store, f"{address.path}.keyturn"): at} if beside else {}
 
 
 def _address(stores: Mapping[str, str], store: str, path: str) -> str:

@@ -89,6 +89,8 @@ class Opened:
     leaf: Leaf
     document: Mapping[str, Any] = field(repr=False)
     text: str = field(repr=False)
+    #: What it holds where that is no text; somebody else's, and secret like any value.
+    data: bytes | None = field(default=None, repr=False)
     #: How the key stands in the document.
     shape: Format = FIELDS
     #: The labels that it had when it was opened.
@@ -142,11 +144,11 @@ def mark_text(
     return _dump(beside or {}, {"kind": kind, "attempt": _text(attempt), **_marks_to_json(marks)})
 
 
-def copy_text(source: Opened, previous: str | None) -> str:
-    """Write the copy of a version; somebody else's document is copied to the letter."""
+def copy_of(source: Opened, previous: str | None) -> str | bytes:
+    """Write the copy of a version; somebody else's document is copied to the letter, or byte."""
     leaf = source.leaf
     if leaf.kind is Kind.FOREIGN:
-        return source.text
+        return source.text if source.data is None else source.data
     ours = {
         **source.document[FIELD],
         "version": leaf.version,
@@ -155,23 +157,33 @@ def copy_text(source: Opened, previous: str | None) -> str:
     return _dump({k: v for k, v in source.document.items() if k != FIELD}, ours)
 
 
-def read(path: str, version_id: str, text: str | None, expected: Format = FIELDS) -> Opened:
+def value_in(answer: Mapping[str, Any]) -> str | bytes:
+    """Give what a version holds from AWS's answer."""
+    value: str | bytes = (
+        answer["SecretBinary"] if "SecretBinary" in answer else answer.get("SecretString", "")
+    )
+    return value
+
+
+def read(path: str, version_id: str, value: str | bytes, expected: Format = FIELDS) -> Opened:
     """Understand a version.
 
     Args:
         path: for messages.
         version_id: of AWS.
-        text: None where it holds bytes instead of text.
+        value: what it holds; bytes are always somebody else's.
         expected: how somebody else's document looks; ours say it themselves.
 
     Raises:
         StoreError: `CORRUPT`, `MISCONFIGURED` for a newer format. Neither quotes the document.
     """
-    document = _object(text)
+    if isinstance(value, bytes):
+        return Opened(Leaf(version_id, Kind.FOREIGN, version_id), {}, "", value, expected)
+    document = _object(value)
     ours = document.get(FIELD)
     if not isinstance(ours, dict) or "format" not in ours:
         more = bool(_rest(document, expected))
-        return Opened(Leaf(version_id, Kind.FOREIGN, version_id, more=more), document, text or "", expected)
+        return Opened(Leaf(version_id, Kind.FOREIGN, version_id, more=more), document, value, shape=expected)
     if ours["format"] != FORMAT:
         raise StoreError(
             StoreFault.MISCONFIGURED,
@@ -183,7 +195,7 @@ def read(path: str, version_id: str, text: str | None, expected: Format = FIELDS
     leaf = _leaf(version_id, document, ours, shape) if shape else None
     if leaf is None or shape is None:
         raise corrupt(path, f"its field `{FIELD}` is damaged")
-    return Opened(leaf, document, text or "", shape)
+    return Opened(leaf, document, value, shape=shape)
 
 
 def _shape(ours: Mapping[str, Any]) -> Format | None:
@@ -272,10 +284,10 @@ def later(one: Attempt | None, other: Attempt) -> bool:
     return bool(one and one.rotation_id == other.rotation_id and one.number > other.number)
 
 
-def _object(text: str | None) -> dict[str, Any]:
+def _object(text: str) -> dict[str, Any]:
     # A frame of its own that raises nothing: the decoder's exceptions carry the text.
     try:
-        document = json.loads(text) if text is not None else None
+        document = json.loads(text)
     except ValueError:
         return {}
     return document if isinstance(document, dict) else {}

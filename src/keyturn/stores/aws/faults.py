@@ -8,6 +8,8 @@ from enum import StrEnum
 from keyturn.domain.errors import StoreError, StoreFault
 
 NOTHING = "Nothing was written."
+#: How the codes of refusals begin that STS gives to who would take on a role.
+ASSUME_ROLE = "AssumeRole"
 
 _THROTTLED = {
     "BandwidthLimitExceeded",
@@ -102,13 +104,18 @@ def store_error(path: str, error: AwsError, *, wrote: bool) -> StoreError:
         wrote: whether the call changes anything.
     """
     if wrote and error.unanswered:
-        return StoreError(
-            StoreFault.OUTCOME_UNKNOWN,
-            f"AWS did not answer {error.action} for {path}.",
-            now="It may or may not have been done.",
-            todo="Read the slots again; keyturn does so by itself.",
-        )
+        return open_outcome(path, error.action)
     return _permanent(path, error) or _passing(path, error)
+
+
+def open_outcome(path: str, action: str) -> StoreError:
+    """Build the error for a write of which nobody knows whether it was done."""
+    return StoreError(
+        StoreFault.OUTCOME_UNKNOWN,
+        f"AWS did not answer {action} for {path}.",
+        now="It may or may not have been done.",
+        todo="Read the slots again; keyturn does so by itself.",
+    )
 
 
 def _passing(path: str, error: AwsError) -> StoreError:
@@ -126,6 +133,8 @@ def _passing(path: str, error: AwsError) -> StoreError:
 def _permanent(path: str, error: AwsError) -> StoreError | None:
     """Translate what only a person can mend; None for the rest."""
     action, code = error.action, error.code
+    if error.trouble is Trouble.NO_CREDENTIALS and code.startswith(ASSUME_ROLE):
+        return _no_role(error)
     if error.trouble is Trouble.NO_CREDENTIALS:
         fault, what = StoreFault.DENIED, f"There are no AWS credentials for {action} ({code})."
         todo = (
@@ -154,6 +163,17 @@ def _permanent(path: str, error: AwsError) -> StoreError | None:
     else:
         return None
     return StoreError(fault, what, now=NOTHING, todo=todo)
+
+
+def _no_role(error: AwsError) -> StoreError:
+    operation, _, code = error.code.partition(": ")
+    todo = (
+        "Renew the credentials that assume the role, and see that this machine's clock is right."
+        if code in _UNKNOWN_CALLER
+        else f"Allow sts:{operation} here, and see the role's ARN and trust policy (infra/aws/trust.json)."
+    )
+    what = f"AWS refuses sts:{operation} ({code}), which {error.action} needs."
+    return StoreError(StoreFault.DENIED, what, now=NOTHING, todo=todo)
 
 
 def _kms(path: str, error: AwsError) -> StoreError:

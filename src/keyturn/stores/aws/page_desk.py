@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,13 +12,14 @@ from keyturn.domain.errors import StoreError, StoreFault
 from keyturn.domain.labels import Attempt
 from keyturn.stores.aws import documents, pages
 from keyturn.stores.aws.documents import FIELD, Kind, Opened
-from keyturn.stores.aws.faults import AwsError, store_error
+from keyturn.stores.aws.faults import AwsError, open_outcome, store_error
 from keyturn.stores.aws.pages import Lease, Page
 from keyturn.stores.aws.parameters import Param, Parameters
 from keyturn.stores.formats import FIELDS, Format
 from keyturn.stores.ledger import Held, Ledger
 from keyturn.stores.ledger_text import meta_from_json, meta_to_json
 
+WRITING = "ssm:PutParameter"
 # How long a verb waits for another writer before it says that the store is busy.
 _BUSY_SECONDS = 5.0
 _PAUSE = 0.05
@@ -51,17 +52,39 @@ class Desk:
         self.lease_seconds = 4 * parameters.wire.timeout + 10
 
     def put(self, path: str, name: str, value: str, *, overwrite: bool, write: str = "") -> int | None:
-        """Write, and read back what was not answered."""
+        """Write, and read back what was not answered; None when it is there and may not be overwritten.
+
+        Raises:
+            StoreError: `OUTCOME_UNKNOWN`, and all that says that nothing was written.
+        """
         failure: AwsError | None = None
+        number: int | None = None
         try:
-            return self._parameters.put(path, name, value, overwrite=overwrite)
+            number = self._parameters.put(path, name, value, overwrite=overwrite)
         except AwsError as error:
             failure = error
-        if failure.unanswered:
-            param = self._parameters.get(path, [name]).get(name)
+        if number is not None:
+            return number
+        if failure is None or failure.unanswered:
+            # What is there already may be our own, of a try whose answer was lost.
+            param = self.read_back(path, [name]).get(name)
             if param and (param.value == value or (write and write_of(param) == write)):
                 return param.number
-        raise store_error(path, failure, wrote=True)
+        if failure is not None:
+            raise store_error(path, failure, wrote=True)
+        return None
+
+    def read_back(self, path: str, names: Sequence[str]) -> dict[str, Param]:
+        """Look what became of a write that left.
+
+        Raises:
+            StoreError: `OUTCOME_UNKNOWN`: the look failed, which says nothing of the write.
+        """
+        try:
+            return self._parameters.get(path, names)
+        except StoreError:
+            pass
+        raise open_outcome(path, WRITING)
 
     def settled(self, path: str) -> State:
         """Load, when nobody writes current.
@@ -181,17 +204,17 @@ class Desk:
         if number == new.base + 1:
             return True
         if number is None and failure is None:
-            param = self._parameters.get(path, [name]).get(name)
+            param = self.read_back(path, [name]).get(name)
             return param is not None and pages.load(path, param.number, param.value).write == new.write
         return self._counted(path, name, new, number, failure)
 
     def _counted(self, path: str, name: str, new: Page, number: int | None, failure: AwsError | None) -> bool:
         """Find out whether our write of the page, or which of our tries, is the one that counts."""
         if number is None:
-            newest = self._parameters.get(path, [name]).get(name)
+            newest = self.read_back(path, [name]).get(name)
             number = newest.number if newest else 0
         between = [f"{name}:{n}" for n in range(new.base + 1, number + 1)]
-        found = self._parameters.get(path, between)
+        found = self.read_back(path, between)
         for param in sorted(found.values(), key=lambda p: p.number):
             page = pages.load(path, param.number, param.value)
             if page.base == new.base:

@@ -33,13 +33,15 @@ from keyturn.domain.material import SecretMaterial
 from keyturn.domain.slots import Claim, KeyMeta, Promotion, Slot, SlotInfo, Stored, VersionInfo
 from keyturn.stores.aws import documents
 from keyturn.stores.aws.documents import Kind, Leaf, Opened
-from keyturn.stores.aws.faults import conflict, crowded
-from keyturn.stores.aws.page_desk import Desk, State, pointer_to, read_param, write_of
+from keyturn.stores.aws.faults import conflict, crowded, open_outcome
+from keyturn.stores.aws.page_desk import WRITING, Desk, State, pointer_to, read_param, write_of
 from keyturn.stores.aws.pages import Lease
 from keyturn.stores.aws.parameters import Param, Parameters
 from keyturn.stores.ledger import Ledger
 
 _MOST_STEPS = 64
+# After any other fault the page is for certain as it was.
+_WRITTEN_PERHAPS = {StoreFault.OUTCOME_UNKNOWN, StoreFault.CORRUPT}
 
 
 class ParameterSlots:
@@ -148,7 +150,7 @@ class ParameterSlots:
                     return SlotInfo(Slot.PENDING, staged.version, claim.attempt, meta)
                 state = self._desk.settled(path)
         except StoreError as error:
-            if error.fault is not StoreFault.OUTCOME_UNKNOWN:
+            if error.fault not in _WRITTEN_PERHAPS:
                 self._parameters.delete(path, [content])
             raise
         raise crowded(path)
@@ -170,11 +172,7 @@ class ParameterSlots:
 
     def _written(self, path: str, content: str, text: str) -> bool:
         """Make the parameter; False when it is there with something else in it."""
-        if self._desk.put(path, content, text, overwrite=False) is not None:
-            return True
-        # Our own, if the answer to a first try was lost.
-        there = self._parameters.open(path, content)
-        return there is not None and there.value == text
+        return self._desk.put(path, content, text, overwrite=False) is not None
 
     def discard(self, path: str, slot: Slot, version: str) -> None:
         """Empty pending and delete its parameter, or forget previous."""
@@ -272,12 +270,16 @@ class ParameterSlots:
     def _refuse_to_overwrite(self, path: str, first: int, number: int, write: str) -> None:
         """Put back what somebody wrote between our read and our write; keep still if it was ourselves."""
         name = self._parameters.name(path)
-        found = self._parameters.get(path, [f"{name}:{n}" for n in range(first, number)])
+        found = self._desk.read_back(path, [f"{name}:{n}" for n in range(first, number)])
         theirs = [param for param in found.values() if write_of(param) != write]
         if not theirs:
             return
         newest = max(theirs, key=lambda param: param.number)
-        self._desk.put(path, name, newest.value, overwrite=True)
+        try:
+            self._desk.put(path, name, newest.value, overwrite=True)
+        except StoreError:
+            # Ours is current still, so that it is no failure which wrote nothing.
+            raise open_outcome(path, WRITING) from None
         raise conflict(f"Somebody else wrote to {path} at the same moment; theirs was put back.")
 
 

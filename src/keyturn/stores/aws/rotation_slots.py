@@ -332,7 +332,7 @@ class RotationSlots:
             return False
         token = _copy_id(view.current, source)
         # Taken: whoever began this copy before us has put the same.
-        self._shelf.put(path, token, documents.copy_text(opened, previous), INCOMING)
+        self._shelf.put(path, token, documents.copy_of(opened, previous), INCOMING)
         moved = self._shelf.move(path, CURRENT, view.current, token)
         self._shelf.strip(path, INCOMING, token)
         return moved

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -175,12 +176,12 @@ class Shelf:
             time.sleep(pause)
         if answer is None:
             return None
-        opened = self._understood(path, answer["VersionId"], answer.get("SecretString"))
+        opened = self._understood(path, answer["VersionId"], documents.value_in(answer))
         self._remember(path, opened.leaf)
         return replace(opened, labels=tuple(answer.get("VersionStages", ())))
 
-    def _understood(self, path: str, version_id: str, text: str | None) -> Opened:
-        return documents.read(path, version_id, text, self.formats.of(path))
+    def _understood(self, path: str, version_id: str, value: str | bytes) -> Opened:
+        return documents.read(path, version_id, value, self.formats.of(path))
 
     def leaf(self, path: str, version_id: str, *, label: str | None = None) -> Leaf | None:
         """Tell what a version is, opening it once; `label` for those who may read only by label."""
@@ -255,20 +256,23 @@ class Shelf:
         except StoreError:
             return False
 
-    def put(self, path: str, token: str, text: str, label: str, *, source: str | None = None) -> bool:
+    def put(
+        self, path: str, token: str, value: str | bytes, label: str, *, source: str | None = None
+    ) -> bool:
         """Put a version and give it a label; False when the token is taken, or the label went on since.
 
         Args:
             path: of the secret.
             token: id of the version.
-            text: its document.
+            value: its document; bytes where it is a copy of somebody else's.
             label: never AWSCURRENT: putting deploys nothing.
             source: the version that is known to have the label now.
 
         Raises:
             StoreError: `OUTCOME_UNKNOWN`, and all that says that nothing was written.
         """
-        if len(text.encode(errors="replace")) > _LARGEST:
+        held = {"SecretString": value} if isinstance(value, str) else {"SecretBinary": value}
+        if len(value.encode(errors="replace") if isinstance(value, str) else value) > _LARGEST:
             raise too_large(path)
         failure: AwsError | None = None
         try:
@@ -277,18 +281,18 @@ class Shelf:
                 "put_secret_value",
                 SecretId=self.name(path),
                 ClientRequestToken=token,
-                SecretString=text,
                 VersionStages=[label],
+                **held,
             )
         except AwsError as error:
             failure = error
         if failure is None:
-            self._remember(path, self._understood(path, token, text).leaf)
+            self._remember(path, self._understood(path, token, value).leaf)
             done = label in answer.get("VersionStages", ())
         elif failure.code == "ResourceExistsException":
             done = False
         elif failure.unanswered:
-            done = self._arrived(path, token, text, label, failure)
+            done = self._arrived(path, token, value, label, failure)
         else:
             raise (
                 _missing(path)
@@ -299,18 +303,15 @@ class Shelf:
             self._moved(path, label, source)
         return done
 
-    def _arrived(self, path: str, token: str, text: str, label: str, failure: AwsError) -> bool:
+    def _arrived(self, path: str, token: str, value: str | bytes, label: str, failure: AwsError) -> bool:
         """Read back a put whose answer was lost."""
         answer: dict[str, Any] | None = None
-        try:
+        with suppress(StoreError):
             answer = self._read(path, "get_secret_value", VersionId=token)
-        except StoreError:
-            answer = None
         if answer is None:
             raise store_error(path, failure, wrote=True)
-        opened = self._understood(path, token, answer.get("SecretString"))
-        self._remember(path, opened.leaf)
-        return answer.get("SecretString") == text and label in answer.get("VersionStages", ())
+        self._remember(path, self._understood(path, token, documents.value_in(answer)).leaf)
+        return documents.value_in(answer) == value and label in answer.get("VersionStages", ())
 
     def move(self, path: str, label: str, source: str | None, target: str | None) -> bool:
         """Move a label from one version to another, in one step; False when it does not stand at `source`.

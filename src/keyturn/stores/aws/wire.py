@@ -14,9 +14,10 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from keyturn.domain.errors import ProgrammingError, StoreError, StoreFault
+from keyturn.domain.errors import ProgrammingError
 from keyturn.stores.aws import quiet
-from keyturn.stores.aws.faults import AwsError, Failure, Trouble, refusal
+from keyturn.stores.aws.credentials import Identity, lacking
+from keyturn.stores.aws.faults import ASSUME_ROLE, AwsError, Failure, Trouble, refusal
 
 T = TypeVar("T")
 
@@ -25,7 +26,6 @@ THREADS = 48
 # Seconds before each further try. AWS's write quota of 50 calls a second refills within them.
 _PAUSES = (0.1, 0.4, 1.2)
 _CONNECT_SECONDS = 5.0
-_SESSION_NAME = "keyturn"
 _IDENTITY = {"iam", "sts"}
 _ABOUT_THE_ANSWER = {"ResponseMetadata"}
 
@@ -63,6 +63,7 @@ class Wire:
         self._assume_role = assume_role
         self._external_id = external_id
         self._clients: dict[str, Any] = {}
+        self._identity: Identity | None = None
         self._lock = threading.Lock()
         self._pool: ThreadPoolExecutor | None = None
 
@@ -73,14 +74,15 @@ class Wire:
 
         Raises:
             AwsError: it failed; `unanswered` tells whether a try may have been done.
-            StoreError: `MISCONFIGURED`, there is no such profile or no boto3.
+            StoreError: `MISCONFIGURED`, `DENIED`, `UNAVAILABLE`: there is nothing to sign with.
         """
-        client = self.client(service)
+        client, identity = self._ready(service)
         action = f"{service}:{client.meta.method_to_api_mapping[method]}"
         bound = getattr(client, method)
         unanswered = False
         for pause in (*_PAUSES, 0.0):
-            answer = _once(bound, params)
+            # Before the call, for what goes wrong here has not reached the store for certain.
+            answer = identity.missing() or _once(bound, params)
             if isinstance(answer, dict):
                 return answer
             failure = answer
@@ -91,18 +93,21 @@ class Wire:
         raise AwsError(action, failure, unanswered=unanswered)
 
     def client(self, service: str) -> Any:
-        """Give the client of a service; the first caller makes it."""
+        """Give the client of a service; the first caller makes it.
+
+        Raises:
+            StoreError: `MISCONFIGURED`, `DENIED`, `UNAVAILABLE`: there is nothing to sign with.
+        """
+        return self._ready(service)[0]
+
+    def _ready(self, service: str) -> tuple[Any, Identity]:
         with self._lock:
+            identity = self._as_whom()
             if service not in self._clients:
                 with quiet.silently():
-                    self._clients[service] = self._session().client(
-                        service,
-                        region_name=self.region,
-                        endpoint_url=self._endpoint(service),
-                        config=self._config(),
-                    )
+                    self._clients[service] = self._client_of(identity.session, service)
                 quiet.install()
-            return self._clients[service]
+            return self._clients[service], identity
 
     async def in_thread(self, work: Callable[[], T]) -> T:
         """Do blocking work outside the event loop."""
@@ -116,6 +121,7 @@ class Wire:
         if pool:
             await asyncio.to_thread(pool.shutdown)
         clients, self._clients = self._clients, {}
+        self._identity = None
         for client in clients.values():
             client.close()
 
@@ -137,64 +143,21 @@ class Wire:
             user_agent=f"keyturn botocore/{version}",
         )
 
-    def _session(self) -> Any:
-        try:
-            import boto3
-            from botocore.exceptions import ProfileNotFound
-        except ImportError:
-            raise _misconfigured(
-                f"The store {self.name} is in AWS, and boto3 is not installed.",
-                "pip install 'keyturn[aws]'",
-            ) from None
-        quiet.install()
-        try:
-            source = boto3.session.Session(profile_name=self._profile, region_name=self.region)
-        except ProfileNotFound:
-            raise _misconfigured(
-                f"The AWS configuration has no profile {self._profile}.",
-                f"Correct `profile` of the store {self.name}, or add it to ~/.aws/config.",
-            ) from None
-        if self._assume_role is None:
-            return source
-        return self._assuming(source, self._assume_role)
+    def _as_whom(self) -> Identity:
+        if self._identity is None:
+            identity = Identity(self.name, self.region, self._profile)
+            if self._assume_role is not None:
+                identity.assume(self._assume_role, self._external_id, self._client_of)
+            self._identity = identity
+        return self._identity
 
-    def _assuming(self, source: Any, role: str) -> Any:
-        """Give a session whose credentials are those of the role, fetched anew before they end."""
-        import boto3
-        import botocore.session
-        from botocore.credentials import (
-            AssumeRoleCredentialFetcher,
-            CredentialProvider,
-            CredentialResolver,
-            DeferredRefreshableCredentials,
-        )
-
-        def sts(service: str, **arguments: Any) -> Any:
-            arguments["region_name"] = self.region
-            return source.client(service, endpoint_url=self._endpoint_url, config=self._config(), **arguments)
-
-        base = source.get_credentials()
-        if base is None:
-            # Without a source nothing can be assumed: let the first call say so.
-            return source
-        extra = {"RoleSessionName": _SESSION_NAME}
-        if self._external_id is not None:
-            extra["ExternalId"] = self._external_id
-        fetcher = AssumeRoleCredentialFetcher(sts, base, role, extra_args=extra)
-
-        class Role(CredentialProvider):  # type: ignore[misc, unused-ignore]
-            METHOD = "keyturn-assume-role"
-
-            def load(self) -> Any:
-                return DeferredRefreshableCredentials(fetcher.fetch_credentials, self.METHOD)
-
-        core = botocore.session.Session()
-        core.register_component("credential_provider", CredentialResolver([Role()]))
-        return boto3.session.Session(botocore_session=core, region_name=self.region)
-
-
-def _misconfigured(what: str, todo: str) -> StoreError:
-    return StoreError(StoreFault.MISCONFIGURED, what, now="Nothing was contacted.", todo=todo)
+    def _client_of(self, session: Any, service: str, **arguments: Any) -> Any:
+        given = {
+            "region_name": self.region,
+            "endpoint_url": self._endpoint(service),
+            "config": self._config(),
+        }
+        return session.client(service, **{**arguments, **given})
 
 
 def _once(method: Callable[..., dict[str, Any]], params: Mapping[str, Any]) -> dict[str, Any] | Failure:
@@ -222,6 +185,8 @@ def _sorted(error: Exception) -> Failure | None:
     """Sort what boto3 raises; None for a mistake in our own call."""
     from botocore import exceptions as known
 
+    if isinstance(error, known.ClientError) and error.operation_name.startswith(ASSUME_ROLE):
+        return lacking(error)
     if isinstance(error, known.ClientError):
         answer = error.response.get("Error", {})
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)

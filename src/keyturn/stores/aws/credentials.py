@@ -1,0 +1,158 @@
+"""What signs the calls: a session of boto3, its credentials, and why they cannot be had.
+
+Credentials come from helpers, files and other services. Their exceptions quote what the helper printed, or
+the line that could not be parsed, and either may hold a secret: none gets out, not even as a context.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from keyturn.domain.errors import StoreError, StoreFault
+from keyturn.stores.aws import quiet
+from keyturn.stores.aws.faults import Failure, Trouble, refusal
+
+_SESSION_NAME = "keyturn"
+_TRY = "try `aws sts get-caller-identity`."
+
+
+class Identity:
+    """As whom the calls of a store are made.
+
+    Args:
+        store: its name, for messages.
+        region: of the session.
+        profile: of the AWS configuration; None for boto3's default chain.
+
+    Raises:
+        StoreError: `MISCONFIGURED`, `DENIED`, `UNAVAILABLE`; the text names the kind of failure alone.
+    """
+
+    def __init__(self, store: str, region: str, profile: str | None) -> None:
+        self._region = region
+        failure: Exception | None = None
+        try:
+            import boto3
+
+            quiet.install()
+            with quiet.silently():
+                self.session = boto3.session.Session(profile_name=profile, region_name=region)
+                self._credentials = self.session.get_credentials()
+        except Exception as error:  # noqa: BLE001 - sorted at once, and never let out
+            failure = error
+        if failure is not None:
+            raise _unusable(store, failure)
+
+    def assume(self, role: str, external_id: str | None, sts_of: Callable[..., Any]) -> None:
+        """Go on as a role; its credentials are fetched by the first call, and anew before they end.
+
+        Args:
+            role: its ARN.
+            external_id: for the role.
+            sts_of: makes a client of STS from a session and boto3's arguments.
+        """
+        import boto3
+        import botocore.session
+        from botocore.credentials import (
+            AssumeRoleCredentialFetcher,
+            CredentialProvider,
+            CredentialResolver,
+            DeferredRefreshableCredentials,
+        )
+
+        source, base = self.session, self._credentials
+        if base is None:
+            # Without a source nothing can be assumed: let the first call say so.
+            return
+        extra = {"RoleSessionName": _SESSION_NAME}
+        if external_id is not None:
+            extra["ExternalId"] = external_id
+
+        def sts(service: str, **arguments: Any) -> Any:
+            return sts_of(source, service, **arguments)
+
+        fetcher = AssumeRoleCredentialFetcher(sts, base, role, extra_args=extra)
+
+        class Role(CredentialProvider):  # type: ignore[misc, unused-ignore]
+            METHOD = "keyturn-assume-role"
+
+            def load(self) -> Any:
+                return DeferredRefreshableCredentials(fetcher.fetch_credentials, self.METHOD)
+
+        core = botocore.session.Session()
+        core.register_component("credential_provider", CredentialResolver([Role()]))
+        self.session = boto3.session.Session(botocore_session=core, region_name=self._region)
+        self._credentials = self.session.get_credentials()
+
+    def missing(self) -> Failure | None:
+        """Fetch the credentials if they are about to end; give the failure, which comes before any call."""
+        if self._credentials is None:
+            return None
+        try:
+            with quiet.silently():
+                self._credentials.get_frozen_credentials()
+        except Exception as error:  # noqa: BLE001 - sorted at once, and never let out
+            return lacking(error)
+        return None
+
+
+def lacking(error: Exception) -> Failure:
+    """Sort what getting credentials raises; the store's own call was not made.
+
+    The code of a refusal begins with the operation, so that nobody takes it for an answer of the store.
+    """
+    from botocore import exceptions as known
+
+    kind = type(error).__name__
+    if isinstance(error, known.ClientError):
+        answer = error.response.get("Error", {})
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        failure = refusal(str(answer.get("Code", "")), int(status), str(answer.get("Message", "")))
+        trouble = {
+            Trouble.REFUSED: Trouble.NO_CREDENTIALS,
+            Trouble.UNANSWERED: Trouble.NOT_SENT,
+        }.get(failure.trouble, failure.trouble)
+        return Failure(trouble, f"{error.operation_name}: {failure.code}")
+    transport = isinstance(error, (known.ConnectionError, known.HTTPClientError))
+    # The endpoint of ECS and EKS: an agent that starts, or has too much to do.
+    container = (
+        isinstance(error, known.CredentialRetrievalError) and error.kwargs.get("provider") == "container-role"
+    )
+    return Failure(Trouble.NOT_SENT if transport or container else Trouble.NO_CREDENTIALS, kind)
+
+
+def _unusable(store: str, error: Exception) -> StoreError:
+    """Tell why there is no session, by the kind of the exception."""
+    if isinstance(error, ImportError):
+        return _misconfigured(
+            f"The store {store} is in AWS, and boto3 is not installed.", "pip install 'keyturn[aws]'"
+        )
+    from botocore import exceptions as known
+
+    kind = type(error).__name__
+    if isinstance(error, known.ProfileNotFound):
+        return _misconfigured(
+            f"The AWS configuration has no profile {error.kwargs.get('profile')}.",
+            f"Correct `profile` of the store {store} or AWS_PROFILE, or add it to ~/.aws/config.",
+        )
+    if isinstance(error, known.ConfigParseError):
+        return _misconfigured(
+            f"The AWS configuration {error.kwargs.get('path')} cannot be read ({kind}).",
+            f"Correct that file, then {_TRY}",
+        )
+    if isinstance(error, (known.InvalidConfigError, known.ConfigNotFound)):
+        return _misconfigured(
+            f"The AWS configuration of the store {store} does not hold together ({kind}).",
+            f"Correct its profile in ~/.aws/config; {_TRY}",
+        )
+    if lacking(error).trouble is Trouble.NO_CREDENTIALS:
+        fault, todo = StoreFault.DENIED, f"Mend the variable, helper or file that they come from; {_TRY}"
+    else:
+        fault, todo = StoreFault.UNAVAILABLE, f"See that what gives them to this machine runs; {_TRY}"
+    what = f"The AWS credentials of the store {store} cannot be had ({kind})."
+    return StoreError(fault, what, now="Nothing was written.", todo=todo)
+
+
+def _misconfigured(what: str, todo: str) -> StoreError:
+    return StoreError(StoreFault.MISCONFIGURED, what, now="Nothing was contacted.", todo=todo)
