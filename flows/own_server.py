@@ -7,11 +7,11 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+from keyturn.loopback import answers, past_proxies
 
 # Prefect's first start makes its database: 25 seconds on a busy machine with two cores.
 _START_SECONDS = 180.0
@@ -41,7 +41,7 @@ class OwnServer:
             raise RuntimeError("Prefect has read the environment already; it would not see its server.")
         port = _free_port()
         self._url = f"http://127.0.0.1:{port}/api"
-        os.environ |= {
+        os.environ |= past_proxies(os.environ) | {
             "DO_NOT_TRACK": "1",
             "PREFECT_API_URL": self._url,
             "PREFECT_HOME": str(self._home),
@@ -63,17 +63,10 @@ class OwnServer:
             RuntimeError: it ended, or does not answer in time; stderr tells why.
         """
         deadline = time.monotonic() + _START_SECONDS
-        while not self._answers():
+        while not answers(f"{self._url}/health"):
             if self._process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError("Prefect's server did not start; see what it wrote above.")
             time.sleep(_LOOK_SECONDS)
-
-    def _answers(self) -> bool:
-        try:
-            with urllib.request.urlopen(f"{self._url}/health", timeout=2) as answer:  # noqa: S310 - ours
-                return bool(answer.status == 200)
-        except (urllib.error.URLError, OSError):
-            return False
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

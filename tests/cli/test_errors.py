@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sqlite3
@@ -139,12 +140,21 @@ def test_a_store_without_its_key_is_untouched_and_nothing_is_minted(live: Home, 
 def test_an_unknown_name_is_refused_with_the_nearest(home: Home) -> None:
     commands = (
         ("status", "mm-bybitt"), ("plan", "mm-bybitt"), ("history", "mm-bybitt"), ("adopt", "mm-bybitt"),
-        ("rotate", "mm-bybitt", "--reason", "typo"), ("put", "mm-bybitt"),
+        ("rotate", "mm-bybitt", "--reason", "typo"), ("put", "mm-bybitt"), ("resume", "mm-bybitt"),
+        ("abort", "mm-bybitt", "--reason", "typo"), ("rollback", "mm-bybitt", "--reason", "typo"),
     )  # fmt: skip
     for command in commands:
         result = home.run(*command)
         assert result.code == 3, command
         assert "Did you mean mm-bybit?" in result.err
+
+
+def test_where_no_rotation_is_open_the_way_to_the_past_ones_is_told(home: Home) -> None:
+    for command in (("resume",), ("abort", "--reason", "why"), ("rollback", "--reason", "why")):
+        result = home.run(command[0], CREDENTIAL, *command[1:])
+        assert result.code == 3
+        assert f"No rotation of {CREDENTIAL} is open." in result.err
+        assert f"Do: keyturn history {CREDENTIAL}" in result.err
 
 
 @pytest.mark.parametrize(
@@ -201,6 +211,17 @@ def test_an_unexpected_error_is_one_line_with_a_hint(capsys: pytest.CaptureFixtu
     assert "Traceback" not in text
 
 
+def test_an_unexpected_error_tells_programs_what_now_and_what_to_do(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit):
+        guard.guarded(_broken)(as_json=True)
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert (error["exit_code"], error["what"]) == (1, "An unexpected OopsError.")
+    assert "keyturn status" in error["now"]
+    assert "KEYTURN_DEBUG=1" in error["todo"]
+
+
 def test_debugging_shows_where_and_never_what(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -239,6 +260,53 @@ def test_a_reader_that_goes_away_is_no_error_of_ours(home: Home) -> None:
         code, text = running.wait(30), running.stderr.read()
     assert code == 141
     assert text == b""
+
+
+def _closed(home: Home, streams: str, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run a command as a shell does that closes streams (`>&-`)."""
+    script = Path(sys.executable).with_name("keyturn")
+    return subprocess.run(
+        ["/bin/sh", "-c", f'exec "$@" {streams}', "sh", script, *arguments],
+        cwd=home.folder,
+        env=environment(**env),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("streams", [">&-", "<&- >&-", "<&- >&- 2>&-"])
+def test_a_closed_stdout_is_a_reader_that_went_away_and_the_work_goes_on(home: Home, streams: str) -> None:
+    for arguments in (("status",), ("status", "--json"), ("doctor",)):
+        done = _closed(home, streams, *arguments)
+        assert done.returncode in {141, 8}, (arguments, done.stderr)
+        assert done.stderr == ""
+    done = _closed(home, ">&-", "status", "nobody")
+    assert done.returncode == 3
+    assert done.stderr.startswith("Error: There is no credential nobody")
+
+
+def test_a_closed_stderr_hides_no_exit_code(home: Home) -> None:
+    assert _closed(home, "2>&-", "status", "nobody").returncode == 3
+    assert _closed(home, "2>&-", "frobnicate").returncode == 2
+
+
+def test_a_closed_stdin_holds_nothing(live: Home) -> None:
+    done = _closed(live, "<&-", "put", CREDENTIAL)
+    assert done.returncode == 2
+    assert "The field api_key is missing" in done.stderr
+    done = _closed(live, "<&-", "rotate", CREDENTIAL, "--now", "--reason", "an incident")
+    assert done.returncode == 0, done.stderr
+
+
+def test_what_the_terminal_has_no_character_for_is_written_in_ascii(live: Home) -> None:
+    live.run("rotate", CREDENTIAL, "--reason", "Schl\u00fcssel gedreht \u2713").ok()
+    told = _closed(live, "", "history", CREDENTIAL, PYTHONIOENCODING="ascii")
+    assert told.returncode == 0, told.stderr
+    assert "Schl\\xfcssel gedreht \\u2713" in told.stdout
+    told = _closed(live, "", "history", CREDENTIAL, "--json", PYTHONIOENCODING="ascii")
+    assert json.loads(told.stdout)["rotations"][0]["reason"] == "Schl\u00fcssel gedreht \u2713"
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")

@@ -71,6 +71,13 @@ def test_a_manager_key_that_cannot_manage_is_a_warning(served: Home, venue: Venu
     assert any("may not manage keys" in warning for warning in json.loads(result.out)["warnings"])
 
 
+def test_a_manager_key_that_opens_the_account_to_a_thief_is_a_warning(served: Home, venue: Venue) -> None:
+    able = venue.sim.add_key("main", ["Wallet.SubMemberTransfer", "Wallet.Withdraw", "Earn.Earn"])
+    result = served.run("put", "--manager", "main", "--json", stdin=key_document(able)).ok()
+    (warning,) = json.loads(result.out)["warnings"]
+    assert warning == "It may also withdraw, Earn.Earn. Take that right away: it needs only one of transfer."
+
+
 def test_another_key_in_the_slot_is_not_overwritten(served: Home, venue: Venue) -> None:
     served.run("put", CREDENTIAL, stdin=key_document(venue.bot)).ok()
     other = venue.sim.add_key("bot", ["Spot.SpotTrade"])

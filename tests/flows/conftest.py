@@ -234,6 +234,8 @@ class Town:
 
     def spawn(self) -> subprocess.Popen[str]:
         environ = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}
+        # All that leaves this machine goes by a proxy, and nobody answers there.
+        environ |= {"http_proxy": "http://127.0.0.1:9", "no_proxy": "x.example"}
         command = "from pathlib import Path; from keyturn.cli.up import run_up; import sys;"
         command += "sys.exit(run_up(Path(sys.argv[1]), port=int(sys.argv[2])))"
         with (self.folder / "up.out").open("a") as out:

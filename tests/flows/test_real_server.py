@@ -112,11 +112,11 @@ def test_killing_the_supervisor_takes_its_children_along_and_a_new_one_finishes_
     town: Any,
 ) -> None:
     _, before = town.in_the_middle()
+    children = {part: town.pids(part) for part in ("flows.prefect_server", "flows.serve", "prefect.engine")}
+    assert all(children.values()), children
     town.supervisor.kill()
     town.supervisor.wait()
-    town.wait_for(
-        "the end of the children", lambda: not town.pids("flows.serve") + town.pids("prefect server")
-    )
+    town.wait_for("the end of the children", lambda: not any(map(town.pids, children)))
     town.up()
     town.at_rest()
     assert before not in town.live()["mm-bybit"]

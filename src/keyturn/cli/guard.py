@@ -14,6 +14,10 @@ from keyturn.cli.options import Json
 from keyturn.cli.output import Out, complain
 from keyturn.domain.errors import InventoryError, KeyturnError
 
+# Of an error that nobody foresaw.
+_NOW = "What had begun stays in the journal; `keyturn status` shows it."
+_TODO = "Run it again with KEYTURN_DEBUG=1 to see where, and report it."
+
 
 def guarded(command: Callable[..., ExitCode | None]) -> Callable[..., None]:
     """Wrap a command so that it ends the process with an exit code of the table.
@@ -55,13 +59,13 @@ def _run(command: Callable[..., ExitCode | None], arguments: dict[str, Any]) -> 
         code = ExitCode.UNEXPECTED
         what, todo = f"{error.name} is not installed.", "pip install 'keyturn[orchestrator]'"
         complain(f"Error: {what}\nDo: {todo}")
-        _document(out, KeyturnError(what, todo=todo))
+        _document(out, KeyturnError(what, now=_NOW, todo=todo))
     except (SystemExit, GeneratorExit):
         raise
     except BaseException as error:  # noqa: BLE001 - the last line of defence; a panic in Rust is no Exception
         code = ExitCode.UNEXPECTED
         complain(_unexpected(error))
-        _document(out, KeyturnError(f"An unexpected {type(error).__name__}."))
+        _document(out, KeyturnError(f"An unexpected {type(error).__name__}.", now=_NOW, todo=_TODO))
     if out.closed and code is ExitCode.OK:
         return ExitCode.NOBODY_READS
     return code
@@ -100,12 +104,12 @@ def _unexpected(error: BaseException) -> str:
         kind += f" ({error.strerror})"
     lines = [f"Error: an unexpected {kind}."]
     if not os.environ.get("KEYTURN_DEBUG"):
-        lines.append("Do: run it again with KEYTURN_DEBUG=1 to see where, and report it.")
+        lines.append(f"Do: {_TODO}")
     else:
         cause: BaseException | None = error
         while cause is not None:
             lines.append(f"{type(cause).__module__}.{type(cause).__qualname__} at:")
             lines += [line.rstrip() for line in traceback.format_tb(cause.__traceback__)]
             cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
-    lines.append("Now: what had begun stays in the journal; `keyturn status` shows it.")
+    lines.append(f"Now: {_NOW}")
     return "\n".join(lines)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from keyturn.cli.output import settle_streams
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; ends the process with an exit code of `codes.ExitCode`."""
+    settle_streams()
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         from keyturn.cli.app import COMMANDS, build

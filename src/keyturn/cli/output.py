@@ -6,6 +6,7 @@ nothing that could move a cursor or set a title gets through.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -14,6 +15,7 @@ import sys
 import textwrap
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, TextIO
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
@@ -32,6 +34,20 @@ def colours(stream: TextIO) -> bool:
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
+def settle_streams() -> None:
+    """Give this process the three standard streams, and let them write every character in some way.
+
+    Where the caller has closed one, Python has none; and a file that was opened later would take its number.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        stream = getattr(sys, name)
+        if stream is None:
+            stand_in = Path(os.devnull).open(mode, errors="backslashreplace")  # noqa: SIM115 - to the end
+            setattr(sys, name, stand_in)
+        elif name != "stdin" and isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 class Out:
     """Writes the result of one command.
 
@@ -41,8 +57,9 @@ class Out:
 
     def __init__(self, *, as_json: bool = False) -> None:
         self.as_json = as_json
-        #: Stdout takes nothing any more. Work goes on; there is only nobody to tell.
-        self.closed = False
+        #: Stdout takes nothing (any more). Work goes on; there is only nobody to tell. By this name the
+        #: stand-in of `settle_streams` is known; a stdout sent to the null device has another.
+        self.closed = getattr(sys.stdout, "name", "") == os.devnull
         self._colours = colours(sys.stdout)
 
     def paint(self, style: str, text: str) -> str:
@@ -57,7 +74,9 @@ class Out:
     def document(self, document: Any) -> None:
         """Write the JSON document; nothing in text mode."""
         if self.as_json:
-            self._write(json.dumps(document, indent=2, ensure_ascii=False, default=_encode) + "\n")
+            # JSON has an escape of its own for what the stream has no character for.
+            utf8 = (getattr(sys.stdout, "encoding", None) or "utf-8").lower().startswith("utf")
+            self._write(json.dumps(document, indent=2, ensure_ascii=not utf8, default=_encode) + "\n")
 
     def table(self, heads: Sequence[str], rows: Iterable[Sequence[str]], styles: Sequence[str] = ()) -> None:
         """Write a table for people; the last column takes what room is left, and wraps on a terminal.

@@ -16,6 +16,7 @@ from keyturn.domain.keys import Permission
 from keyturn.domain.material import SecretMaterial
 
 if TYPE_CHECKING:
+    from keyturn.domain.keys import KeyFacts
     from keyturn.domain.manifest import DriverManifest
     from keyturn.engine.adopt import TakenIn
     from keyturn.settings import LoadedInventory
@@ -149,15 +150,23 @@ def _warnings(loaded: LoadedInventory, name: str | None, account: str, taken: Ta
     if facts is None:
         return ["The exchange refused this machine's address: what the key may do is not known."]
     if name is None:
-        needed = frozenset(_manifest(loaded, account).manager_any_of)
-        words = ", ".join(sorted(needed))
-        return [] if facts.permissions & needed else [f"It may not manage keys: give it one of {words}."]
+        return _manager_warnings(_manifest(loaded, account), facts)
     entry = loaded.inventory.credentials[name]
     more, less = facts.permissions - entry.permissions, entry.permissions - facts.permissions
     warnings = [f"It can {_listed(more)}, which is not declared; rotating replaces it."] if more else []
     warnings += [f"It cannot {_listed(less)}, which is declared; rotating replaces it."] if less else []
     if facts.ip_allowlist is not None and facts.ip_allowlist != entry.ip_allowlist:
         warnings.append("Its addresses are not those that are declared; rotating replaces it.")
+    return warnings
+
+
+def _manager_warnings(manifest: DriverManifest, facts: KeyFacts) -> list[str]:
+    words, warnings = ", ".join(manifest.manager_needs()), []
+    if not facts.permissions & {*manifest.manager_any_of}:
+        warnings.append(f"It may not manage keys: give it one of {words}.")
+    if more := manifest.manager_excess(facts):
+        listed = ", ".join(more)
+        warnings.append(f"It may also {listed}. Take that right away: it needs only one of {words}.")
     return warnings
 
 

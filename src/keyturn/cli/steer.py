@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
 from keyturn.cli import ask, follow, session
 from keyturn.cli.codes import ExitCode
 from keyturn.cli.options import Credential, InventoryPath, NoWait, Reason, Yes
 from keyturn.cli.output import Out
+from keyturn.domain.rotation import Rotation
+
+if TYPE_CHECKING:
+    from keyturn.engine.engine import Engine
+    from keyturn.settings import LoadedInventory
 
 
 def rollback(
@@ -20,9 +28,8 @@ def rollback(
     loaded = session.load(inventory, warn=True)
     why = ask.reason(reason)
     ask.confirm(f"Roll {name} back? Its consumers move again, and the new key is revoked.", yes=yes)
-    return follow.conduct(
-        out, loaded, lambda engine: engine.rollback(name, why), wait=not no_wait, undoing=True
-    )
+    begin = _of_known(loaded, name, lambda engine: engine.rollback(name, why))
+    return follow.conduct(out, loaded, begin, wait=not no_wait, undoing=True)
 
 
 def abort(
@@ -31,10 +38,25 @@ def abort(
     """Undo a rotation that has not been promoted yet: the new key is revoked, the old one stays."""
     loaded = session.load(inventory, warn=True)
     why = ask.reason(reason)
-    return follow.conduct(out, loaded, lambda engine: engine.abort(name, why), wait=not no_wait, undoing=True)
+    begin = _of_known(loaded, name, lambda engine: engine.abort(name, why))
+    return follow.conduct(out, loaded, begin, wait=not no_wait, undoing=True)
 
 
 def resume(out: Out, name: Credential, no_wait: NoWait = False, inventory: InventoryPath = None) -> ExitCode:
     """Let a parked rotation go on, once what it asked for is done."""
     loaded = session.load(inventory, warn=True)
-    return follow.conduct(out, loaded, lambda engine: engine.resume(name), wait=not no_wait)
+    begin = _of_known(loaded, name, lambda engine: engine.resume(name))
+    return follow.conduct(out, loaded, begin, wait=not no_wait)
+
+
+def _of_known(
+    loaded: LoadedInventory, name: str, ask_engine: Callable[[Engine], Awaitable[Rotation]]
+) -> Callable[[Engine], Awaitable[Rotation]]:
+    """Refuse a mistyped name; one with an open rotation is none, even if it left the inventory."""
+
+    async def begin(engine: Engine) -> Rotation:
+        if await engine.world.journal.open_rotation(name) is None:
+            session.known_credential(loaded, name)
+        return await ask_engine(engine)
+
+    return begin

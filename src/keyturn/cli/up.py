@@ -13,16 +13,16 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
 from types import FrameType
+from urllib.parse import urlsplit
 
 from keyturn.domain.errors import KeyturnError, RefusedError
+from keyturn.loopback import answers, past_proxies
 from keyturn.settings import INVENTORY_VARIABLE
 
 # Prefect's first start makes its database: 25 seconds on a busy machine with two cores.
@@ -199,11 +199,7 @@ class _Supervisor:
             time.sleep(_LOOK_SECONDS)
 
     def _healthy(self) -> bool:
-        try:
-            with urllib.request.urlopen(f"{self._url}/api/health", timeout=2) as answer:  # noqa: S310 - ours
-                return bool(answer.status == 200)
-        except (urllib.error.URLError, OSError):
-            return False
+        return answers(f"{self._url}/api/health")
 
     def _keep(self, child: Child) -> None:
         """Start a child again that died."""
@@ -226,7 +222,7 @@ def _environment(inventory: Path, folder: Path, url: str) -> dict[str, str]:
         "DO_NOT_TRACK": "1",
         INVENTORY_VARIABLE: str(inventory),
     }
-    environ = dict(os.environ) | musts
+    environ = dict(os.environ) | past_proxies(os.environ, urlsplit(url).hostname or "") | musts
     if _AUTH in environ:
         environ.setdefault("PREFECT_API_AUTH_STRING", environ[_AUTH])
     return environ

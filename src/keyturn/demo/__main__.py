@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from keyturn.demo.show import Show, arrows
 from keyturn.demo.stage import Result, perform
 from keyturn.demo.verdict import Verdict
 from keyturn.domain.errors import KeyturnError
+from keyturn.loopback import past_proxies
 
 _DOES_NOT_HOLD, _INTERRUPTED = 1, 130
 
@@ -34,6 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--store", choices=KINDS, default=AGE, help="where the keys are kept (default: age, in the folder)"
     )
     given = parser.parse_args(arguments)
+    # All that the demo starts is on this machine, and inherits it.
+    os.environ.update(past_proxies(os.environ))
     return asyncio.run(_main(House(given.folder), given.store))
 
 

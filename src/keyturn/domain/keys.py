@@ -64,6 +64,8 @@ class KeyFacts:
     grants: frozenset[str]
     #: The same in keyturn's words, as far as they are known.
     permissions: frozenset[Permission]
+    #: Those of the grants that let a key do more than look, and for which keyturn has no word.
+    unnamed: frozenset[str] = frozenset()
     ip_allowlist: frozenset[str] | None = None
     label: str | None = None
     #: Who owns the key, in the venue's own form; the same account gives the same value.

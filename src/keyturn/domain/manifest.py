@@ -11,7 +11,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from keyturn.domain.keys import Permission
+from keyturn.domain.keys import TRADING, KeyFacts, Permission
 
 
 class _Strict(BaseModel):
@@ -87,6 +87,15 @@ class DriverManifest(_Strict):
     sandbox_url: str | None = None
     console_url: str
     documents: tuple[Document, ...]
+
+    def manager_needs(self) -> list[Permission]:
+        """Give the rights of which a manager key should have one: never the right to withdraw."""
+        return sorted({*self.manager_any_of} - {Permission.WITHDRAW})
+
+    def manager_excess(self, facts: KeyFacts) -> list[str]:
+        """Give what a manager key may do and should not; the venue's word where keyturn has none."""
+        bad = TRADING - {*self.manager_needs()} | {Permission.WITHDRAW}
+        return [*sorted(facts.permissions & bad), *sorted(facts.unnamed)]
 
     def unsupported(self, permissions: frozenset[Permission]) -> frozenset[Permission]:
         """Give those of the permissions that the venue has no word for."""

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Awaitable, Sequence
 
 from keyturn.domain.errors import KeyturnError
-from keyturn.domain.keys import TRADING, Permission
 from keyturn.domain.labels import parse_label
 from keyturn.domain.slots import Slot
 from keyturn.engine.world import World
@@ -18,8 +17,6 @@ from keyturn.ports.store import Finding
 _SKEW_SECONDS = 2.5
 # What a rotation needs beside the keys that are there: the new one, and one more if a worker dies.
 _FREE_SLOTS = 2
-# Rights that a manager key should not have unless the venue asks for them.
-_TOO_MUCH = TRADING | {Permission.WITHDRAW}
 
 
 async def doctor(world: World) -> Sequence[Finding]:
@@ -58,19 +55,16 @@ async def _account(world: World, name: str) -> list[Finding]:
         facts = await driver.introspect(manager)
     except KeyturnError as error:
         return [*findings, Finding(subject, ok=False, detail=f"manager key: {error.what}", todo=error.todo)]
-    needed = frozenset(driver.manifest.manager_any_of)
-    if not facts.permissions & needed:
-        todo = "Give it one of: " + ", ".join(sorted(needed))
+    needs = ", ".join(driver.manifest.manager_needs())
+    if not facts.permissions & {*driver.manifest.manager_any_of}:
+        todo = f"Give it one of: {needs}"
         findings.append(Finding(subject, ok=False, detail="the manager key may not manage keys", todo=todo))
     else:
         findings.append(Finding(subject, ok=True, detail="the manager key works and may manage keys"))
-    if more := (facts.permissions & _TOO_MUCH) - needed:
-        able = ", ".join(sorted(more))
-        findings.append(
-            Finding(
-                subject, ok=False, detail=f"the manager key can also {able}", todo="Take that right away."
-            )
-        )
+    if more := driver.manifest.manager_excess(facts):
+        detail = f"the manager key may also {', '.join(more)}"
+        todo = f"Take that right away: to manage keys it needs only one of: {needs}."
+        findings.append(Finding(subject, ok=False, detail=detail, todo=todo))
     if facts.ip_allowlist is not None and not facts.ip_allowlist:
         findings.append(
             Finding(

@@ -221,7 +221,11 @@ class Engine:
     async def _ask(self, credential: str, kind: EventType, refusal: str, todo: str, **data: str) -> Rotation:
         rotation = await self.world.journal.open_rotation(credential)
         if rotation is None:
-            raise RefusedError(f"No rotation of {credential} is open.", now="Nothing was changed.")
+            raise RefusedError(
+                f"No rotation of {credential} is open.",
+                now="Nothing was changed.",
+                todo=f"keyturn history {credential} tells how the last one ended.",
+            )
         if not machine.allowed(rotation, kind):
             raise RefusedError(
                 f"Rotation {rotation.id} of {credential} is {rotation.state}. {refusal}",

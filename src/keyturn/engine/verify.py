@@ -115,6 +115,7 @@ def _completed(facts: KeyFacts | None, listed: KeyFacts | None) -> KeyFacts | No
         key_ref=facts.key_ref,
         grants=facts.grants,
         permissions=facts.permissions,
+        unnamed=facts.unnamed,
         ip_allowlist=listed.ip_allowlist,
         label=listed.label,
         account_uid=facts.account_uid or listed.account_uid,

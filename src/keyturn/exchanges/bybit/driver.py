@@ -163,6 +163,7 @@ def _facts(row: Mapping[str, Any], key_ref: str, account_uid: str | None = None)
         key_ref=key_ref,
         grants=grants,
         permissions=_permissions(grants),
+        unnamed=frozenset() if READ_ONLY in grants else grants - _MEANINGS.keys(),
         # "*" stands for "not bound".
         ip_allowlist=normal_ips([ip for ip in row["ips"] if ip != "*"]),
         label=str(row.get("note") or ""),

@@ -28,6 +28,15 @@ SUMMARY = Endpoint("read the balance", "get_account_summary")
 TIME = Endpoint("tell the time", "get_time", private=False)
 
 _LEVELS = ("read", "read_write")
+# Deribit's word -> what it lets a key do beside looking.
+_MEANINGS: Mapping[str, tuple[Permission, ...]] = {
+    "account:read_write": (Permission.MANAGE_KEYS,),
+    "trade:read_write": (Permission.TRADE,),
+    "block_trade:read_write": (Permission.TRADE,),
+    "block_rfq:read_write": (Permission.TRADE,),
+    "wallet:read_write": (Permission.WITHDRAW, Permission.TRANSFER),
+    "custody:read_write": (Permission.WITHDRAW, Permission.TRANSFER),
+}
 # A signature holds for 60 seconds ("Authentication" page, read 2026-11-21).
 _VALID_SECONDS = 60.0
 _KEY_CODES = frozenset({errors.INVALID_CREDENTIALS, errors.UNAUTHORIZED})
@@ -69,6 +78,7 @@ class Driver(CcxtDriver):
             key_ref=caller.material.key_ref,
             grants=grants,
             permissions=_permissions(grants),
+            unnamed=_unnamed(grants),
             account_uid=account,
         )
 
@@ -244,6 +254,7 @@ def _facts(row: Mapping[str, Any]) -> KeyFacts:
         key_ref=str(row["client_id"]),
         grants=grants,
         permissions=_permissions(grants),
+        unnamed=_unnamed(grants),
         ip_allowlist=normal_ips(list(row.get("ip_whitelist") or ())),
         label=str(row.get("name") or ""),
         created_at=from_millis(row["timestamp"]),
@@ -253,13 +264,11 @@ def _facts(row: Mapping[str, Any]) -> KeyFacts:
 
 
 def _permissions(grants: frozenset[str]) -> frozenset[Permission]:
-    found = set()
+    found = {permission for word in grants for permission in _MEANINGS.get(word, ())}
     if any(grant.startswith("account:") for grant in grants):
         found.add(Permission.READ)
-    if "account:read_write" in grants:
-        found.add(Permission.MANAGE_KEYS)
-    if {"trade:read_write", "block_trade:read_write", "block_rfq:read_write"} & grants:
-        found.add(Permission.TRADE)
-    if {"wallet:read_write", "custody:read_write"} & grants:
-        found |= {Permission.WITHDRAW, Permission.TRANSFER}
     return frozenset(found)
+
+
+def _unnamed(grants: frozenset[str]) -> frozenset[str]:
+    return frozenset(word for word in grants if word not in _MEANINGS and not word.endswith(":read"))

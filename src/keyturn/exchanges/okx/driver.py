@@ -145,6 +145,7 @@ def _facts(row: Mapping[str, Any], key_ref: str) -> KeyFacts:
         key_ref=key_ref,
         grants=grants,
         permissions=frozenset(_MEANINGS[word] for word in grants if word in _MEANINGS),
+        unnamed=grants - _MEANINGS.keys(),
         ip_allowlist=normal_ips([ip for ip in row["ip"].split(",") if ip.strip()]),
         label=row.get("label"),
         account_uid=str(uid) if uid else None,
