@@ -9,6 +9,7 @@ the layer of requests between them: that costs as much as the call.
 from __future__ import annotations
 
 import json
+import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from urllib3.exceptions import (
     ReadTimeoutError,
     SSLError,
 )
+from urllib3.util.ssl_match_hostname import CertificateError
 
 from keyturn.domain.errors import StoreError, StoreFault
 from keyturn.stores.vault.faults import misconfigured, off_the_list, silent
@@ -46,6 +48,8 @@ _NOT_TAKEN = frozenset({412, 429, 472, 473})
 _UNCLEAR = frozenset({500, 502, 503, 504})
 # One of them is in each body that comes with 200, be it null.
 _IN_EVERY_ANSWER = frozenset({"data", "auth"})
+# Any other error of TLS is a connection that broke, before the request, in it or in its answer.
+_REFUSED_CERTIFICATE = (ssl.SSLCertVerificationError, CertificateError)
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
@@ -216,7 +220,7 @@ class ListedAdapter(Adapter):  # type: ignore[misc]  # hvac has no types
         return outcome
 
     def _broken(self, error: HTTPError, origin: str) -> _Failure | StoreError:
-        if isinstance(error, SSLError):
+        if isinstance(error, SSLError) and any(isinstance(a, _REFUSED_CERTIFICATE) for a in error.args):
             return misconfigured(
                 f"The store {self._name} does not prove with its certificate that it is {origin}.",
                 "Point `ca_file` of the store at the CA that signed it; see the address and the dates.",
