@@ -27,10 +27,11 @@ from .vault_server import Server
 
 PATH = "bots/mm"
 ONE = Attempt(new_rotation_id(), 1)
-# Those from 500 on may be said after the work was done.
+# Those from 500 on, and a balancer's 408, may be said after the work was done.
+UNCLEAR = (408, 500, 502, 503, 504, 507, 520, 524, 529)
 BUSY = [
-    *((Trouble.ANSWER, status) for status in (412, 429, 472, 473, 500, 502, 503, 504)),
-    *((Trouble.ANSWER_AFTER, status) for status in (500, 502, 503, 504)),
+    *((Trouble.ANSWER, status) for status in (412, 429, 472, 473, *UNCLEAR)),
+    *((Trouble.ANSWER_AFTER, status) for status in UNCLEAR),
 ]
 
 

@@ -44,8 +44,9 @@ _LONGEST_PAUSE = 5.0
 # 412, 472 and 473 are what Vault's replicas say who lag behind or only stand by; all three before any work.
 # https://developer.hashicorp.com/vault/api-docs#http-status-codes (read 2026-11-21)
 _NOT_TAKEN = frozenset({412, 429, 472, 473})
-# The request may have been carried out before this was said.
-_UNCLEAR = frozenset({500, 502, 503, 504})
+# From here on, and with a balancer's 408, the request may have been carried out before it was said: each
+# balancer has numbers of its own up there.
+_UNCLEAR_FROM, _TIMED_OUT = 500, 408
 # One of them is in each body that comes with 200, be it null.
 _IN_EVERY_ANSWER = frozenset({"data", "auth"})
 # Any other error of TLS is a connection that broke, before the request, in it or in its answer.
@@ -249,7 +250,7 @@ class ListedAdapter(Adapter):  # type: ignore[misc]  # hvac has no types
                 now="Nothing was written.",
                 todo="Make room for the server's storage.",
             )
-        if status in _UNCLEAR:
+        if status >= _UNCLEAR_FROM or status == _TIMED_OUT:
             return _Failure(f"HTTP {status}", may_be_done=True, pause=_retry_after(response))
         if status == 400 and "upgrading from non-versioned" in answer.errors.lower():
             return _Failure("the mount is being upgraded", may_be_done=False, next_address=False)
