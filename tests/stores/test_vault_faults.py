@@ -214,6 +214,26 @@ async def test_a_server_without_space_says_so(store, sim):
     assert (await failed(put_key(store, PATH, "a"))).fault is StoreFault.NO_SPACE
 
 
+async def test_a_page_of_a_proxy_is_not_an_empty_path(store, sim):
+    await prepared(store, "promote")
+    await _promote(store)
+    current, previous = await store.peek(PATH, Slot.CURRENT), await store.peek(PATH, Slot.PREVIOUS)
+    for call in (
+        lambda: store.peek(PATH, Slot.CURRENT),
+        lambda: store.read(PATH, Slot.PREVIOUS),
+        lambda: store.discard(PATH, Slot.PREVIOUS, version=previous.version),
+        lambda: store.vacate(PATH, expect_current=current.version),
+        lambda: store.history(PATH),
+    ):
+        sim.fail(Trouble.ANSWER, status=404, page="<html>no backend</html>", times=99)
+        assert (await failed(call())).fault in {StoreFault.UNAVAILABLE, StoreFault.OUTCOME_UNKNOWN}
+        sim.faults.clear()
+        assert await keys_in(store, PATH) == (None, "key-new", "key-old")
+    sim.fail(Trouble.ANSWER_AFTER, method="POST", path="/data/", status=404, page="<html>broken</html>")
+    await put_key(store, PATH, "put", current.version)
+    assert await keys_in(store, PATH) == (None, "key-put", "key-new")
+
+
 async def test_a_long_wait_is_left_to_the_engine(store, sim):
     sim.fail(Trouble.ANSWER, status=429, headers={"Retry-After": "3600"})
     error = await failed(store.peek(PATH, Slot.CURRENT))

@@ -256,7 +256,10 @@ class ListedAdapter(Adapter):  # type: ignore[misc]  # hvac has no types
             return _Failure("the mount is being upgraded", may_be_done=False, next_address=False)
         if status == 200 and not answer.body.keys() & _IN_EVERY_ANSWER:
             # A proxy's page, or half of an answer: who knows what the server did.
-            return _Failure("an answer that is not the server's", may_be_done=True)
+            return _FOREIGN
+        if status == 404 and "data" not in answer.body and not isinstance(answer.body.get("errors"), list):
+            # The server's own 404 has one of them. A proxy's must not be taken for an empty path.
+            return _FOREIGN
         return answer
 
     def _redirected(self, location: str) -> _Failure:
@@ -270,6 +273,7 @@ class ListedAdapter(Adapter):  # type: ignore[misc]  # hvac has no types
 
 
 _SEALED = "it is sealed"
+_FOREIGN = _Failure("an answer that is not the server's", may_be_done=True)
 
 
 def _line(address: str, ca_file: str | None, timeout: float) -> urllib3.PoolManager:
