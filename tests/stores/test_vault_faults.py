@@ -234,6 +234,19 @@ async def test_a_page_of_a_proxy_is_not_an_empty_path(store, sim):
     assert await keys_in(store, PATH) == (None, "key-put", "key-new")
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        "Upgrading from non-versioned to versioned data. This backend will be unavailable.",
+        "Waiting for the primary to upgrade from non-versioned to versioned data.",
+    ],
+)
+async def test_a_mount_that_is_being_upgraded_is_waited_for(store, sim, error):
+    sim.fail(Trouble.ANSWER, status=400, error=error, path="/data/", times=2)
+    await put_key(store, PATH, "a")
+    assert await key_in(store, PATH, Slot.CURRENT) == "key-a"
+
+
 async def test_a_long_wait_is_left_to_the_engine(store, sim):
     sim.fail(Trouble.ANSWER, status=429, headers={"Retry-After": "3600"})
     error = await failed(store.peek(PATH, Slot.CURRENT))

@@ -252,7 +252,8 @@ class ListedAdapter(Adapter):  # type: ignore[misc]  # hvac has no types
             )
         if status >= _UNCLEAR_FROM or status == _TIMED_OUT:
             return _Failure(f"HTTP {status}", may_be_done=True, pause=_retry_after(response))
-        if status == 400 and "upgrading from non-versioned" in answer.errors.lower():
+        # The active node says "Upgrading from", one that waits for it "to upgrade from".
+        if status == 400 and "from non-versioned" in answer.errors.lower():
             return _Failure("the mount is being upgraded", may_be_done=False, next_address=False)
         if status == 200 and not answer.body.keys() & _IN_EVERY_ANSWER:
             # A proxy's page, or half of an answer: who knows what the server did.
