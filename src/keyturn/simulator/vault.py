@@ -242,7 +242,9 @@ class VaultSimulator:
         return None, ""
 
     def _mount_info(self, token: Token, name: str) -> Reply:
-        mount = self.mounts.get(name)
+        # A path below a mount is answered with the mount.
+        held = {n: m for n, m in self.mounts.items() if f"{name}/".startswith(f"{n}/")}
+        name, mount = next(iter(held.items()), (name, None))
         if mount is None or not self.rights.touches(token, name):
             return refusal(403, "preflight capability check returned 403")
         return gives({"type": "kv", "path": f"{name}/", "options": {"version": str(mount.version)}})
