@@ -12,6 +12,7 @@ import json
 import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -36,7 +37,7 @@ from keyturn.stores.vault.faults import misconfigured, off_the_list, silent
 #: Calls in flight at most; as many connections are kept open.
 LANES = 32
 # Sends of one call, addresses and redirects included: about four seconds of patience in all. Longer waits
-# are the engine's, which comes back later.
+# are the engine's, which comes back later. Of more addresses each is tried, with room for a redirect.
 _SENDS = 6
 _PAUSES = (0.05, 0.2, 0.6, 1.2, 2.0)
 # A server that asks for a longer pause than this is left alone until the engine comes back.
@@ -161,7 +162,7 @@ class ListedAdapter(Adapter):  # type: ignore[misc]  # hvac has no types
             StoreError: `UNAVAILABLE`, `MISCONFIGURED`; `OUTCOME_UNKNOWN` for a call that changes something.
         """
         lost, failure = False, _Failure("no address", may_be_done=False)
-        for number in range(_SENDS):
+        for number in range(max(_SENDS, len(self._bases) + 1)):
             at = self._preferred
             outcome = self._send(at, method, url, token, body, params)
             if isinstance(outcome, Answer):
@@ -265,10 +266,13 @@ class ListedAdapter(Adapter):  # type: ignore[misc]  # hvac has no types
 
     def _redirected(self, location: str) -> _Failure:
         """Go on at the leader that a standby names, if the inventory names it, too."""
-        parts = urlsplit(location)
-        origin = _origin(location) if parts.hostname else self._origins[self._preferred]
+        host, origin = "", "nowhere"
+        # A port or a host that can be none is a ValueError.
+        with suppress(ValueError):
+            host = urlsplit(location).hostname or ""
+            origin = _origin(location) if host else self._origins[self._preferred]
         if origin not in self._origins:
-            raise off_the_list(self._name, parts.hostname or "nowhere")
+            raise off_the_list(self._name, host if origin != "nowhere" else origin)
         self._preferred = self._origins.index(origin)
         return _Failure("redirected in a circle", may_be_done=False, next_address=False, pause=0.0)
 

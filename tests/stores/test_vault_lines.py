@@ -1,4 +1,4 @@
-"""TLS to Vault that breaks is a broken connection; only a refused certificate is a wrong setting."""
+"""Lines to Vault that break: TLS, of which only a refused certificate is a setting; addresses; redirects."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import urllib3
 
 from keyturn.domain.errors import StoreError, StoreFault
 from keyturn.domain.slots import Slot
-from keyturn.simulator.vault import VaultSimulator
+from keyturn.simulator.vault import Trouble, VaultSimulator
 from keyturn.stores.vault.transport import ListedAdapter, _Failure
 from keyturn.testing.store_contract_support import key_in, put_key
 
@@ -103,3 +103,24 @@ def test_a_ca_bundle_without_certificates_is_told_when_the_store_is_opened(serve
     with pytest.raises(StoreError) as caught:
         server.open(server.given(tmp_path, "x"), ca_file=str(bundle))
     assert caught.value.fault is StoreFault.MISCONFIGURED
+
+
+@pytest.mark.parametrize("location", ["https://127.0.0.1:99999/v1/x", "https://[bad/v1", "http://a:b/"])
+async def test_a_redirect_that_is_no_address_is_one_to_nowhere(server, tmp_path, location):
+    server.simulator.fail(Trouble.ANSWER, status=307, headers={"Location": location}, times=99)
+    store = server.open(server.given(tmp_path, server.root))
+    with pytest.raises(StoreError) as caught:
+        await store.peek(PATH, Slot.CURRENT)
+    await store.close()
+    assert caught.value.fault is StoreFault.MISCONFIGURED
+    assert "redirects to nowhere" in caught.value.what
+
+
+async def test_each_of_many_addresses_is_tried(server, tmp_path):
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        dead = [f"http://127.0.0.1:{closed.getsockname()[1]}/{n}" for n in range(8)]
+        store = server.open(server.given(tmp_path, server.root), addresses=[*dead, server.address])
+        await put_key(store, PATH, "a")
+        assert await key_in(store, PATH, Slot.CURRENT) == "key-a"
+        await store.close()
