@@ -259,6 +259,24 @@ async def test_when_a_renewal_fails_the_token_is_used_to_its_end(server, sim, ro
     await store.close()
 
 
+@pytest.mark.parametrize("trouble", ["used up", "gone"])
+async def test_when_a_new_login_is_refused_the_token_is_used_to_its_end(
+    server, sim, rotator, tmp_path, trouble
+):
+    auth = server.approle(tmp_path, rotator, token_ttl="60s", token_type="batch", secret_id_num_uses=1)
+    store = server.open(auth)
+    clock = Clock(store, sim)
+    await store.peek(PATH, Slot.CURRENT)
+    if trouble == "gone":
+        Path(auth["secret_id"]["file"]).unlink()
+    clock.advance(45)
+    assert await store.peek(PATH, Slot.CURRENT) is None
+    clock.advance(20)
+    fault = StoreFault.DENIED if trouble == "used up" else StoreFault.MISCONFIGURED
+    assert (await denied(store.peek(PATH, Slot.CURRENT))).fault is fault
+    await store.close()
+
+
 async def test_many_threads_log_in_once(server, sim, rotator, tmp_path):
     store = server.open(server.approle(tmp_path, rotator))
     clock = Clock(store, sim)
