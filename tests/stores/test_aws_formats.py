@@ -23,7 +23,17 @@ from keyturn.testing.store_contract_support import (
 )
 
 from .aws_server import REGION
-from .format_cases import ATTEMPT, ENV, FREQTRADE, OLD, turned, what_does_not_fit_is_refused
+from .format_cases import (
+    ATTEMPT,
+    ENV,
+    FREQTRADE,
+    NESTED,
+    OLD,
+    other_lines_are_kept,
+    turned,
+    what_does_not_fit_is_refused,
+    what_is_in_the_way_is_told_before_a_key_is_made,
+)
 
 Store = AwsSecretsManager | AwsParameterStore
 
@@ -91,3 +101,12 @@ async def test_a_key_that_the_bot_would_misread_is_not_written(account: Account)
     path, store = account.path, account.open(ENV)
     await what_does_not_fit_is_refused(store, path)
     assert await key_in(store, path, Slot.PENDING) == "key-new"
+
+
+async def test_a_rotation_keeps_the_other_lines_of_an_env(account: Account) -> None:
+    await other_lines_are_kept(account.open(ENV), account.path, account.write, account.read)
+
+
+async def test_what_is_in_the_way_of_a_field_is_kept_and_told(account: Account) -> None:
+    store = account.open(NESTED)
+    await what_is_in_the_way_is_told_before_a_key_is_made(store, account.path, account.write, account.read)

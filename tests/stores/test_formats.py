@@ -196,3 +196,42 @@ def test_a_key_must_also_fit_the_mirrors_that_follow() -> None:
     with pytest.raises(StoreError):
         formats_of(inventory, "b").check("ft/mm", unlucky)
     formats_of(inventory, "b").check("bots/other", unlucky)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "A=1",
+        "A=1\r\nBOT_KEY=x\r\n",
+        "BOT_KEY = x\nA='two\nlines'\n",
+        'BOT_KEY="x" y\nexport BOT_SECRET=y\nA=1\n',
+        "BOT_KEY=x\n'BOT_KEY'=y\n# BOT_KEYS\n",
+        "BOT_KEYS=1\nMY_BOT_KEY=2\n",
+    ],
+)
+def test_the_other_lines_of_an_env_are_kept_for_every_reader(text: str) -> None:
+    from io import StringIO
+
+    placed = format_of(ENV).place({"env": text}, KEY)["env"]
+    was, now = dict(dotenv_values(stream=StringIO(text))), dict(dotenv_values(stream=StringIO(placed)))
+    ours = {"BOT_KEY": "key-1", "BOT_SECRET": "not-a-real-secret-1"}
+    assert now == {**{k: v for k, v in was.items() if k not in ours}, **ours}
+    assert format_of(ENV).place({"env": placed}, KEY)["env"] == placed
+
+
+@pytest.mark.parametrize("env", ["A='never closed\n", 7, {"A": "1"}])
+def test_an_env_that_would_hide_the_key_is_refused(env: object) -> None:
+    material = SecretMaterial("it needs", "quotes, both")
+    with pytest.raises(UncarriedError) as caught:
+        format_of(ENV).place({"env": env}, material)
+    assert "never" not in str(caught.value)
+
+
+@given(st.text("AB_KEOTY=\n'\" #exp", max_size=60))
+def test_a_key_among_any_lines_is_read_back_or_refused(text: str) -> None:
+    form = format_of(ENV)
+    try:
+        placed = form.place({"env": text}, KEY)
+    except UncarriedError:
+        return
+    assert form.parse(placed) == KEY

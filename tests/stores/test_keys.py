@@ -121,6 +121,14 @@ def test_without_the_keyring_library_the_extra_is_named(tmp_path: Path, monkeypa
     assert "keyturn[keyring]" in unavailable(SecretRef(keyring="x"), tmp_path).todo
 
 
+def test_a_line_end_after_a_variable_is_not_part_of_the_secret(tmp_path: Path, monkeypatch) -> None:
+    ref = SecretRef(env="KEYTURN_TEST_SECRET")
+    monkeypatch.setenv("KEYTURN_TEST_SECRET", f"{SECRET}\r\n")
+    assert resolve_secret(ref, tmp_path) == SECRET
+    monkeypatch.setenv("KEYTURN_TEST_SECRET", "\n")
+    assert "is empty" in unavailable(ref, tmp_path).what
+
+
 @pytest.mark.parametrize("ref", [SecretRef(), SecretRef(env="A", file="b")])
 def test_a_reference_names_exactly_one_source(tmp_path: Path, ref: SecretRef) -> None:
     assert "exactly one" in unavailable(ref, tmp_path).what

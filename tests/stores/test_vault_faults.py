@@ -27,10 +27,11 @@ from .vault_server import Server
 
 PATH = "bots/mm"
 ONE = Attempt(new_rotation_id(), 1)
-# Those from 500 on may be said after the work was done.
+# Those from 500 on, and a balancer's 408, may be said after the work was done.
+UNCLEAR = (408, 500, 502, 503, 504, 507, 520, 524, 529)
 BUSY = [
-    *((Trouble.ANSWER, status) for status in (412, 429, 472, 473, 500, 502, 503, 504)),
-    *((Trouble.ANSWER_AFTER, status) for status in (500, 502, 503, 504)),
+    *((Trouble.ANSWER, status) for status in (412, 429, 472, 473, *UNCLEAR)),
+    *((Trouble.ANSWER_AFTER, status) for status in UNCLEAR),
 ]
 
 
@@ -211,6 +212,39 @@ async def test_an_answer_that_comes_too_late_is_an_answer_that_was_lost(store, s
 async def test_a_server_without_space_says_so(store, sim):
     sim.fail(Trouble.ANSWER, method="POST", status=500, error="write /data: no space left on device")
     assert (await failed(put_key(store, PATH, "a"))).fault is StoreFault.NO_SPACE
+
+
+async def test_a_page_of_a_proxy_is_not_an_empty_path(store, sim):
+    await prepared(store, "promote")
+    await _promote(store)
+    current, previous = await store.peek(PATH, Slot.CURRENT), await store.peek(PATH, Slot.PREVIOUS)
+    for call in (
+        lambda: store.peek(PATH, Slot.CURRENT),
+        lambda: store.read(PATH, Slot.PREVIOUS),
+        lambda: store.discard(PATH, Slot.PREVIOUS, version=previous.version),
+        lambda: store.vacate(PATH, expect_current=current.version),
+        lambda: store.history(PATH),
+    ):
+        sim.fail(Trouble.ANSWER, status=404, page="<html>no backend</html>", times=99)
+        assert (await failed(call())).fault in {StoreFault.UNAVAILABLE, StoreFault.OUTCOME_UNKNOWN}
+        sim.faults.clear()
+        assert await keys_in(store, PATH) == (None, "key-new", "key-old")
+    sim.fail(Trouble.ANSWER_AFTER, method="POST", path="/data/", status=404, page="<html>broken</html>")
+    await put_key(store, PATH, "put", current.version)
+    assert await keys_in(store, PATH) == (None, "key-put", "key-new")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        "Upgrading from non-versioned to versioned data. This backend will be unavailable.",
+        "Waiting for the primary to upgrade from non-versioned to versioned data.",
+    ],
+)
+async def test_a_mount_that_is_being_upgraded_is_waited_for(store, sim, error):
+    sim.fail(Trouble.ANSWER, status=400, error=error, path="/data/", times=2)
+    await put_key(store, PATH, "a")
+    assert await key_in(store, PATH, Slot.CURRENT) == "key-a"
 
 
 async def test_a_long_wait_is_left_to_the_engine(store, sim):

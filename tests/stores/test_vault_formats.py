@@ -17,7 +17,16 @@ from keyturn.testing.store_contract_support import (
     put_key,
 )
 
-from .format_cases import ENV, FREQTRADE, OLD, turned, what_does_not_fit_is_refused
+from .format_cases import (
+    ENV,
+    FREQTRADE,
+    NESTED,
+    OLD,
+    other_lines_are_kept,
+    turned,
+    what_does_not_fit_is_refused,
+    what_is_in_the_way_is_told_before_a_key_is_made,
+)
 from .vault_cases import server
 from .vault_server import Server
 
@@ -82,4 +91,22 @@ async def test_an_edit_by_hand_is_somebody_elses_key(server: Server, tmp_path: P
     assert there.info.meta is None
     assert there.info.version != info.version
     assert there.material == SecretMaterial("key-one", "not-a-real-secret-by-hand")
+    await store.close()
+
+
+async def test_a_rotation_keeps_the_other_lines_of_an_env(server: Server, tmp_path: Path) -> None:
+    path = f"bots/{tmp_path.name}"
+    store = opened(server, tmp_path, path, ENV)
+    await other_lines_are_kept(
+        store, path, lambda document: server.put(path, document), lambda: without_notes(server.get(path))
+    )
+    await store.close()
+
+
+async def test_what_is_in_the_way_of_a_field_is_kept_and_told(server: Server, tmp_path: Path) -> None:
+    path = f"bots/{tmp_path.name}"
+    store = opened(server, tmp_path, path, NESTED)
+    await what_is_in_the_way_is_told_before_a_key_is_made(
+        store, path, lambda document: server.put(path, document), lambda: without_notes(server.get(path))
+    )
     await store.close()

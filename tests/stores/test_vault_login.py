@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -258,6 +259,24 @@ async def test_when_a_renewal_fails_the_token_is_used_to_its_end(server, sim, ro
     await store.close()
 
 
+@pytest.mark.parametrize("trouble", ["used up", "gone"])
+async def test_when_a_new_login_is_refused_the_token_is_used_to_its_end(
+    server, sim, rotator, tmp_path, trouble
+):
+    auth = server.approle(tmp_path, rotator, token_ttl="60s", token_type="batch", secret_id_num_uses=1)
+    store = server.open(auth)
+    clock = Clock(store, sim)
+    await store.peek(PATH, Slot.CURRENT)
+    if trouble == "gone":
+        Path(auth["secret_id"]["file"]).unlink()
+    clock.advance(45)
+    assert await store.peek(PATH, Slot.CURRENT) is None
+    clock.advance(20)
+    fault = StoreFault.DENIED if trouble == "used up" else StoreFault.MISCONFIGURED
+    assert (await denied(store.peek(PATH, Slot.CURRENT))).fault is fault
+    await store.close()
+
+
 async def test_many_threads_log_in_once(server, sim, rotator, tmp_path):
     store = server.open(server.approle(tmp_path, rotator))
     clock = Clock(store, sim)
@@ -292,3 +311,38 @@ def test_a_missing_ca_bundle_is_told_when_the_store_is_opened(server, tmp_path):
     with pytest.raises(StoreError) as caught:
         server.open(server.given(tmp_path, "x"), ca_file=str(tmp_path / "no.pem"))
     assert caught.value.fault is StoreFault.MISCONFIGURED
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", " \n"])
+async def test_a_token_with_a_line_end_in_its_variable_is_the_token_without(
+    server, tmp_path, monkeypatch, end
+):
+    monkeypatch.setenv("TOKEN_OF_A_TEST", server.root + end)
+    store = server.open({"method": "token", "token": {"env": "TOKEN_OF_A_TEST"}})
+    assert await store.peek(PATH, Slot.CURRENT) is None
+    await store.close()
+
+
+@pytest.mark.parametrize(
+    "end", ["\nsecond", "\r\nX-Evil: 1", "\N{RIGHT SINGLE QUOTATION MARK}x", "\xe9", "\0a", " a"]
+)
+@pytest.mark.parametrize("by_login", [False, True])
+async def test_a_token_that_no_header_can_carry_is_refused_unsent_and_unquoted(
+    server, sim, rotator, tmp_path, monkeypatch, end, by_login
+):
+    auth = server.approle(tmp_path, rotator) if by_login else server.given(tmp_path, f"hvs.CANARY{end}")
+    monkeypatch.setattr(sim.rights, "add", _tokens_of(sim.rights.add, f"hvs.CANARY{end}"))
+    sim.seen.clear()
+    error = await denied(server.open(auth).peek(PATH, Slot.CURRENT))
+    assert error.fault is StoreFault.MISCONFIGURED
+    assert "CANARY" not in "".join(traceback.format_exception(error)) + repr(error.__dict__)
+    assert [seen for seen in sim.seen if not seen.path.endswith("/login")] == []
+
+
+def _tokens_of(add, text):
+    def other(token):
+        made = add(token)
+        made.text = text
+        return made
+
+    return other

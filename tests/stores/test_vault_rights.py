@@ -228,6 +228,17 @@ async def test_the_check_calls_a_root_token_too_much(server, tmp_path, path):
     await rooted.close()
 
 
+async def test_a_path_inside_of_a_mount_is_not_taken_for_a_mount(server, tmp_path, path, one):
+    inside = server.open(server.given(tmp_path, server.root), mount=f"{server.mount}/team")
+    for call in (inside.peek(path, Slot.CURRENT), put_key(inside, path, "a"), inside.claim(path, one)):
+        error = await refusal(call)
+        assert error.fault is StoreFault.MISCONFIGURED
+        assert "no such mount" in error.what
+    bad = [f.subject for f in await inside.check([path]) if not f.ok]
+    assert f"{server.mount}/team" in bad
+    await inside.close()
+
+
 async def test_the_check_tells_of_settings_that_would_lose_a_key(store, server, path):
     await put_key(store, path, "a")
     server.admin("POST", f"{server.mount}/metadata/{path}", {"max_versions": 1, "delete_version_after": "1h"})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 # Needs no quotes anywhere.
 _PLAIN = re.compile(r"[A-Za-z0-9_./+=:@%,-]+")
@@ -12,6 +12,8 @@ _PLAIN = re.compile(r"[A-Za-z0-9_./+=:@%,-]+")
 _UNCARRIED = re.compile(r"[\x00-\x09\x0b-\x1f\x7f\x85\u2028\u2029\\]|\$\{")
 _NO_DOUBLE_QUOTES = re.compile(r"[\"$`!]")
 _LINE = re.compile(r"([A-Za-z_][A-Za-z0-9_.-]*)=(?:'([^']*)'|\"([^\"]*)\"|([^\s'\"]*))\n?")
+# What any reader may take for an assignment: python-dotenv allows spaces and a quoted name.
+_ASSIGNS = re.compile(r"\s*(?:export\s+)*'?([A-Za-z_][A-Za-z0-9_.-]*)'?\s*=")
 
 
 def quoted(value: str) -> str | None:
@@ -45,14 +47,31 @@ def parse(text: str) -> dict[str, str]:
 
     Empty lines, comments and `export` are passed over; a line of another form is, too.
     """
-    found: dict[str, str] = {}
+    return {
+        match[1]: next(v for v in match.groups()[1:] if v is not None)
+        for match, _ in _statements(text)
+        if match
+    }
+
+
+def without(text: str, names: Collection[str]) -> str:
+    """Give a text without the lines of some variables; all else is kept to the letter."""
+    kept = ""
+    for _, raw in _statements(text):
+        assigned = _ASSIGNS.match(raw)
+        kept += "" if assigned and assigned[1] in names else raw
+    return kept
+
+
+def _statements(text: str) -> Iterator[tuple[re.Match[str] | None, str]]:
+    """Take a text apart: each assignment, or None for a line of another form, with all of its text."""
     at = 0
     while at < len(text):
-        if match := _LINE.match(text, at):
-            found[match[1]] = next(v for v in match.groups()[1:] if v is not None)
-            at = match.end()
-        elif text.startswith("export ", at):
+        begin = at
+        while text.startswith("export ", at):
             at += len("export ")
-        else:
+        if match := _LINE.match(text, at):
+            at = match.end()
+        if not (match and match[0].endswith("\n")):
             at = text.find("\n", at) + 1 or len(text)
-    return found
+        yield match, text[begin:at]

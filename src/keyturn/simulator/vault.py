@@ -59,6 +59,7 @@ class Fault:
         status: of the other answer.
         headers: of the other answer.
         error: text of the other answer.
+        page: the other answer is this text, as a proxy's is, with no errors in it.
         then: called when it happens, before anything is carried out.
     """
 
@@ -70,6 +71,7 @@ class Fault:
     status: int = 503
     headers: dict[str, str] = field(default_factory=dict)
     error: str = "injected"
+    page: str = ""
     then: Callable[[], None] | None = None
 
 
@@ -179,6 +181,8 @@ class VaultSimulator:
             if request.transport:
                 request.transport.abort()
             return web.Response(status=500)
+        if fault and fault.page:
+            return web.Response(status=fault.status, text=fault.page, content_type="text/html")
         if fault:
             return web.json_response({"errors": [fault.error]}, status=fault.status, headers=fault.headers)
         if reply.body is None:
@@ -238,7 +242,9 @@ class VaultSimulator:
         return None, ""
 
     def _mount_info(self, token: Token, name: str) -> Reply:
-        mount = self.mounts.get(name)
+        # A path below a mount is answered with the mount.
+        held = {n: m for n, m in self.mounts.items() if f"{name}/".startswith(f"{n}/")}
+        name, mount = next(iter(held.items()), (name, None))
         if mount is None or not self.rights.touches(token, name):
             return refusal(403, "preflight capability check returned 403")
         return gives({"type": "kv", "path": f"{name}/", "options": {"version": str(mount.version)}})

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -114,18 +115,42 @@ class Format:
         return SecretMaterial.of(found)
 
     def place(self, others: Mapping[str, Any], material: SecretMaterial) -> dict[str, Any]:
-        """Write a key among the other fields of a document."""
-        return _merged(self.rest(others), self.render(material))
+        """Write a key among the other fields of a document; an .env's other lines are kept, too.
+
+        Raises:
+            UncarriedError: as of `render`; or what stands there leaves no room for the key.
+        """
+        kept, ours = self.rest(others), self.render(material)
+        if self.text_field is None:
+            for name in self.names.values():
+                _ensure_room(kept, name)
+            return _merged(kept, ours)
+        text = kept.get(self.text_field)
+        if text is None:
+            return {**kept, **ours}
+        if not isinstance(text, str):
+            raise UncarriedError(f"field {self.text_field} is there and is no text")
+        kept[self.text_field] = text.removesuffix("\n") + "\n" + ours[self.text_field]
+        with suppress(UnreadableError):
+            if self.parse(kept) == material:
+                return kept
+        # Such as a quote that is never closed: it takes in what follows.
+        raise UncarriedError(f"the other lines of field {self.text_field} hide the key's")
 
     def rest(self, document: Mapping[str, Any]) -> dict[str, Any]:
         """Give a document without what is the key's in it."""
+        kept = _copied(document)
+        if self.text_field is not None:
+            text = kept.get(self.text_field)
+            if isinstance(text, str):
+                kept[self.text_field] = dotenv.without(text, frozenset(self.names.values()))
+                if not kept[self.text_field].strip():
+                    del kept[self.text_field]
+            return kept
         if self.kind == "field":
             ours: tuple[str, ...] = OWN_FIELDS
-        elif self.text_field is not None:
-            ours = (self.text_field,)
         else:
             ours = (*self.names.values(), *self.fixed, *self._shadows())
-        kept = _copied(document)
         for name in ours:
             _drop(kept, name)
         return kept
@@ -178,6 +203,7 @@ class Format:
 
 #: Single fields by keyturn's own names.
 FIELDS = Format()
+_ANY_KEY = SecretMaterial("any key", "any secret")
 
 
 def format_of(entry: FormatEntry) -> Format:
@@ -235,6 +261,30 @@ class Formats:
             now="Nothing was written.",
             todo="Another key may fit; if none does, choose another `format` for it, such as json.",
         )
+
+    def check_room(self, path: str, others: Mapping[str, Any]) -> None:
+        """Make sure, before a key is made, that one can stand beside what else is at a path.
+
+        Raises:
+            StoreError: `MISCONFIGURED`; no other key would fit either.
+        """
+        problem = ""
+        try:
+            self.of(path).place(others, _ANY_KEY)
+        except UncarriedError as error:
+            problem = str(error)
+        if problem:
+            raise no_room(path, problem)
+
+
+def no_room(path: str, problem: str) -> StoreError:
+    """Say that what somebody put at a path leaves no place for the key."""
+    return StoreError(
+        StoreFault.MISCONFIGURED,
+        f"No key can be written beside what else stands at {path}: {problem}.",
+        now="Nothing was written.",
+        todo="Move what is in the way to another field, or choose another `format` for the credential.",
+    )
 
 
 #: Of a store in which every path has single fields.
@@ -309,6 +359,14 @@ def _set(document: dict[str, Any], name: str, value: str) -> None:
     for part in above:
         document = document.setdefault(part, {})
     document[last] = value
+
+
+def _ensure_room(document: Mapping[str, Any], name: str) -> None:
+    *above, _ = name.split(".")
+    for number in range(1, len(above) + 1):
+        higher = ".".join(above[:number])
+        if not isinstance(_get(document, higher), Mapping | None):
+            raise UncarriedError(f"field {higher} is there and has no room for {name}")
 
 
 def _drop(document: dict[str, Any], name: str) -> None:

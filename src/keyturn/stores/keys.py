@@ -35,7 +35,7 @@ def resolve_secret(ref: SecretRef, base: Path) -> str:
         base: the folder of the inventory, which a relative file name starts from.
 
     Returns:
-        The text; line ends at the end of a file are dropped.
+        The text; line ends at the end of a file or a variable are dropped.
 
     Raises:
         SecretUnavailableError: it is missing, empty, unreadable, or readable by other users.
@@ -96,13 +96,15 @@ def _refuse_shared(path: Path, status: os.stat_result) -> None:
 
 def _from_env(name: str) -> str:
     value = os.environ.get(name)
-    if not value:
+    # An orchestrator that fills it from a file brings the file's line end along.
+    text = (value or "").rstrip("\r\n")
+    if not text:
         problem = "is not set" if value is None else "is empty"
         raise SecretUnavailableError(
             f"The environment variable {name}, which the inventory refers to, {problem}.",
             todo="Set it for the process that runs keyturn.",
         )
-    return value
+    return text
 
 
 def _from_keyring(name: str) -> str:

@@ -8,6 +8,7 @@ written in `vault.documents`, how it gets there in `vault.transport` and `vault.
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -44,7 +45,7 @@ def open_vault_kv2(name: str, entry: VaultKv2Entry, base: Path, formats: Formats
         formats: how its documents look.
 
     Raises:
-        StoreError: `MISCONFIGURED` when hvac is not installed or the CA bundle is missing.
+        StoreError: `MISCONFIGURED` when hvac is not installed or the CA bundle is missing or damaged.
     """
     try:
         from keyturn.stores.vault.login import Login
@@ -56,9 +57,10 @@ def open_vault_kv2(name: str, entry: VaultKv2Entry, base: Path, formats: Formats
             "pip install 'keyturn[vault]'",
         ) from None
     ca_file = str(base / entry.ca_file) if entry.ca_file else None
-    if ca_file and not Path(ca_file).is_file():
+    if ca_file and not _holds_certificates(ca_file):
         raise misconfigured(
-            f"The CA bundle {ca_file} of the store {name} does not exist.", "Correct `ca_file` of the store."
+            f"The CA bundle {ca_file} of the store {name} cannot be read, or holds no certificate.",
+            "Correct `ca_file` of the store.",
         )
     adapter = ListedAdapter(
         name,
@@ -69,6 +71,14 @@ def open_vault_kv2(name: str, entry: VaultKv2Entry, base: Path, formats: Formats
     )
     session = Session(name, adapter, Login(name, entry.auth, adapter, base))
     return VaultKv2Store(name, session, Places(entry.mount, entry.pending_prefix), formats)
+
+
+def _holds_certificates(ca_file: str) -> bool:
+    try:
+        ssl.create_default_context(cafile=ca_file)
+    except OSError:
+        return False
+    return True
 
 
 class VaultKv2Store:

@@ -18,7 +18,7 @@ from keyturn.domain.errors import StoreError, StoreFault
 from keyturn.domain.labels import Attempt
 from keyturn.domain.material import SecretMaterial
 from keyturn.domain.slots import KeyMeta, Slot, SlotInfo
-from keyturn.stores.formats import FIELDS, Format, UnreadableError
+from keyturn.stores.formats import FIELDS, Format, UncarriedError, UnreadableError, no_room
 from keyturn.stores.ledger_text import meta_from_json, meta_to_json
 
 FIELD = "keyturn"
@@ -118,7 +118,7 @@ def key_text(
         notes: what else the reserved object holds.
 
     Raises:
-        StoreError: `MISCONFIGURED` when the material uses the reserved field.
+        StoreError: `MISCONFIGURED` when the material uses the reserved field, or `beside` leaves it no room.
     """
     values = material.reveal()
     if FIELD in values:
@@ -131,7 +131,12 @@ def key_text(
     ours = {"kind": Kind.KEY, "attempt": _text(attempt), "meta": meta_to_json(meta), **notes}
     if shape is FIELDS:
         return _dump({**beside, **values}, ours)
-    return _dump(shape.place(beside, material), {**ours, "shape": shape.to_json()})
+    problem = ""
+    try:
+        return _dump(shape.place(beside, material), {**ours, "shape": shape.to_json()})
+    except UncarriedError as error:
+        problem = str(error)
+    raise no_room(path, problem)
 
 
 def mark_text(

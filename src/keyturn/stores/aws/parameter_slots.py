@@ -119,6 +119,8 @@ class ParameterSlots:
         """Write the claim to the page, encrypted as the secret will be, which proves the right to."""
         for _ in range(_MOST_STEPS):
             state = self._desk.settled(path)
+            beside = documents.beside_the_key(state.current) if state.current else {}
+            self._parameters.formats.check_room(path, beside)
             after, claim = state.ledger.claim(path, attempt)
             if after is state.ledger or self._desk.save(path, state, after, content=self._fresh(path)):
                 return claim

@@ -35,6 +35,7 @@ from keyturn.stores.aws.documents import NO_MARKS, Kind, Leaf, Marks, follow, la
 from keyturn.stores.aws.faults import conflict, crowded
 from keyturn.stores.aws.labels import SlotReader, stored, unfinished
 from keyturn.stores.aws.shelf import CURRENT, INCOMING, PENDING, PREVIOUS, Shelf, View
+from keyturn.stores.formats import FIELDS
 
 # A fleet's worth of workers after one credential; more is somebody's loop.
 _MOST_STEPS = 64
@@ -72,6 +73,9 @@ class RotationSlots:
         view = self._shelf.view(path) or self._begin(path)
         if view.current is None:
             view = self._begin(path)
+        if self._shelf.formats.of(path) is not FIELDS:
+            opened = self._shelf.open(path, label=CURRENT)
+            self._shelf.formats.check_room(path, documents.beside_the_key(opened) if opened else {})
         head = view.pending or view.current
         for _ in range(_MOST_STEPS):
             self._refuse_placed(path, attempt, view)

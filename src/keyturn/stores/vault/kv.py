@@ -146,6 +146,13 @@ class Kv:
                 f"The store {self._name} has no mount {self._mount}, or its login has no right on it.",
                 "Correct `mount`, or give the login its policy: infra/vault has one for each use.",
             )
+        # A path below a mount is answered with the mount, and reads there find nothing.
+        found = str(answer.data.get("path") or self._mount).strip("/")
+        if answer.status == 200 and found != self._mount:
+            raise misconfigured(
+                f"The store {self._name} has nothing at {self._mount}: no such mount, it lies in {found}.",
+                "Correct `mount` of the store; folders of the mount belong into the paths.",
+            )
         options = answer.data.get("options") or {}
         if answer.status != 200 or answer.data.get("type") != "kv" or str(options.get("version")) != "2":
             raise self._not_version_2()

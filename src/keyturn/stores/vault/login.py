@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,9 @@ from keyturn.domain.inventory import VaultAppRole, VaultAuth, VaultAws, VaultJwt
 from keyturn.stores.keys import resolve_secret
 from keyturn.stores.vault.faults import denied, misconfigured
 from keyturn.stores.vault.transport import Answer, ListedAdapter
+
+# Whatever else stood in a header would end in an error of the HTTP library's that quotes it.
+_TOKEN = re.compile(r"[!-~]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +61,9 @@ class Login:
         if answer.status != 200 or not isinstance(answer.body.get("auth"), dict):
             raise self._refused(answer)
         auth = answer.body["auth"]
-        return Grant(
-            str(auth["client_token"]), float(auth.get("lease_duration") or 0), bool(auth.get("renewable"))
-        )
+        token = str(auth.get("client_token") or "")
+        self._ensure_sendable(token, "See that nothing changes the server's answers on their way.")
+        return Grant(token, float(auth.get("lease_duration") or 0), bool(auth.get("renewable")))
 
     def _ask(self) -> Answer:
         auth, adapter = self._auth, self._adapter
@@ -113,6 +117,9 @@ class Login:
 
     def _given(self, auth: VaultToken) -> Grant:
         token = self._secret(lambda: resolve_secret(auth.token, self._base))
+        self._ensure_sendable(
+            token, "Write the token alone, one line of plain letters, where the inventory says."
+        )
         answer = self._adapter.call("get", "/v1/auth/token/lookup-self", token=token)
         if answer.status != 200:
             # It may be dead, or just not allowed to ask: the next call tells.
@@ -122,10 +129,16 @@ class Login:
 
     def _secret(self, fetch: Callable[[], str]) -> str:
         try:
-            return fetch()
+            return fetch().strip()
         except KeyturnError as error:
             problem, todo = error.what, error.todo
         raise misconfigured(f"The store {self._name} has nothing to log in with. {problem}", todo)
+
+    def _ensure_sendable(self, token: str, todo: str) -> None:
+        if not _TOKEN.fullmatch(token):
+            raise misconfigured(
+                f"The token of the store {self._name} is empty, or holds characters that no token has.", todo
+            )
 
     def _refused(self, answer: Answer) -> StoreError:
         method, mount = self._auth.method, getattr(self._auth, "mount", "")

@@ -19,6 +19,7 @@ def claim(shelf: Shelf, path: str, attempt: Attempt) -> Claim:
     """Reserve pending for an attempt; see the port."""
     for _ in range(TRIES):
         current = shelf.current(path)
+        shelf.formats.check_room(path, current.others)
         pending = shelf.pending(path)
         _may_claim(path, attempt, current, pending)
         if pending.state is State.CLAIMED and pending.attempt == attempt:

@@ -6,10 +6,11 @@ import random
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from keyturn.domain.errors import StoreError, StoreFault
+from keyturn.domain.errors import StoreError
 from keyturn.stores.vault.faults import denied
 from keyturn.stores.vault.login import Grant, Login
 from keyturn.stores.vault.transport import Answer, ListedAdapter
@@ -124,15 +125,13 @@ class Session:
         if token is None or now >= token.ends:
             # Past its end by our clock it counts as dead, whether the server can be asked or not.
             return self._drawn()
-        try:
+        # A login that is refused now is told when the token that still lives has ended.
+        with suppress(StoreError):
             renewed = self._renewed(token)
             if renewed is not None:
                 return renewed
             if not self._login.by_token:
                 return self._drawn()
-        except StoreError as error:
-            if error.fault is not StoreFault.UNAVAILABLE:
-                raise
         # Nothing better is to be had now: use it to its end, and look again halfway there.
         return _Token(token.grant, token.full, now + (token.ends - now) / 2, token.ends)
 

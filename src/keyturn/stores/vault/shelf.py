@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from keyturn.domain.labels import Attempt
-from keyturn.stores.formats import SINGLE, Formats
+from keyturn.stores.formats import SINGLE, Formats, UncarriedError, no_room
 from keyturn.stores.vault.documents import (
     Current,
     Pending,
@@ -94,8 +94,19 @@ class Shelf:
         return found
 
     def write_current(self, path: str, document: Current, over: Current) -> int:
-        """Write the consumer's path over what was read; raises `MovedError`."""
-        return self.kv.write(self.places.current(path), document.document(), over.kv)
+        """Write the consumer's path over what was read; raises `MovedError`.
+
+        Raises:
+            StoreError: as of `Kv.write`; `MISCONFIGURED` when what else stands there leaves no room.
+        """
+        problem = ""
+        try:
+            content = document.document()
+        except UncarriedError as error:
+            problem = str(error)
+        if problem:
+            raise no_room(path, problem)
+        return self.kv.write(self.places.current(path), content, over.kv)
 
     def write_pending(self, path: str, document: Pending, cas: int) -> int:
         """Write the pending path over version `cas`; raises `MovedError`."""

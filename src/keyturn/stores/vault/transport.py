@@ -9,8 +9,10 @@ the layer of requests between them: that costs as much as the call.
 from __future__ import annotations
 
 import json
+import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -27,6 +29,7 @@ from urllib3.exceptions import (
     ReadTimeoutError,
     SSLError,
 )
+from urllib3.util.ssl_match_hostname import CertificateError
 
 from keyturn.domain.errors import StoreError, StoreFault
 from keyturn.stores.vault.faults import misconfigured, off_the_list, silent
@@ -34,7 +37,7 @@ from keyturn.stores.vault.faults import misconfigured, off_the_list, silent
 #: Calls in flight at most; as many connections are kept open.
 LANES = 32
 # Sends of one call, addresses and redirects included: about four seconds of patience in all. Longer waits
-# are the engine's, which comes back later.
+# are the engine's, which comes back later. Of more addresses each is tried, with room for a redirect.
 _SENDS = 6
 _PAUSES = (0.05, 0.2, 0.6, 1.2, 2.0)
 # A server that asks for a longer pause than this is left alone until the engine comes back.
@@ -42,10 +45,13 @@ _LONGEST_PAUSE = 5.0
 # 412, 472 and 473 are what Vault's replicas say who lag behind or only stand by; all three before any work.
 # https://developer.hashicorp.com/vault/api-docs#http-status-codes (read 2026-11-21)
 _NOT_TAKEN = frozenset({412, 429, 472, 473})
-# The request may have been carried out before this was said.
-_UNCLEAR = frozenset({500, 502, 503, 504})
+# From here on, and with a balancer's 408, the request may have been carried out before it was said: each
+# balancer has numbers of its own up there.
+_UNCLEAR_FROM, _TIMED_OUT = 500, 408
 # One of them is in each body that comes with 200, be it null.
 _IN_EVERY_ANSWER = frozenset({"data", "auth"})
+# Any other error of TLS is a connection that broke, before the request, in it or in its answer.
+_REFUSED_CERTIFICATE = (ssl.SSLCertVerificationError, CertificateError)
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
@@ -156,7 +162,7 @@ class ListedAdapter(Adapter):  # type: ignore[misc]  # hvac has no types
             StoreError: `UNAVAILABLE`, `MISCONFIGURED`; `OUTCOME_UNKNOWN` for a call that changes something.
         """
         lost, failure = False, _Failure("no address", may_be_done=False)
-        for number in range(_SENDS):
+        for number in range(max(_SENDS, len(self._bases) + 1)):
             at = self._preferred
             outcome = self._send(at, method, url, token, body, params)
             if isinstance(outcome, Answer):
@@ -216,7 +222,7 @@ class ListedAdapter(Adapter):  # type: ignore[misc]  # hvac has no types
         return outcome
 
     def _broken(self, error: HTTPError, origin: str) -> _Failure | StoreError:
-        if isinstance(error, SSLError):
+        if isinstance(error, SSLError) and any(isinstance(a, _REFUSED_CERTIFICATE) for a in error.args):
             return misconfigured(
                 f"The store {self._name} does not prove with its certificate that it is {origin}.",
                 "Point `ca_file` of the store at the CA that signed it; see the address and the dates.",
@@ -245,26 +251,34 @@ class ListedAdapter(Adapter):  # type: ignore[misc]  # hvac has no types
                 now="Nothing was written.",
                 todo="Make room for the server's storage.",
             )
-        if status in _UNCLEAR:
+        if status >= _UNCLEAR_FROM or status == _TIMED_OUT:
             return _Failure(f"HTTP {status}", may_be_done=True, pause=_retry_after(response))
-        if status == 400 and "upgrading from non-versioned" in answer.errors.lower():
+        # The active node says "Upgrading from", one that waits for it "to upgrade from".
+        if status == 400 and "from non-versioned" in answer.errors.lower():
             return _Failure("the mount is being upgraded", may_be_done=False, next_address=False)
         if status == 200 and not answer.body.keys() & _IN_EVERY_ANSWER:
             # A proxy's page, or half of an answer: who knows what the server did.
-            return _Failure("an answer that is not the server's", may_be_done=True)
+            return _FOREIGN
+        if status == 404 and "data" not in answer.body and not isinstance(answer.body.get("errors"), list):
+            # The server's own 404 has one of them. A proxy's must not be taken for an empty path.
+            return _FOREIGN
         return answer
 
     def _redirected(self, location: str) -> _Failure:
         """Go on at the leader that a standby names, if the inventory names it, too."""
-        parts = urlsplit(location)
-        origin = _origin(location) if parts.hostname else self._origins[self._preferred]
+        host, origin = "", "nowhere"
+        # A port or a host that can be none is a ValueError.
+        with suppress(ValueError):
+            host = urlsplit(location).hostname or ""
+            origin = _origin(location) if host else self._origins[self._preferred]
         if origin not in self._origins:
-            raise off_the_list(self._name, parts.hostname or "nowhere")
+            raise off_the_list(self._name, host if origin != "nowhere" else origin)
         self._preferred = self._origins.index(origin)
         return _Failure("redirected in a circle", may_be_done=False, next_address=False, pause=0.0)
 
 
 _SEALED = "it is sealed"
+_FOREIGN = _Failure("an answer that is not the server's", may_be_done=True)
 
 
 def _line(address: str, ca_file: str | None, timeout: float) -> urllib3.PoolManager:
