@@ -335,8 +335,6 @@ class Town:
         accounts = httpx.get(f"{self.url}/_sim/state").json()["accounts"]
         return {a["name"]: [k["key_ref"] for k in a["keys"] if k["live"]] for a in accounts if a["parent"]}
 
-    # -- the truth ---------------------------------------------------------------------------
-
     def open_rotations(self) -> list[str]:
         async def read() -> list[str]:
             async with self.house.world() as world:
