@@ -217,7 +217,25 @@ async def test_the_check_names_each_right_that_is_too_much(server, tmp_path, pat
     bad = await _findings(server, tmp_path, path, more)
     assert bad[f"{server.mount}/data/{path}"].detail == "delete is too much"
     assert bad[f"{server.mount}/undelete/{path}"].detail == "update is too much"
-    assert len(bad) == 2
+    assert {subject.split("/")[1] for subject in bad} == {"data", "undelete"}
+
+
+@pytest.mark.parametrize(
+    ("stanza", "subject"),
+    [
+        ('"MOUNT/data/*" { capabilities = ["read"] }', "MOUNT/data/*"),
+        ('"MOUNT/delete/PREFIX/*" { capabilities = ["update"] }', "MOUNT/delete/PREFIX/PATH"),
+        ('"MOUNT/config" { capabilities = ["update"] }', "MOUNT/config"),
+        ('"sys/*" { capabilities = ["create", "update", "sudo"] }', "sys/policies/acl/keyturn"),
+        ('"auth/token/create" { capabilities = ["update"] }', "auth/token/create"),
+    ],
+)
+async def test_the_check_names_each_right_beyond_keyturns_own_paths(server, tmp_path, path, stanza, subject):
+    def named(text: str) -> str:
+        return text.replace("MOUNT", server.mount).replace("PREFIX", PREFIX).replace("PATH", path)
+
+    bad = await _findings(server, tmp_path, path, lambda text: f"{text}\npath {named(stanza)}\n")
+    assert "is too much" in bad[named(subject)].detail
 
 
 async def test_the_check_calls_a_root_token_too_much(server, tmp_path, path):

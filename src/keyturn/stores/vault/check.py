@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from email.utils import parsedate_to_datetime
+from secrets import token_hex
 from typing import Any
 
 from keyturn.domain.errors import StoreError
@@ -22,6 +23,9 @@ _SHORT_LEASE_SECONDS = 60.0
 _FEWEST_VERSIONS = 4
 _POLICY = "Give its policy what is missing: infra/vault/rotator.hcl has it all."
 _TOO_MUCH = "Take it out of the policy: infra/vault/rotator.hcl has all that is needed."
+# What a login that may do it could take over the server with: its policies, mounts, logins and tokens.
+_OTHERS = ("sys/policies/acl/keyturn", "sys/mounts/keyturn", "sys/auth/keyturn", "auth/token/create")
+_KINDS = ("data", "metadata", "delete", "undelete", "destroy")
 # All that a capability can be, from https://developer.hashicorp.com/vault/docs/concepts/policies#capabilities
 # (read 2026-11-21); what is not needed at a path is too much there.
 
@@ -43,7 +47,24 @@ def check(session: Session, shelf: Shelf, paths: Sequence[str]) -> list[Finding]
             findings += _path(shelf, path)
         except StoreError as error:
             findings.append(_failed(path, error))
-    return findings
+    return [*findings, *_beyond(shelf, paths)]
+
+
+def _beyond(shelf: Shelf, paths: Sequence[str]) -> Iterator[Finding]:
+    """Name what the login may do where keyturn has nothing to do."""
+    mount, stranger = shelf.places.mount, f"kt{token_hex(8)}"
+    shown = {where: where for where in (f"{mount}/config", *_OTHERS)}
+    if all("/" in path for path in paths):
+        # Where keys stand in folders, whatever else is on the mount is not keyturn's.
+        shown |= {f"{mount}/{kind}/{stranger}": f"{mount}/{kind}/*" for kind in _KINDS}
+    try:
+        held = shelf.kv.capabilities(list(shown)) or {}
+    except StoreError:
+        return  # the findings before tell
+    for where, has in held.items():
+        more = sorted(has - {"deny"})
+        if more and "root" not in has:
+            yield Finding(shown[where], ok=False, detail=f"{', '.join(more)} is too much", todo=_TOO_MUCH)
 
 
 def _failed(subject: str, error: StoreError) -> Finding:
@@ -104,6 +125,8 @@ def _needed(shelf: Shelf, path: str) -> Mapping[str, frozenset[str]]:
         f"{mount}/metadata/{pending}": frozenset(),
         f"{mount}/delete/{current}": frozenset(),
         f"{mount}/undelete/{current}": frozenset(),
+        f"{mount}/delete/{pending}": frozenset(),
+        f"{mount}/undelete/{pending}": frozenset(),
         "auth/token/renew-self": update,
     }
 
