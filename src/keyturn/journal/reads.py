@@ -54,6 +54,9 @@ _PROOFS = (
     .where(confirmations.c.rotation_id == bindparam("id"))
     .order_by(confirmations.c.number, confirmations.c.position)
 )
+_EVENTS_OF = select(events).where(events.c.rotation_id == bindparam("id")).order_by(events.c.number)
+_ROW_OF = select(rotations).where(rotations.c.id == bindparam("id"))
+_PROOFS_OF = select(confirmations).where(confirmations.c.rotation_id == bindparam("id"))
 
 
 def salt(connection: Connection) -> bytes:
@@ -173,21 +176,14 @@ def verify_one(connection: Connection, rotation_id: str) -> ChainReport:
     """Verify one rotation and its confirmations as they stood at one moment."""
     connection.exec_driver_sql(_SNAPSHOT[connection.dialect.name])
     try:
-        verifier = Verifier("")
-        told = _of(events, rotation_id).order_by(events.c.number)
-        for row in connection.execute(told).mappings():
+        verifier, wanted = Verifier(""), {"id": rotation_id}
+        for row in connection.execute(_EVENTS_OF, wanted).mappings():
             verifier.told(dict(row))
-        rows = connection.execute(select(rotations).where(rotations.c.id == rotation_id)).mappings()
-        verifier.rotations(dict(row) for row in rows)
-        proved = connection.execute(_of(confirmations, rotation_id)).mappings()
-        verifier.confirmations(dict(row) for row in proved)
+        verifier.rotations(dict(row) for row in connection.execute(_ROW_OF, wanted).mappings())
+        verifier.confirmations(dict(row) for row in connection.execute(_PROOFS_OF, wanted).mappings())
         return verifier.report()
     finally:
         connection.exec_driver_sql("ROLLBACK")
-
-
-def _of(table: Table, rotation_id: str) -> Select[Any]:
-    return select(table).where(table.c.rotation_id == rotation_id)
 
 
 def _pages(connection: Connection, table: Table, by: Any) -> Iterator[Any]:

@@ -147,7 +147,7 @@ class SqlJournal:
     async def verify(self, rotation_id: str | None = None) -> ChainReport:
         """Check the hash chain, and that what it tells is what the tables show; of one rotation, or all."""
         if rotation_id is not None:
-            return await self._reader.read(reads.verify_one, rotation_id)
+            return await self._reader.look_up(reads.verify_one, rotation_id)
         return await self._reader.read(reads.verify)
 
     async def close(self) -> None:

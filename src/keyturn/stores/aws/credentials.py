@@ -87,7 +87,10 @@ class Identity:
 
     def missing(self) -> Failure | None:
         """Fetch the credentials if they are about to end; give the failure, which comes before any call."""
-        if self._credentials is None:
+        from botocore.credentials import RefreshableCredentials
+
+        lasting = not isinstance(self._credentials, RefreshableCredentials)
+        if lasting or not self._credentials.refresh_needed():
             return None
         try:
             with quiet.silently():
