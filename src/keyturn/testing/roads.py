@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 from keyturn.domain.errors import ExchangeFault, JournalError, RefusedError
@@ -184,6 +185,13 @@ async def woken_late(fake: FakeWorld, engine: Engine) -> None:
     await fake.run(engine, rotation_id)
 
 
+async def due_again(fake: FakeWorld, engine: Engine) -> None:
+    """Let a sweep begin the next rotation, months after one that was aborted."""
+    await aborted_at(State.STAGED)(fake, engine)
+    fake.pass_time(timedelta(days=61))
+    await fake.sweep_until_rest(traced=True)
+
+
 ROADS: dict[str, Road] = {
     "forward": Road(forward),
     "the first key": Road(forward, old_key=False),
@@ -193,6 +201,7 @@ ROADS: dict[str, Road] = {
         {"ips": (BOT_ADDRESS,), "egress": {BOT_PROXY: BOT_ADDRESS}, "bot_proxy": BOT_PROXY},
     ),
     "aborted while staged": Road(aborted_at(State.STAGED)),
+    "due again after an abort": Road(due_again),
     "aborted when verified": Road(aborted_at(State.VERIFIED)),
     "rolled back when promoted": Road(rolled_back_at(State.PROMOTED)),
     "rolled back in grace": Road(rolled_back_at(State.GRACE)),
