@@ -75,6 +75,7 @@ def test_a_second_rotation_is_refused_and_says_how_to_go_on(live: Home) -> None:
     live.run("rotate", CREDENTIAL, *_WHY).ok()
     result = live.run("rotate", CREDENTIAL, *_WHY)
     assert result.code == 3
+    assert "delete it at the exchange" in result.err
     assert "keyturn sweep" in result.err
     assert f"keyturn history {CREDENTIAL}" in result.err
 

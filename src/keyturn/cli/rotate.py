@@ -61,15 +61,15 @@ async def _refuse_second(engine: Engine, name: str) -> None:
     held = await engine.world.journal.open_rotation(name)
     if held is None:
         return
-    parked = held.state is State.PARKED
+    from keyturn.engine.engine import end_of_grace
+
+    go_on = f"To go on with it: keyturn sweep. To look at it: keyturn history {name}"
+    if held.state is State.PARKED:
+        go_on = f"{held.parked_todo} To go on after that: keyturn resume {name}"
     raise RefusedError(
         f"{name} has a rotation that is not finished: {held.id}, {held.state}, begun by {held.actor}.",
         now="Nothing was changed; that rotation stays as it is.",
-        todo=(
-            f"{held.parked_todo} To go on after that: keyturn resume {name}"
-            if parked
-            else f"To go on with it: keyturn sweep. To look at it: keyturn history {name}"
-        ),
+        todo=f"{end_of_grace(held)} {go_on}".strip(),
     )
 
 

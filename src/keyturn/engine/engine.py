@@ -98,7 +98,7 @@ class Engine:
         return RefusedError(
             f"Credential {credential} is being rotated already: {what}.",
             now="Nothing was changed; that rotation goes on.",
-            todo=f"Watch it with: keyturn history {credential}",
+            todo=(held and end_of_grace(held)) or f"Watch it with: keyturn history {credential}",
         )
 
     async def get(self, rotation_id: str) -> Rotation:
@@ -242,6 +242,17 @@ class Engine:
                 todo="Look at it and ask again.",
             ) from None
         return work.rotation
+
+
+def end_of_grace(rotation: Rotation) -> str:
+    """Say how an old key that leaked dies before its grace is over; empty in other states."""
+    if rotation.state is not State.GRACE or rotation.grace_until is None:
+        return ""
+    when = f"{rotation.grace_until:%Y-%m-%d %H:%M} UTC"
+    return (
+        f"The old key is revoked at {when}. If it must die now, delete it at the exchange;"
+        " its death is proved when the grace is over."
+    )
 
 
 def _waits_for(rotation: Rotation) -> str:
