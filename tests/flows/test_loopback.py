@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 import threading
 import urllib.request
@@ -11,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from flows.own_server import OwnServer
 from keyturn.cli import up
 from keyturn.loopback import answers, past_proxies
 
@@ -73,16 +74,22 @@ def test_the_children_of_keyturn_up_reach_its_server_past_the_proxy(
     assert not urllib.request.proxy_bypass("api.bybit.com")
 
 
-def test_runs_on_a_server_of_their_own_reach_it_past_the_proxy(
-    server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    for name in ("DO_NOT_TRACK", "PREFECT_API_URL", "PREFECT_HOME", "PREFECT_SERVER_ANALYTICS_ENABLED"):
-        monkeypatch.setenv(name, "")  # so that it is put back
-    for name in ("no_proxy", "NO_PROXY"):
-        monkeypatch.setenv(name, "intra.example")
-    for name in [name for name in sys.modules if name.partition(".")[0] == "prefect"]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setattr(sys, "executable", "/bin/true")
-    with OwnServer(tmp_path):
-        assert urllib.request.proxy_bypass("127.0.0.1")
-        assert urllib.request.proxy_bypass("intra.example")
+# A process of its own: this one may have read Prefect's settings, and may talk to a server of Prefect's.
+_RUNS = """
+import sys, urllib.request
+from pathlib import Path
+from flows.own_server import OwnServer
+
+sys.executable = "/bin/true"
+with OwnServer(Path(sys.argv[1])):
+    assert urllib.request.proxy_bypass("127.0.0.1")
+    assert urllib.request.proxy_bypass("intra.example")
+"""
+
+
+def test_runs_on_a_server_of_their_own_reach_it_past_the_proxy(server: str, tmp_path: Path) -> None:
+    environ = os.environ | {"no_proxy": "intra.example", "NO_PROXY": "intra.example"}
+    root = Path(__file__).parents[2]
+    subprocess.run(
+        [sys.executable, "-c", _RUNS, str(tmp_path)], cwd=root, env=environ, check=True, timeout=60
+    )
