@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 from keyturn.domain import machine
 from keyturn.domain.errors import (
@@ -26,6 +27,8 @@ from keyturn.ports.consumer import Consumer
 from keyturn.ports.exchange import Caller, ExchangeDriver, KeyHandle
 from keyturn.ports.journal import Change
 from keyturn.ports.store import SecretStore
+
+T = TypeVar("T")
 
 # Hundreds of credentials share a manager key, and each uses it several times: one look in this time serves
 # all of them. A key that was replaced within it is refused by the venue, and looked for then.
@@ -62,14 +65,8 @@ class Work:
         Raises:
             RefusedError: it is no longer in the inventory.
         """
-        try:
-            return self.world.inventory.credentials[self.rotation.credential]
-        except KeyError:
-            raise RefusedError(
-                f"Credential {self.rotation.credential} is not in the inventory.",
-                now=f"Its rotation {self.rotation.id} stays {self.rotation.state}; nothing was changed.",
-                todo="Put the entry back, or finish the rotation before you remove it.",
-            ) from None
+        name = self.rotation.credential
+        return self._declared(self.world.inventory.credentials, name, f"Credential {name}")
 
     @cached_property
     def address(self) -> StoreAddress:
@@ -88,14 +85,17 @@ class Work:
         Raises:
             RefusedError: it is no longer in the inventory.
         """
-        try:
-            return self.world.inventory.accounts[self.rotation.account]
-        except KeyError:
+        name = self.rotation.account
+        return self._declared(self.world.inventory.accounts, name, f"Account {name}")
+
+    def _declared(self, entries: Mapping[str, T], name: str, what: str) -> T:
+        if name not in entries:
             raise RefusedError(
-                f"Account {self.rotation.account} is not in the inventory.",
+                f"{what} is not in the inventory.",
                 now=f"Rotation {self.rotation.id} stays {self.rotation.state}; nothing was changed.",
                 todo="Put the entry back, or finish the rotation before you rename or remove it.",
-            ) from None
+            )
+        return entries[name]
 
     @property
     def store(self) -> SecretStore:
