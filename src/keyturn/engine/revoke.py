@@ -32,11 +32,12 @@ async def begin(work: Work) -> Rest | None:
     if r.old_ref is None:
         await work.commit(work.event(EventType.COMPLETED, "there was no key before this one"))
         return None
+    if rest := await _dead_current(work):
+        return rest
+    # Last, so that nothing stands between this look and the revoke.
     record = await _licence(work)
     if isinstance(record, Rest):
         return record
-    if rest := await _dead_current(work):
-        return rest
     intended = work.event(EventType.REVOKE_INTENDED, revoke_at=work.now())
     await work.commit(intended, keys=(replace(record, fate=Fate.REVOKING, recorded_at=work.now()),))
     return await _kill(work, record)
@@ -90,7 +91,7 @@ async def _dead_current(work: Work) -> Rest | None:
         return None
     current = await work.store.read(work.path, Slot.CURRENT)
     if current is None:
-        return None  # seen a moment ago: the next look at the licence tells
+        return None  # the licence tells
     try:
         await work.driver.private_read(Caller(current.material, work.entry.egress_proxy))
     except ExchangeError as error:
