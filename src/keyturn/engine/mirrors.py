@@ -123,13 +123,23 @@ async def astray(work: Work) -> list[str]:
     for address in work.entry.mirrors:
         store = work.world.adapters.store(address.store)
         there = await store.peek(address.path, Slot.CURRENT)
-        if there is None:
-            current = await work.store.read(work.path, Slot.CURRENT)
-            if current is not None:
-                await bring_up(store, address.path, current, None)
-        elif there.meta is None or there.meta.key_ref != work.rotation.new_ref:
+        there = there or await _refilled(work, store, address.path)
+        if not _shows_new_key(work, there):
             named.append(_name(address))
     return named
+
+
+async def _refilled(work: Work, store: SecretStore, path: str) -> SlotInfo | None:
+    """Give an empty mirror the new key again, if the primary still shows it; tell what is there then."""
+    current = await work.store.read(work.path, Slot.CURRENT)
+    if current is None or not _shows_new_key(work, current.info):
+        return None
+    await bring_up(store, path, current, None)
+    return await store.peek(path, Slot.CURRENT)
+
+
+def _shows_new_key(work: Work, there: SlotInfo | None) -> bool:
+    return bool(there and there.meta and there.meta.key_ref == work.rotation.new_ref)
 
 
 async def forget_previous(work: Work, dead_ref: str | None) -> None:

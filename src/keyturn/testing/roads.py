@@ -10,9 +10,10 @@ from typing import Any
 
 from keyturn.domain.errors import ExchangeFault, JournalError, RefusedError
 from keyturn.domain.rotation import Mode, State
+from keyturn.domain.slots import Slot
 from keyturn.engine.engine import Engine
 from keyturn.testing.crash import Killed, Mishap, Row
-from keyturn.testing.fake_world import NAME, FakeWorld
+from keyturn.testing.fake_world import NAME, PATH, FakeWorld
 from keyturn.testing.memory_exchange import NEUTRAL
 
 AFTER_CREATION = NEUTRAL.model_copy(update={"ip": NEUTRAL.ip.model_copy(update={"set_at": "after"})})
@@ -185,6 +186,22 @@ async def woken_late(fake: FakeWorld, engine: Engine) -> None:
     await fake.run(engine, rotation_id)
 
 
+async def long_in_grace(fake: FakeWorld, engine: Engine) -> None:
+    """Rotate, and come back for the revoke hours after the confirmations: the new key is tried again."""
+    rotation_id = await _until(fake, engine, State.GRACE)
+    fake.clock.advance(7200)
+    await fake.run(engine, rotation_id)
+
+
+async def mirror_emptied(fake: FakeWorld, engine: Engine) -> None:
+    """Rotate, while somebody empties the mirror before the revoke."""
+    rotation_id = await _until(fake, engine, State.GRACE)
+    there = await fake.mirror.peek(PATH, Slot.CURRENT)
+    if there is not None:
+        await fake.mirror.vacate(PATH, expect_current=there.version)
+    await fake.run(engine, rotation_id)
+
+
 async def due_again(fake: FakeWorld, engine: Engine) -> None:
     """Let a sweep begin the next rotation, months after one that was aborted."""
     await aborted_at(State.STAGED)(fake, engine)
@@ -209,6 +226,8 @@ ROADS: dict[str, Road] = {
     "the list is stale": Road(stale_list),
     "the confirmation comes late": Road(late_confirmation, {"confirm_within": "5s"}),
     "verified long ago": Road(woken_late),
+    "a long grace": Road(long_in_grace),
+    "a mirror is emptied in grace": Road(mirror_emptied, {"mirrored": True}),
     "with a mirror": Road(forward, {"mirrored": True}),
     "with a mirror, rolled back in grace": Road(rolled_back_at(State.GRACE), {"mirrored": True}),
     "the first key, with a mirror": Road(forward, {"mirrored": True}, old_key=False),
