@@ -134,7 +134,7 @@ class VaultHome:
         path = url.removeprefix("/v1/")
         seen = Seen(method.upper(), path, token, None, json.loads(json.dumps(body or {})))
         query = {k: str(v) for k, v in (params or {}).items()}
-        reply = self.line.carry(f"{method} {path}", lambda: self._simulator._handle(seen, query))
+        reply = self.line.carry(f"{method} {path}", lambda: self._simulator.handle(seen, query))
         return Answer(reply.status, json.loads(json.dumps(reply.body or {})))
 
     def keys_kept(self, path: str) -> set[str]:

@@ -141,4 +141,6 @@ async def test_versions_differ_after_the_metadata_was_deleted_and_numbers_begin_
         server.put(path, {"api_key": "theirs", "secret": f"not-a-real-secret-{n}"})
         seen.add((await store.peek(path, Slot.CURRENT)).version)
         server.admin("DELETE", f"{server.mount}/metadata/{path}")
+        with pytest.raises(StoreError, match="older"):
+            await store.peek(path, Slot.CURRENT)
     assert len(seen) == 6

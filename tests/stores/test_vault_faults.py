@@ -253,7 +253,7 @@ async def test_a_long_wait_is_left_to_the_engine(store, sim):
     assert error.fault is StoreFault.UNAVAILABLE
     assert sim.faults[0].times == 0
     waits: list[float] = []
-    store._session._adapter._pause = waits.append
+    store._session._adapter.pause = waits.append
     sim.fail(Trouble.ANSWER, status=429, headers={"Retry-After": "2"})
     assert await store.peek(PATH, Slot.CURRENT) is None
     assert waits == [2.0]

@@ -38,8 +38,8 @@ def server() -> Iterator[Server]:
 
 def _direct(simulator, method, url, *, token=None, body=None, params=None, changes=False) -> Answer:
     seen = Seen(method.upper(), url.removeprefix("/v1/"), token, None, json.loads(json.dumps(body or {})))
-    with simulator._lock:
-        reply = simulator._handle(seen, {k: str(v) for k, v in (params or {}).items()})
+    with simulator.lock:
+        reply = simulator.handle(seen, {k: str(v) for k, v in (params or {}).items()})
     return Answer(reply.status, json.loads(json.dumps(reply.body or {})))
 
 

@@ -161,7 +161,7 @@ class Server:
     def open(self, auth: dict[str, Any], **more: Any) -> VaultKv2Store:
         """Open a store that waits for nothing between its sends."""
         store = open_vault_kv2("vault", self.entry(auth, **more), Path("/"))
-        store._session._adapter._pause = lambda seconds: None
+        store._session._adapter.pause = lambda seconds: None
         return store
 
     def rotator(self, folder: Path, *paths: str, **settings: Any) -> VaultKv2Store:
@@ -183,18 +183,18 @@ def development(folder: Path) -> Iterator[Server]:
     if ADDRESS:
         yield Server(ADDRESS, os.environ.get("VAULT_TOKEN") or os.environ.get("BAO_TOKEN") or "")
         return
-    root, port = f"not-a-real-token-{secrets.token_hex(4)}", _free_port()
+    root, port = f"not-a-real-token-{secrets.token_hex(4)}", free_port()
     options = ["-dev", f"-dev-root-token-id={root}", f"-dev-listen-address=127.0.0.1:{port}"]
-    with _running(folder, [*options, "-dev-no-store-token"]):
+    with running(folder, [*options, "-dev-no-store-token"]):
         server = Server(f"http://127.0.0.1:{port}", root)
-        _wait_for(server)
+        wait_for(server)
         yield server
 
 
 @contextmanager
 def enforcing(folder: Path) -> Iterator[Server]:
     """Run a real server from a configuration: TLS by a CA of ours, initialised and unsealed by its API."""
-    port, ca_file = _free_port(), _certificates(folder)
+    port, ca_file = free_port(), _certificates(folder)
     config = folder / "server.hcl"
     config.write_text(
         f"""
@@ -208,13 +208,13 @@ def enforcing(folder: Path) -> Iterator[Server]:
         api_addr = "https://127.0.0.1:{port}"
         """
     )
-    with _running(folder, [f"-config={config}"]):
+    with running(folder, [f"-config={config}"]):
         server = Server(f"https://127.0.0.1:{port}", "", ca_file=ca_file)
-        _wait_for(server)
+        wait_for(server)
         made = server.admin("POST", "sys/init", {"secret_shares": 1, "secret_threshold": 1})
         server.root, server.unseal_key = made["root_token"], made["keys"][0]
         server.admin("POST", "sys/unseal", {"key": server.unseal_key})
-        _wait_for(server, active=True)
+        wait_for(server, active=True)
         yield server
 
 
@@ -234,7 +234,8 @@ def vaults(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str],
 
 
 @contextmanager
-def _running(folder: Path, options: list[str]) -> Iterator[None]:
+def running(folder: Path, options: list[str]) -> Iterator[None]:
+    """Run a server with these options, its log in the folder."""
     if not BINARY:
         pytest.skip(SKIPPED)
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("VAULT_", "BAO_"))}
@@ -256,7 +257,7 @@ def _running(folder: Path, options: list[str]) -> Iterator[None]:
                 process.wait(10)
 
 
-def _wait_for(server: Server, *, active: bool = False) -> None:
+def wait_for(server: Server, *, active: bool = False) -> None:
     """Wait until it answers; `active`: until it takes writes."""
     end = time.monotonic() + 30
     while time.monotonic() < end:
@@ -275,7 +276,8 @@ def _wait_for(server: Server, *, active: bool = False) -> None:
     raise AssertionError(f"{server.address} does not come up")
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Give a port of the loopback that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -85,7 +85,8 @@ class VaultKv2Store(Entry):
 
     kind: Literal["vault_kv2"]
     addresses: Annotated[tuple[str, ...], Field(min_length=1)] = Field(
-        description="Base URLs, tried in this order; the token is sent to no other host."
+        description="Base URLs, tried in this order; the token is sent to no other host. Name the nodes of an"
+        " OpenBao cluster, not a balancer that spreads reads over standbys (or set disable_standby_reads)."
     )
     mount: str = Field("secret", pattern=PATH_PATTERN, description="The KV mount.")
     namespace: str | None = Field(None, description="Vault Enterprise or OpenBao namespace.")

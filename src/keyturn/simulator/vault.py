@@ -121,7 +121,7 @@ class VaultSimulator:
         #: Lease of the logins through `doors`, in seconds.
         self.lease = 3600.0
         self.address = ""
-        self._lock = threading.Lock()
+        self.lock = threading.Lock()
         self._ready = threading.Event()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="vault-simulator", daemon=True)
@@ -167,13 +167,13 @@ class VaultSimulator:
         path = request.match_info["path"]
         token = request.headers.get("X-Vault-Token")
         seen = Seen(request.method, path, token, request.headers.get("X-Vault-Namespace"), body)
-        with self._lock:
+        with self.lock:
             self.seen.append(seen)
             fault = self._fault(seen)
             if fault and fault.then:
                 fault.then()
             carried = fault is None or fault.trouble in _CARRIED_OUT
-            reply = self._handle(seen, request.query) if carried else Reply(fault.status if fault else 500)
+            reply = self.handle(seen, request.query) if carried else Reply(fault.status if fault else 500)
         if fault and fault.trouble is Trouble.LATE:
             await asyncio.sleep(1.0)
             fault = None
@@ -201,7 +201,8 @@ class VaultSimulator:
 
     # What is asked.
 
-    def _handle(self, seen: Seen, query: Mapping[str, str]) -> Reply:
+    def handle(self, seen: Seen, query: Mapping[str, str]) -> Reply:
+        """Answer a request; called with the lock held."""
         if seen.path in {"sys/health", "sys/seal-status"}:
             return Reply(503 if self.sealed else 200, {"initialized": True, "sealed": self.sealed})
         if seen.path == "sys/unseal":

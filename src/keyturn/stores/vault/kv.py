@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from keyturn.domain.errors import StoreError, StoreFault
 from keyturn.stores.vault.documents import Snapshot
 from keyturn.stores.vault.faults import denied, misconfigured, silent
+from keyturn.stores.vault.lag import PAUSES, Newest, late
 
 if TYPE_CHECKING:
     # They need hvac, which may be missing: the store says so in its own words when it is opened.
@@ -17,6 +18,11 @@ if TYPE_CHECKING:
 # The text is all that tells this 400 from another (OpenBao 2.6.2 and hvac 2.4.0, 2026-11-21).
 _MISMATCH = "check-and-set parameter did not match"
 _ROOT_CAPABILITY = "root"
+T = TypeVar("T")
+
+
+def _current_version(metadata: Mapping[str, Any] | None) -> int:
+    return int((metadata or {}).get("current_version") or 0)
 
 
 class MovedError(Exception):
@@ -37,13 +43,37 @@ class Kv:
         self._mount = mount
         self._session = session
         self._known_good = False
+        self._newest = Newest()
 
     def read(self, path: str, version: int | None = None) -> Snapshot:
-        """Read a version of a path, the newest if none is named.
+        """Read a version of a path, the newest if none is named: never one from before what was seen last.
 
         Raises:
             StoreError: `DENIED`, `UNAVAILABLE`, `MISCONFIGURED`.
         """
+        if version is None:
+            return self._in_time(path, lambda: self._read(path), lambda seen: seen.kv)
+        seen = self._read(path, version)
+        if not seen.kv and version <= self._newest.of(path):
+            # Pruned; or a standby has not heard of it, which the newest has to wait for.
+            self.read(path)
+            seen = self._read(path, version)
+        return seen
+
+    def _in_time(self, path: str, look: Callable[[], T], newest: Callable[[T], int]) -> T:
+        """Look until the answer is no older than what is known of the path."""
+        for pause in (*PAUSES, None):
+            at = self._session.place
+            found = look()
+            if not self._newest.outdates(path, newest(found)):
+                return found
+            if pause is not None:
+                self._session.leave(at, pause)
+        # What was deleted or restored from a backup comes back no more: the next look takes it as it is.
+        self._newest.forget(path)
+        raise late(self._name, path)
+
+    def _read(self, path: str, version: int | None = None) -> Snapshot:
         where = f"{self._mount}/data/{path}"
         answer = self._session.call("get", where, params={"version": version} if version else None)
         metadata = answer.data.get("metadata")
@@ -70,6 +100,27 @@ class Kv:
             StoreError: `OUTCOME_UNKNOWN` when no answer came and reading back did not tell.
         """
         self.ensure_version_2()
+        lost = False
+        for pause in (*PAUSES, None):
+            at = self._session.place
+            written, carried = self._sent(path, document, cas)
+            if written:
+                self._newest.outdates(path, written)
+                return written
+            # An earlier send of this very write may be what moved it.
+            lost = lost or carried
+            if lost and self._landed(path, document, cas, must_know=True):
+                return cas + 1
+            if self._moved_on(path, cas):
+                raise MovedError
+            if pause is not None:
+                self._session.leave(at, pause)
+        # Whoever refuses it has seen more than we are shown; the caller's look has to wait for that.
+        self._newest.outdates(path, cas + 1)
+        raise MovedError
+
+    def _sent(self, path: str, document: Mapping[str, Any], cas: int) -> tuple[int, bool]:
+        """Send a write; give its version, or 0 and whether an earlier send may have been carried out."""
         where = f"{self._mount}/data/{path}"
         body = {"data": document, "options": {"cas": cas}}
         try:
@@ -77,19 +128,27 @@ class Kv:
         except StoreError as error:
             if error.fault is not StoreFault.OUTCOME_UNKNOWN or not self._landed(path, document, cas):
                 raise
-            return cas + 1
+            return cas + 1, False
         if answer.status == 200:
-            return int(answer.data["version"])
+            return int(answer.data["version"]), False
         if answer.status == 400 and _MISMATCH in answer.errors:
-            # An earlier send of this very write may be what moved it.
-            if answer.lost and self._landed(path, document, cas, must_know=True):
-                return cas + 1
-            raise MovedError
+            return 0, answer.lost
         if answer.lost:
             if self._landed(path, document, cas):
-                return cas + 1
+                return cas + 1, False
             raise silent(self._name, f"HTTP {answer.status}", may_be_done=True)
         raise self._refusal(answer, where, ("create", "update"))
+
+    def _moved_on(self, path: str, cas: int) -> bool:
+        """Tell whether a refused write named an old version; if not, whoever refused it is behind."""
+        if self._newest.of(path) > cas:
+            return True
+        try:
+            seen = self._read(path)
+        except StoreError as error:
+            # Who may only write cannot tell, and sends it again. Any other fault meets the caller's look.
+            return error.fault is not StoreFault.DENIED
+        return not self._newest.outdates(path, seen.kv) and seen.kv > cas
 
     def _landed(self, path: str, document: Mapping[str, Any], cas: int, *, must_know: bool = False) -> bool:
         """Read back whether a write without an answer was carried out."""
@@ -99,7 +158,10 @@ class Kv:
             if must_know:
                 raise silent(self._name, "reading back failed", may_be_done=True) from None
             return False
-        return seen.write is not None and seen.write == Snapshot(0, document).write
+        landed = seen.write is not None and seen.write == Snapshot(0, document).write
+        if landed:
+            self._newest.outdates(path, cas + 1)
+        return landed
 
     def destroy(self, path: str, versions: Iterable[int]) -> None:
         """Destroy versions for good. Those that are not there do not matter.
@@ -121,6 +183,9 @@ class Kv:
         Raises:
             StoreError: `DENIED` when it may not be read, `UNAVAILABLE`, `MISCONFIGURED`.
         """
+        return self._in_time(path, lambda: self._metadata(path), _current_version)
+
+    def _metadata(self, path: str) -> Mapping[str, Any] | None:
         where = f"{self._mount}/metadata/{path}"
         answer = self._session.call("get", where)
         if answer.status == 200:
@@ -140,8 +205,15 @@ class Kv:
         """
         if self._known_good:
             return
-        answer = self._session.call("get", f"sys/internal/ui/mounts/{self._mount}")
-        if answer.status in {400, 403, 404}:
+        for pause in (*PAUSES, None):
+            at = self._session.place
+            answer = self._session.call("get", f"sys/internal/ui/mounts/{self._mount}")
+            if answer.status not in {400, 403, 404}:
+                break
+            # To a standby that has not heard of our login yet we have no right here (OpenBao 2.6.2).
+            if pause is not None:
+                self._session.leave(at, pause)
+        else:
             raise misconfigured(
                 f"The store {self._name} has no mount {self._mount}, or its login has no right on it.",
                 "Correct `mount`, or give the login its policy: infra/vault has one for each use.",

@@ -80,6 +80,16 @@ class Session:
         again = self._send(self._replaced(token), method, path, body, params, changes)
         return Answer(again.status, again.body, lost=answer.lost or again.lost, date=again.date)
 
+    @property
+    def place(self) -> int:
+        """The address that the next call goes to first, by its number."""
+        return self._adapter.preferred
+
+    def leave(self, place: int, pause: float) -> None:
+        """Go on at the next address than this, after a pause in seconds: it gave an old answer."""
+        self._adapter.leave(place)
+        self._adapter.pause(pause)
+
     def lookup(self) -> Answer:
         """Ask the server what it knows of our token."""
         return self._send(self._valid(), "get", "auth/token/lookup-self", None, None, changes=False)

@@ -114,8 +114,8 @@ class ListedAdapter(Adapter):  # type: ignore[misc]  # hvac has no types
         self._origins = [_origin(address) for address in addresses]
         self._bases = [address.rstrip("/") for address in addresses]
         self._lines = [_line(address, ca_file, timeout) for address in addresses]
-        self._preferred = 0
-        self._pause = pause
+        self.preferred = 0
+        self.pause = pause
 
     def close(self) -> None:
         """Close the connections; the next call opens new ones."""
@@ -163,30 +163,35 @@ class ListedAdapter(Adapter):  # type: ignore[misc]  # hvac has no types
         """
         lost, failure = False, _Failure("no address", may_be_done=False)
         for number in range(max(_SENDS, len(self._bases) + 1)):
-            at = self._preferred
+            at = self.preferred
             outcome = self._send(at, method, url, token, body, params)
             if isinstance(outcome, Answer):
                 return Answer(outcome.status, outcome.body, lost and changes, outcome.date)
             failure = outcome
             lost = lost or failure.may_be_done
-            if failure.next_address and self._preferred == at:
-                self._preferred = (at + 1) % len(self._bases)
+            if failure.next_address:
+                self.leave(at)
             if not self._wait(number, failure):
                 break
         raise silent(self._name, failure.reason, may_be_done=lost and changes)
+
+    def leave(self, at: int) -> None:
+        """Prefer the next address, if this one is still preferred."""
+        if self.preferred == at:
+            self.preferred = (at + 1) % len(self._bases)
 
     def _wait(self, number: int, failure: _Failure) -> bool:
         """Pause before the next send; False when there should be none."""
         if failure.pause is not None:
             if failure.pause > _LONGEST_PAUSE:
                 return False
-            self._pause(failure.pause)
+            self.pause(failure.pause)
         elif number >= len(self._bases) - 1:
             # Each address is tried once before anybody waits; a sealed cluster stays sealed for longer.
             if failure.reason == _SEALED:
                 return False
             if number < len(_PAUSES):
-                self._pause(_PAUSES[number])
+                self.pause(_PAUSES[number])
         return True
 
     def _send(
@@ -270,10 +275,10 @@ class ListedAdapter(Adapter):  # type: ignore[misc]  # hvac has no types
         # A port or a host that can be none is a ValueError.
         with suppress(ValueError):
             host = urlsplit(location).hostname or ""
-            origin = _origin(location) if host else self._origins[self._preferred]
+            origin = _origin(location) if host else self._origins[self.preferred]
         if origin not in self._origins:
             raise off_the_list(self._name, host if origin != "nowhere" else origin)
-        self._preferred = self._origins.index(origin)
+        self.preferred = self._origins.index(origin)
         return _Failure("redirected in a circle", may_be_done=False, next_address=False, pause=0.0)
 
 
