@@ -154,10 +154,15 @@ async def test_current_that_fails_after_its_lease_can_be_written_once_the_lease_
 # Other writers.
 
 
-async def test_a_write_of_somebody_else_at_the_same_moment_is_put_back(aws, store, faults, first):
+_THEIRS = '{"api_key": "theirs", "secret": "x"}'
+_NEWER = '{"api_key": "theirs", "secret": "x", "keyturn": {"format": 99}}'
+
+
+@pytest.mark.parametrize("theirs", [_THEIRS, _NEWER, "no document"], ids=["plain", "newer", "text"])
+async def test_a_write_of_somebody_else_at_the_same_moment_is_put_back(aws, store, faults, first, theirs):
     old = await put_key(store, PATH, "old")
     await stage_key(store, PATH, first, "new")
-    client, theirs, name = plain(aws, "ssm"), '{"api_key": "theirs", "secret": "x"}', name_of(store)
+    client, name = plain(aws, "ssm"), name_of(store)
 
     def between(request, **_):
         if json.loads(request.body)["Name"] == name:
@@ -167,7 +172,8 @@ async def test_a_write_of_somebody_else_at_the_same_moment_is_put_back(aws, stor
     left = faults.inject("PutParameter", between)
     await refused(store.promote(PATH, first, expect_current=old.version))
     assert client.get_parameter(Name=name, WithDecryption=True)["Parameter"]["Value"] == theirs
-    assert await keys_in(store, PATH) == ("key-new", "theirs", None)
+    if theirs is _THEIRS:
+        assert await keys_in(store, PATH) == ("key-new", "theirs", None)
 
 
 async def test_a_current_that_somebody_else_wrote_is_a_conflict(aws, store, first):
@@ -207,6 +213,21 @@ async def test_what_was_staged_is_deleted_when_it_is_promoted_or_discarded(aws, 
     await store.discard(PATH, Slot.PENDING, version=staged.version)
     assert sorted(names()) == sorted(rest)
     assert len(rest) == 2, "the key, and the page"
+
+
+@pytest.mark.parametrize("code", ["AccessDeniedException", "ThrottlingException"])
+async def test_a_promotion_stands_when_what_was_staged_cannot_be_deleted(aws, store, faults, first, code):
+    old = await put_key(store, PATH, "old")
+    await stage_key(store, PATH, first, "new")
+    left = faults.inject("DeleteParameters", answer(400, code))
+    promoted = await store.promote(PATH, first, expect_current=old.version)
+    assert promoted.previous == old.version
+    assert await keys_in(store, PATH) == (None, "key-new", "key-old")
+    left[0] = 0
+    await store.discard(PATH, Slot.PREVIOUS, version=old.version)
+    folder = name_of(store).rpartition("/")[0]
+    listed = plain(aws, "ssm").get_parameters_by_path(Path=folder)["Parameters"]
+    assert sorted(p["Name"] for p in listed) == [name_of(store), f"{name_of(store)}.keyturn"]
 
 
 async def test_a_deletion_that_failed_is_made_up_for_by_the_next_write(store, faults, first):

@@ -252,7 +252,10 @@ def _mark(opened: Opened) -> str | None:
 
 def write_of(param: Param) -> str | None:
     """Give the mark of the write that made a version, if it was ours."""
-    return _mark(documents.read(param.name, str(param.number), param.value))
+    try:
+        return _mark(documents.read(param.name, str(param.number), param.value))
+    except StoreError:  # of a newer keyturn, or no document at all
+        return None
 
 
 def pointer_to(state: State) -> dict[str, Any] | None:

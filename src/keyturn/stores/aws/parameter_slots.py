@@ -24,6 +24,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -255,7 +256,9 @@ class ParameterSlots:
             if self._desk.save(path, state, state.ledger, lease=lease):
                 version = self._overwrite(path, state, value, write)
                 if promotes and state.page.content:
-                    self._parameters.delete(path, [state.page.content])
+                    # It is current, whatever becomes of this; the next change of the page deletes it, too.
+                    with suppress(StoreError):
+                        self._parameters.delete(path, [state.page.content])
                 return version
         raise crowded(path)
 
