@@ -193,6 +193,21 @@ def _verdicts(wire: Wire, allowed: set[str]) -> list[list[str]]:
     return asked
 
 
+async def test_an_iam_that_does_not_answer_is_asked_once_not_for_each_path(aws, monkeypatch):
+    monkeypatch.setattr("keyturn.stores.aws.wire._PAUSES", ())
+    wire = Wire("aws", region=REGION, endpoint_url=aws)
+    asked: list[str] = []
+
+    def silent(request: object, **_: object) -> None:
+        asked.append("IAM")
+        raise EndpointConnectionError(endpoint_url=aws)
+
+    wire.client("iam").meta.events.register("before-send.iam.SimulatePrincipalPolicy", silent)
+    findings = await AwsSecretsManager(wire, prefix="silent/").check(["a", "b", "c"])
+    assert len([f for f in findings if "cannot be told without writing" in f.detail]) == 3
+    assert len(asked) == 1
+
+
 async def test_the_check_names_each_right_that_is_missing_and_each_that_is_too_much(aws):
     wire = Wire("aws", region=REGION, endpoint_url=aws, assume_role=ROLE)
     store = AwsSecretsManager(wire, prefix="rights/")

@@ -24,6 +24,7 @@ DENIED, MISCONFIGURED, UNAVAILABLE = StoreFault.DENIED, StoreFault.MISCONFIGURED
 @pytest.fixture(autouse=True)
 def without_credentials(credentials: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("keyturn.stores.aws.wire._PAUSES", ())
+    monkeypatch.setattr("botocore.utils.ContainerMetadataFetcher.SLEEP_TIME", 0)
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
         monkeypatch.delenv(name)
 

@@ -44,6 +44,7 @@ _SECRETS_TOO_MUCH = (
 )
 _PARAMETERS_TOO_MUCH = ("ssm:LabelParameterVersion", "ssm:PutResourcePolicy")
 _POLICY = "infra/aws/rotator.json"
+_TAKE = "Take it from the role."
 
 
 def check_secrets(
@@ -56,7 +57,7 @@ def check_secrets(
 ) -> list[Finding]:
     """Look at everything that a rotation of these secrets will need; writes nothing."""
     who = _identity(wire)
-    findings = [who]
+    findings, iam = [who], _Iam(wire, who.detail)
     for path in paths:
         view, found = _secret(shelf, slots, path, regions)
         findings += found
@@ -68,7 +69,7 @@ def check_secrets(
         for where in (path, *fields.paths(path).values()) if who.ok else ():
             arn = arns.get(where) or _secret_arn(wire, who.detail, shelf.name(where))
             needed = (*SECRETS_NEEDED, *(["secretsmanager:ReplicateSecretToRegions"] if regions else []))
-            findings += _rights(wire, where, who.detail, arn, needed, _SECRETS_TOO_MUCH)
+            findings += iam.rights(where, arn, needed, _SECRETS_TOO_MUCH)
     return findings
 
 
@@ -77,12 +78,12 @@ def check_parameters(
 ) -> list[Finding]:
     """Look at everything that a rotation of these parameters will need; writes nothing."""
     who = _identity(wire)
-    findings = [who]
+    findings, iam = [who], _Iam(wire, who.detail)
     for path in paths:
         findings += _parameter(parameters, slots, path)
         if who.ok:
             arn = _parameter_arn(wire, who.detail, parameters.name(path))
-            findings += _rights(wire, path, who.detail, arn, PARAMETERS_NEEDED, _PARAMETERS_TOO_MUCH)
+            findings += iam.rights(path, arn, PARAMETERS_NEEDED, _PARAMETERS_TOO_MUCH)
     return findings
 
 
@@ -147,40 +148,53 @@ def _parameter(parameters: Parameters, slots: ParameterSlots, path: str) -> list
     return findings
 
 
-def _rights(
-    wire: Wire, path: str, who: str, arn: str, needed: Sequence[str], too_much: Sequence[str]
-) -> list[Finding]:
-    allowed = _allowed(wire, who, arn, (*needed, *too_much))
-    if allowed is None:
-        detail = "whether keyturn may write cannot be told without writing"
-        return [Finding(path, ok=True, detail=f"{detail}; {_POLICY} lists what it needs")]
-    missing = [action for action in needed if action not in allowed]
-    extra = [action for action in too_much if action in allowed]
-    findings = [
-        Finding(path, ok=False, detail=f"{action} is not allowed", todo=f"Allow it, as in {_POLICY}.")
-        for action in missing
-    ]
-    findings += [
-        Finding(path, ok=False, detail=f"{action} is allowed, and not needed", todo="Take it from the role.")
-        for action in extra
-    ]
-    return findings or [Finding(path, ok=True, detail="every right is there, and none too many")]
+class _Iam:
+    """Asks IAM what a role may do, until it once does not answer: without a way there each try takes long.
 
+    Args:
+        wire: to AWS.
+        who: whose rights, as STS names it.
+    """
 
-def _allowed(wire: Wire, who: str, arn: str, actions: Sequence[str]) -> set[str] | None:
-    """Ask IAM; None where it does not answer."""
-    try:
-        answer = wire.call(
-            "iam",
-            "simulate_principal_policy",
-            PolicySourceArn=_principal(who),
-            ActionNames=list(actions),
-            ResourceArns=[arn],
-        )
-    except (AwsError, StoreError):
-        return None
-    results = answer.get("EvaluationResults", [])
-    return {r["EvalActionName"] for r in results if r.get("EvalDecision") == "allowed"}
+    def __init__(self, wire: Wire, who: str) -> None:
+        self._wire = wire
+        self._who = who
+        self._answers = True
+
+    def rights(self, path: str, arn: str, needed: Sequence[str], too_much: Sequence[str]) -> list[Finding]:
+        """Name each action that is missing, and each that is allowed and should not be."""
+        allowed = self._allowed(arn, (*needed, *too_much)) if self._answers else None
+        if allowed is None:
+            detail = "whether keyturn may write cannot be told without writing"
+            return [Finding(path, ok=True, detail=f"{detail}; {_POLICY} lists what it needs")]
+        missing = [action for action in needed if action not in allowed]
+        extra = [action for action in too_much if action in allowed]
+        findings = [
+            Finding(path, ok=False, detail=f"{action} is not allowed", todo=f"Allow it, as in {_POLICY}.")
+            for action in missing
+        ]
+        findings += [
+            Finding(
+                path, ok=False, detail=f"{action} is allowed, and not needed", todo="Take it from the role."
+            )
+            for action in extra
+        ]
+        return findings or [Finding(path, ok=True, detail="every right is there, and none too many")]
+
+    def _allowed(self, arn: str, actions: Sequence[str]) -> set[str] | None:
+        try:
+            answer = self._wire.call(
+                "iam",
+                "simulate_principal_policy",
+                PolicySourceArn=_principal(self._who),
+                ActionNames=list(actions),
+                ResourceArns=[arn],
+            )
+        except (AwsError, StoreError):
+            self._answers = False
+            return None
+        results = answer.get("EvaluationResults", [])
+        return {r["EvalActionName"] for r in results if r.get("EvalDecision") == "allowed"}
 
 
 def _principal(arn: str) -> str:
