@@ -109,18 +109,15 @@ async def other_manager(world: VenueWorld) -> None:
 
 
 @each_venue
-async def test_a_key_of_another_account_is_revoked_again_and_never_promoted(venue):
+async def test_no_key_is_made_in_another_account_than_the_one_whose_key_is_current(venue):
     async with opened(VENUES[venue]) as world:
         if venue == "deribit":
             await other_manager(world)
         else:
             moved(world)
-        rotation = await world.rotate()
-        assert rotation.state is State.ABORTED, rotation
-        assert rotation.promoted_at is None
-        assert "another account" in rotation.abort_reason
-        assert world.created() == 1
-        await world.judge_rest(turned=False)
+        parked(await world.rotate(), Park.MANAGER_KEY, "another account", "put --manager")
+        assert world.created() == 0
+        await world.judge_waiting(minted=0)
 
 
 @pytest.mark.parametrize("state", [State.STAGED, State.GRACE, State.REVOKING, State.ABORTING])

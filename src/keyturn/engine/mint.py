@@ -16,6 +16,7 @@ from keyturn.domain.labels import MAX_ATTEMPTS, Attempt, parse_label
 from keyturn.domain.rotation import EventType, Fate, KeyRecord, Origin, Park
 from keyturn.domain.slots import Claim, KeyMeta, Slot, SlotInfo
 from keyturn.engine import revoke
+from keyturn.engine.witness import refuse_other_account
 from keyturn.engine.work import Rest, SupersededError, Work
 from keyturn.ports.exchange import Caller, KeyHandle
 
@@ -49,6 +50,8 @@ async def plan(work: Work) -> Rest | None:
     if current and current.meta and current.meta.key_ref == manager.material.key_ref:
         return await revoke.park_manager_key(work)
     listed = await work.list_keys(manager)
+    if rest := await refuse_other_account(work, listed):
+        return rest
     limit = work.driver.manifest.max_keys
     if limit is not None and len(listed) >= limit:
         return await work.park(
@@ -163,6 +166,9 @@ async def _mint_failed(work: Work, error: ExchangeError) -> Rest | None:
     if error.fault is ExchangeFault.OUTCOME_UNKNOWN:
         await work.commit(work.event(EventType.MINT_UNKNOWN, error.what))
         return await work.defer(max(1.0, work.driver.manifest.propagation_seconds), error.what)
+    if error.fault is ExchangeFault.REJECTED:
+        # Also what a venue says with a code that nobody has seen yet: `settle` looks for the key.
+        raise error
     never = key_record(work, r.attempt, Fate.NEVER_MADE)
     refused = work.event(EventType.ORPHAN_SETTLED, "the venue refused to create the key")
     await work.commit(refused, keys=(never,))
@@ -264,7 +270,10 @@ async def recover(work: Work) -> Rest | None:
             f"Mend the cause, then: keyturn abort {r.credential}, and rotate again",
         )
     manager = await work.manager()
-    stale = await _stale_keys(work, await work.list_keys(manager))
+    listed = await work.list_keys(manager)
+    if rest := await refuse_other_account(work, listed):
+        return rest
+    stale = await _stale_keys(work, listed)
     await _claim_attempt(
         work, r.attempt + 1, *[record for _, record in stale], note=f"stale keys: {len(stale)}"
     )

@@ -10,6 +10,7 @@ from keyturn.domain.rotation import EventType, Fate, KeyRecord, Origin, Park
 from keyturn.domain.slots import Slot, SlotInfo, Stored
 from keyturn.engine import mirrors
 from keyturn.engine.trouble import backoff
+from keyturn.engine.witness import shows
 from keyturn.engine.work import Rest, Work
 from keyturn.ports.exchange import Caller, KeyHandle
 
@@ -152,53 +153,74 @@ async def _kill(work: Work, record: KeyRecord) -> Rest | None:
         return await park_manager_key(work)
     # What keyturn minted lies where it minted it, whatever the inventory has said since.
     subaccount = record.subaccount if record.origin is Origin.MINTED else r.subaccount
+    answered = True
     try:
         await work.driver.revoke_key(manager, KeyHandle(r.old_ref or "", r.old_handle, subaccount))
     except ExchangeError as error:
         if error.fault is not ExchangeFault.OUTCOME_UNKNOWN:
             raise
         # The proof below tells whether it happened; revoking twice is harmless.
-    proof = await _proof_of_death(work, manager, previous, subaccount)
-    if proof is None:
-        return await _still_alive(work)
+        answered = False
+    refused = await _is_refused(work, previous)
+    if refused is False:
+        return await _still_alive(work, "The exchange still honours the old key.")
+    proof = "a call signed with it was refused as an invalid key"
+    if refused is None or not answered:
+        # A key that is disabled or expired is refused, too, and can come back: the list tells.
+        if doubt := await _doubt(work, manager, subaccount):
+            return await _still_alive(work, doubt)
+        proof = "the exchange no longer lists it"
     dead = work.event(EventType.OLD_KEY_DEAD, dead_at=work.now(), death_proof=proof)
     await work.commit(dead, keys=(replace(record, fate=Fate.REVOKED, recorded_at=work.now()),))
     await _forget(work, previous.info if previous else None)
     return None
 
 
-async def _proof_of_death(
-    work: Work, manager: Caller, previous: Stored | None, subaccount: str | None
-) -> str | None:
-    """Sign a call with the old key: only a refusal as an invalid key proves that it is dead.
+async def _is_refused(work: Work, previous: Stored | None) -> bool | None:
+    """Sign a call with the old key: tell whether it is refused as an invalid key.
 
-    Where that answer cannot be had (the secret is gone, or the venue answers another machine's key by
-    its address first), the venue's own list must no longer show the key.
+    None where that answer cannot be had: the secret is gone, or the venue answers another machine's key by
+    its address first.
+    """
+    if previous is None:
+        return None
+    try:
+        await work.driver.private_read(Caller(previous.material, work.entry.egress_proxy))
+    except ExchangeError as error:
+        if error.fault is ExchangeFault.INVALID_KEY:
+            return True
+        if error.fault is not ExchangeFault.WRONG_IP:
+            raise
+        return None
+    return False
+
+
+async def _doubt(work: Work, manager: Caller, subaccount: str | None) -> str:
+    """Say why the venue's list does not prove that the old key is gone; empty if it does.
+
+    A list counts if it shows the new key: that of another account, or half a list, shows neither.
     """
     r = work.rotation
-    if previous is not None:
-        try:
-            await work.driver.private_read(Caller(previous.material, work.entry.egress_proxy))
-        except ExchangeError as error:
-            if error.fault is ExchangeFault.INVALID_KEY:
-                return "a call signed with it was refused as an invalid key"
-            if error.fault is not ExchangeFault.WRONG_IP:
-                raise
-        else:
-            return None
     listed = await work.driver.list_keys(manager, subaccount)
-    return None if any(k.key_ref == r.old_ref for k in listed) else "the exchange no longer lists it"
+    if shows(listed, r.old_ref):
+        return "The exchange still lists the old key."
+    if subaccount != r.subaccount:
+        listed = await work.list_keys(manager)
+    if not shows(listed, r.new_ref):
+        return f"The list of the manager key of {r.account} does not show the new key, so it proves nothing."
+    return ""
 
 
-async def _still_alive(work: Work) -> Rest:
+async def _still_alive(work: Work, why: str) -> Rest:
     r = work.rotation
     margin = work.driver.manifest.propagation_seconds + _DEATH_MARGIN_SECONDS
     late = r.revoke_at is not None and work.now() > r.revoke_at + timedelta(seconds=margin)
     if late and r.failures >= _DEATH_LOOKS:
         return await work.park(
             Park.NO_PROOF,
-            "The exchange took the revoke and still honours the old key.",
-            f"Delete the key in the exchange's console, then: keyturn resume {r.credential}",
+            f"The exchange was told to revoke the old key, and its death is not proved. {why}",
+            f"See in the exchange's console that the key is gone, and whose key {r.account} is managed by."
+            f" Then: keyturn resume {r.credential}",
         )
     pause = min(_DEATH_POLL_SECONDS, backoff(r))
-    return await work.defer(pause, "The exchange still honours the old key.")
+    return await work.defer(pause, why)

@@ -14,6 +14,7 @@ from keyturn.domain.keys import KeyFacts
 from keyturn.domain.labels import parse_label
 from keyturn.domain.rotation import EventType, Fate, KeyRecord
 from keyturn.domain.slots import Slot
+from keyturn.engine.witness import is_witnessed
 from keyturn.engine.work import Work
 from keyturn.engine.world import World
 from keyturn.ports.exchange import KeyHandle
@@ -40,7 +41,10 @@ async def settle(world: World, credential: str) -> list[KeyRecord]:
         place = (rotation.account, rotation.subaccount)
         if place not in listed:
             listed[place] = await work.list_keys(await work.manager())
-        done = await _settle_one(work, record, find(record, listed[place]))
+        found = find(record, listed[place])
+        if found is None and not await is_witnessed(work, listed[place], anywhere=True):
+            continue  # the list of another account says nothing of this key
+        done = await _settle_one(work, record, found)
         settled.extend([done] if done else [])
     return settled
 

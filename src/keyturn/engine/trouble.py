@@ -74,6 +74,10 @@ def _park_for(error: KeyturnError) -> Park | None:
 def _todo(work: Work, error: KeyturnError) -> str:
     """Say what to do, and that the rotation waits until it is told so."""
     todo = error.todo or "Mend it"
+    r = work.rotation
+    if isinstance(error, ExchangeError) and r.state is State.ABORTING and r.new_ref:
+        label = r.current_attempt.label(work.driver.manifest.label.separator)
+        todo = f"The key that is given up lives still, perhaps open to every address: {label}. {todo}"
     if "keyturn resume" in todo:
         return todo
     return f"{todo.removesuffix('.')}. Then: keyturn resume {work.rotation.credential}"

@@ -10,6 +10,7 @@ from keyturn.domain.rotation import EventType, Fate, Park
 from keyturn.domain.slots import Slot
 from keyturn.engine import cutover, mirrors
 from keyturn.engine.settle import find
+from keyturn.engine.witness import refuse_other_account
 from keyturn.engine.work import Rest, Work
 from keyturn.ports.exchange import Caller, KeyHandle
 
@@ -28,11 +29,13 @@ async def abort(work: Work) -> Rest | None:
         )
         return None
     try:
-        await _revoke_minted(work, current.meta.key_ref if current and current.meta else None)
+        rest = await _revoke_minted(work, current.meta.key_ref if current and current.meta else None)
     except JournalError as error:
         if error.fault is not JournalFault.TAMPERED:
             raise
         return await work.park(Park.NOT_OURS, error.what, error.todo)
+    if rest:
+        return rest
     previous = await work.peek(Slot.PREVIOUS)
     if previous and previous.attempt and previous.attempt.rotation_id == r.id:
         await work.store.discard(work.path, Slot.PREVIOUS, version=previous.version)
@@ -42,14 +45,16 @@ async def abort(work: Work) -> Rest | None:
     return None
 
 
-async def _revoke_minted(work: Work, current_ref: str | None) -> None:
+async def _revoke_minted(work: Work, current_ref: str | None) -> Rest | None:
     """Revoke every key that this rotation made, one journal entry each."""
     r = work.rotation
     if r.attempt == 0:
-        return
+        return None
     records = {k.key_id: k for k in await work.world.journal.keys(r.credential) if k.rotation_id == r.id}
     manager = await work.manager()
     listed = await work.list_keys(manager)
+    if rest := await refuse_other_account(work, listed):
+        return rest
     for record in records.values():
         facts = find(record, listed)
         key_ref = record.key_ref or (facts.key_ref if facts else None)
@@ -61,6 +66,7 @@ async def _revoke_minted(work: Work, current_ref: str | None) -> None:
         await work.driver.revoke_key(manager, handle)
         gone = replace(record, fate=Fate.REVOKED, key_ref=key_ref, recorded_at=work.now())
         await work.commit(work.event(EventType.ORPHAN_REVOKED, f"attempt {record.key_id}"), keys=(gone,))
+    return None
 
 
 async def roll_back(work: Work) -> Rest | None:

@@ -108,14 +108,18 @@ async def _probe(work: Work, pending: Stored) -> Probed | Rest:
 
 
 def _completed(facts: KeyFacts | None, listed: KeyFacts | None) -> KeyFacts | None:
-    """Add what only the manager's list tells (Deribit tells a key nothing of its own address list)."""
+    """Add what only the manager's list tells: Deribit tells a key nothing of its own address list.
+
+    What the key may do is what either of them tells. A token of Deribit may be given less than the key's
+    `max_scope`, which the next token can have (docs.deribit.com, Access scope, read 2026-11-21).
+    """
     if facts is None or listed is None:
         return facts or listed
     return KeyFacts(
         key_ref=facts.key_ref,
-        grants=facts.grants,
-        permissions=facts.permissions,
-        unnamed=facts.unnamed,
+        grants=facts.grants | listed.grants,
+        permissions=facts.permissions | listed.permissions,
+        unnamed=facts.unnamed | listed.unnamed,
         ip_allowlist=listed.ip_allowlist,
         label=listed.label,
         account_uid=facts.account_uid or listed.account_uid,

@@ -137,10 +137,16 @@ async def mint_unknown(fake: FakeWorld, engine: Engine) -> None:
 async def stale_list(fake: FakeWorld, engine: Engine) -> None:
     """Rotate while the answer to the mint is lost and the list of keys lags behind."""
     fake.exchange.fail("create_key", ExchangeFault.OUTCOME_UNKNOWN, effect=True)
-    opened = await engine.open(NAME, mode=Mode.MANUAL, reason="crash suite")
+    rotation_id = await _until(fake, engine, State.MINTING)
     fake.exchange.serve_stale_list(changes=1, times=3)
-    await fake.run(engine, opened.id)
+    await fake.run(engine, rotation_id)
     await fake.sweep_until_rest(traced=True)
+
+
+async def list_without_current(fake: FakeWorld, engine: Engine) -> None:
+    """Rotate while the list of keys does not show the one that is current yet."""
+    fake.exchange.serve_stale_list(changes=9)
+    await forward(fake, engine)
 
 
 async def late_confirmation(fake: FakeWorld, engine: Engine) -> None:
@@ -224,6 +230,7 @@ ROADS: dict[str, Road] = {
     "rolled back in grace": Road(rolled_back_at(State.GRACE)),
     "outcome of the mint unknown": Road(mint_unknown),
     "the list is stale": Road(stale_list),
+    "the list is late for current": Road(list_without_current),
     "the confirmation comes late": Road(late_confirmation, {"confirm_within": "5s"}),
     "verified long ago": Road(woken_late),
     "a long grace": Road(long_in_grace),
