@@ -226,6 +226,41 @@ async def test_bybit_bars_an_address_with_an_empty_403() -> None:
         await refused(bench.driver.private_read(bench.manager), ExchangeFault.RATE_LIMITED)
 
 
+BYBIT_ROW = {"apiKey": "not-a-real-key", "ips": ["*"], "permissions": {}, "readOnly": 0}
+
+
+@asynccontextmanager
+async def bybit_pages(pages: dict[str, tuple[list[object], str]]) -> AsyncIterator[ExchangeDriver]:
+    """Answer each cursor with its rows and the cursor that goes on; what is not there is no API."""
+
+    def answer(request: web.BaseRequest) -> web.Response:
+        rows, following = pages[request.query.get("cursor", "")]
+        result = {"result": rows, "nextPageCursor": following}
+        return web.json_response({"retCode": 0, "retMsg": "OK", "result": result, "time": 1})
+
+    async with server(answer) as url, driver_at("bybit", url) as driver:
+        yield driver
+
+
+@pytest.mark.parametrize("again", ["a", "b"])
+async def test_a_list_whose_pages_go_round_is_never_complete(again: str) -> None:
+    pages = {"": ([BYBIT_ROW], "a"), "a": ([BYBIT_ROW], "b"), "b": ([BYBIT_ROW], again)}
+    async with bybit_pages({**pages}) as driver:
+        await refused(driver.list_keys(MANAGER, "12345678"), ExchangeFault.VENUE_DOWN)
+
+
+@pytest.mark.parametrize("last", ["", "a"])
+async def test_an_empty_last_page_ends_the_list(last: str) -> None:
+    async with bybit_pages({"": ([BYBIT_ROW], "a"), "a": ([], last)}) as driver:
+        assert len(await driver.list_keys(MANAGER, "12345678")) == 1
+
+
+@pytest.mark.parametrize("change", [{"ips": ["", "127.0.0.1"]}, {"ips": [None]}, {"permissions": []}])
+async def test_a_list_with_a_row_that_cannot_be_read_is_no_list(change: dict[str, object]) -> None:
+    async with bybit_pages({"": ([{**BYBIT_ROW, **change}], "")}) as driver:
+        await refused(driver.list_keys(MANAGER, "12345678"), ExchangeFault.VENUE_DOWN)
+
+
 @pytest.mark.parametrize(
     ("key", "secret"), [("not-a-real-key\r\nX: 1", "not-a-real-secret"), ("", "x"), ("x", "")]
 )
