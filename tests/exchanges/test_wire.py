@@ -328,6 +328,26 @@ async def test_deribit_never_takes_a_wrong_address_for_a_dead_key() -> None:
         assert await find(bench, minted.key_ref) is not None
 
 
+@pytest.mark.parametrize("method", ["list_keys", "introspect"])
+async def test_deribit_s_wrong_clock_is_no_wrong_address_when_the_call_is_slow(method: str) -> None:
+    async with deribit() as bench:
+        bench.skew(59.5)
+        bench.sim.faults.add(Fault(kind=FaultKind.LATENCY, match=bench.routes[method], seconds=1, times=2))
+        call = (
+            bench.driver.introspect(bench.manager)
+            if method == "introspect"
+            else bench.driver.list_keys(bench.manager, None)
+        )
+        await refused(call, ExchangeFault.CLOCK_SKEW)
+
+
+async def test_deribit_s_wrong_address_is_told_where_the_clock_is_right_enough() -> None:
+    async with deribit() as bench:
+        bench.skew(25.0)
+        key = bench.sim.add_key("main", ["account:read"], ips=[bench.elsewhere])
+        await refused(bench.driver.list_keys(caller_of(key), None), ExchangeFault.WRONG_IP)
+
+
 SCRIPT = """
 import asyncio, gc
 from keyturn.domain.errors import ExchangeError
