@@ -18,7 +18,11 @@ from keyturn.ports.exchange import Caller, KeyHandle
 
 READ_ONLY = "readOnly"
 _DERIVATIVES = frozenset({"ContractTrade.Order", "ContractTrade.Position"})
-# The unified account's word for both together.
+# "Permission of Unified account" (modify-sub-apikey), which Bybit adds by itself to keys of such an
+# account; the example of apikey-info has it beside both ContractTrade rights, without Options. No page says
+# what it opens alone, so it is folded into those two and into nothing else. It is no right to trade
+# options, which have a word of their own (list-sub-apikeys). All read 2026-11-22; the simulator takes the
+# word in the same way.
 _UNIFIED_DERIVATIVES = "Derivatives.DerivativesTrade"
 _PAGE_SIZE = 20
 _EXPIRED_STATUS = "2"
