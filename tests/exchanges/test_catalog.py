@@ -111,6 +111,20 @@ def test_bybit_folds_the_unified_word_and_shows_what_it_does_not_know() -> None:
     assert facts.grants != catalog.build("bybit").grants_for(frozenset({Permission.TRADE_DERIVATIVES}))
 
 
+BYBIT_ROW: dict[str, Any] = {"readOnly": 0, "permissions": {"Spot": ["SpotTrade"]}}
+
+
+@pytest.mark.parametrize("ips", [["*", "127.0.0.1"], ["127.0.0.1", "*"], ["*"]])
+def test_a_bybit_key_that_is_open_never_counts_as_bound(ips: list[str]) -> None:
+    assert bybit_facts({**BYBIT_ROW, "ips": ips}, "ref").ip_allowlist == frozenset()
+
+
+@pytest.mark.parametrize("ips", [["", "127.0.0.1"], [" * ", "127.0.0.1"], ["127.0.0.1", "any"]])
+def test_an_address_list_of_bybit_s_that_cannot_be_read_is_no_list(ips: list[str]) -> None:
+    with pytest.raises(ValueError, match="does not appear to be"):
+        bybit_facts({**BYBIT_ROW, "ips": ips}, "ref")
+
+
 def test_bybit_s_read_only_key_is_no_trading_key() -> None:
     driver = catalog.build("bybit")
     read = driver.grants_for(frozenset({Permission.READ}))

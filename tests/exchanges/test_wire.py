@@ -226,6 +226,41 @@ async def test_bybit_bars_an_address_with_an_empty_403() -> None:
         await refused(bench.driver.private_read(bench.manager), ExchangeFault.RATE_LIMITED)
 
 
+BYBIT_ROW = {"apiKey": "not-a-real-key", "ips": ["*"], "permissions": {}, "readOnly": 0}
+
+
+@asynccontextmanager
+async def bybit_pages(pages: dict[str, tuple[list[object], str]]) -> AsyncIterator[ExchangeDriver]:
+    """Answer each cursor with its rows and the cursor that goes on; what is not there is no API."""
+
+    def answer(request: web.BaseRequest) -> web.Response:
+        rows, following = pages[request.query.get("cursor", "")]
+        result = {"result": rows, "nextPageCursor": following}
+        return web.json_response({"retCode": 0, "retMsg": "OK", "result": result, "time": 1})
+
+    async with server(answer) as url, driver_at("bybit", url) as driver:
+        yield driver
+
+
+@pytest.mark.parametrize("again", ["a", "b"])
+async def test_a_list_whose_pages_go_round_is_never_complete(again: str) -> None:
+    pages = {"": ([BYBIT_ROW], "a"), "a": ([BYBIT_ROW], "b"), "b": ([BYBIT_ROW], again)}
+    async with bybit_pages({**pages}) as driver:
+        await refused(driver.list_keys(MANAGER, "12345678"), ExchangeFault.VENUE_DOWN)
+
+
+@pytest.mark.parametrize("last", ["", "a"])
+async def test_an_empty_last_page_ends_the_list(last: str) -> None:
+    async with bybit_pages({"": ([BYBIT_ROW], "a"), "a": ([], last)}) as driver:
+        assert len(await driver.list_keys(MANAGER, "12345678")) == 1
+
+
+@pytest.mark.parametrize("change", [{"ips": ["", "127.0.0.1"]}, {"ips": [None]}, {"permissions": []}])
+async def test_a_list_with_a_row_that_cannot_be_read_is_no_list(change: dict[str, object]) -> None:
+    async with bybit_pages({"": ([{**BYBIT_ROW, **change}], "")}) as driver:
+        await refused(driver.list_keys(MANAGER, "12345678"), ExchangeFault.VENUE_DOWN)
+
+
 @pytest.mark.parametrize(
     ("key", "secret"), [("not-a-real-key\r\nX: 1", "not-a-real-secret"), ("", "x"), ("x", "")]
 )
@@ -291,6 +326,26 @@ async def test_deribit_never_takes_a_wrong_address_for_a_dead_key() -> None:
         bench.sim.faults.add(Fault(kind=FaultKind.CUT_BEFORE, match="/public/auth", times=2))
         await refused(bench.driver.private_read(Caller(minted.material)), ExchangeFault.WRONG_IP)
         assert await find(bench, minted.key_ref) is not None
+
+
+@pytest.mark.parametrize("method", ["list_keys", "introspect"])
+async def test_deribit_s_wrong_clock_is_no_wrong_address_when_the_call_is_slow(method: str) -> None:
+    async with deribit() as bench:
+        bench.skew(59.5)
+        bench.sim.faults.add(Fault(kind=FaultKind.LATENCY, match=bench.routes[method], seconds=1, times=2))
+        call = (
+            bench.driver.introspect(bench.manager)
+            if method == "introspect"
+            else bench.driver.list_keys(bench.manager, None)
+        )
+        await refused(call, ExchangeFault.CLOCK_SKEW)
+
+
+async def test_deribit_s_wrong_address_is_told_where_the_clock_is_right_enough() -> None:
+    async with deribit() as bench:
+        bench.skew(25.0)
+        key = bench.sim.add_key("main", ["account:read"], ips=[bench.elsewhere])
+        await refused(bench.driver.list_keys(caller_of(key), None), ExchangeFault.WRONG_IP)
 
 
 SCRIPT = """

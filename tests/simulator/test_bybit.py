@@ -120,7 +120,9 @@ async def test_a_forwarded_address_counts_only_where_it_is_trusted(bybit):
         ("spot", "ContractTrade.Order", False, False),
         ("linear", "ContractTrade.Order", False, True),
         ("linear", "Spot.SpotTrade", False, False),
+        ("linear", "Derivatives.DerivativesTrade", False, True),
         ("option", "Options.OptionsTrade", False, True),
+        ("option", "Derivatives.DerivativesTrade", False, False),
         ("option", "Wallet.AccountTransfer", False, False),
     ],
 )

@@ -33,11 +33,16 @@ _UNBOUND_LIFE_MS = 90 * 86_400_000
 _DEFAULT_RECV_WINDOW_MS = 5000
 _FUTURE_TOLERANCE_MS = 1000
 
+# One of these. DerivativesTrade opens no options: it is the "Permission of Unified account"
+# (``modify-sub-apikey``), which such an account's keys have by default (``list-sub-apikeys``, Chinese
+# page); the key in the example of ``apikey-info`` has it beside ContractTrade and has no Options. Options
+# have a permission of their own: "It supports trade option and USDC perpetual" (``list-sub-apikeys``). All
+# read 2026-11-22. The driver takes the word in the same way.
 _ORDER_NEEDS: dict[str, frozenset[str]] = {
     "spot": frozenset({"Spot.SpotTrade"}),
     "linear": frozenset({"ContractTrade.Order", "Derivatives.DerivativesTrade"}),
     "inverse": frozenset({"ContractTrade.Order", "Derivatives.DerivativesTrade"}),
-    "option": frozenset({"Options.OptionsTrade", "Derivatives.DerivativesTrade"}),
+    "option": frozenset({"Options.OptionsTrade"}),
 }
 
 

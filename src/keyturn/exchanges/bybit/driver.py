@@ -18,7 +18,11 @@ from keyturn.ports.exchange import Caller, KeyHandle
 
 READ_ONLY = "readOnly"
 _DERIVATIVES = frozenset({"ContractTrade.Order", "ContractTrade.Position"})
-# The unified account's word for both together.
+# "Permission of Unified account" (modify-sub-apikey), which Bybit adds by itself to keys of such an
+# account; the example of apikey-info has it beside both ContractTrade rights, without Options. No page says
+# what it opens alone, so it is folded into those two and into nothing else. It is no right to trade
+# options, which have a word of their own (list-sub-apikeys). All read 2026-11-22; the simulator takes the
+# word in the same way.
 _UNIFIED_DERIVATIVES = "Derivatives.DerivativesTrade"
 _PAGE_SIZE = 20
 _EXPIRED_STATUS = "2"
@@ -62,7 +66,7 @@ class Driver(CcxtDriver):
         body = await self._call(INTROSPECT, caller=caller)
         try:
             return _facts(body["result"], caller.material.key_ref)
-        except (LookupError, TypeError, ValueError):
+        except (LookupError, TypeError, ValueError, AttributeError):
             pass
         raise self._garbled(INTROSPECT)
 
@@ -77,16 +81,22 @@ class Driver(CcxtDriver):
             "limit": _PAGE_SIZE,
         }
         found: list[KeyFacts] = []
+        asked: set[str] = set()
         while True:
             body = await self._call(LIST, params, manager)
             try:
                 result = body["result"]
-                found += [_facts(row, str(row["apiKey"]), subaccount) for row in result["result"]]
-                cursor = result.get("nextPageCursor") or ""
-            except (LookupError, TypeError, ValueError):
+                rows = [_facts(row, str(row["apiKey"]), subaccount) for row in result["result"]]
+                cursor = str(result.get("nextPageCursor") or "")
+            except (LookupError, TypeError, ValueError, AttributeError):
                 break
-            if not cursor or cursor == params.get("cursor"):
+            found += rows
+            if not cursor or (not rows and cursor == params.get("cursor")):
                 return found
+            # Following it would go round for ever, and what was read is no complete list.
+            if cursor in asked:
+                break
+            asked.add(cursor)
             params["cursor"] = cursor
         raise self._garbled(LIST)
 
@@ -164,8 +174,8 @@ def _facts(row: Mapping[str, Any], key_ref: str, account_uid: str | None = None)
         grants=grants,
         permissions=_permissions(grants),
         unnamed=frozenset() if READ_ONLY in grants else grants - _MEANINGS.keys(),
-        # "*" stands for "not bound".
-        ip_allowlist=normal_ips([ip for ip in row["ips"] if ip != "*"]),
+        # "*" stands for "not bound", and nothing says that addresses beside it would bind the key.
+        ip_allowlist=frozenset() if "*" in row["ips"] else normal_ips(row["ips"]),
         label=str(row.get("note") or ""),
         account_uid=str(row["userID"]) if "userID" in row else account_uid,
         parent_uid=parent if parent != "0" else None,

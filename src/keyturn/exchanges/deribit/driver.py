@@ -39,6 +39,9 @@ _MEANINGS: Mapping[str, tuple[Permission, ...]] = {
 }
 # A signature holds for 60 seconds ("Authentication" page, read 2026-11-21).
 _VALID_SECONDS = 60.0
+# The venue judges skew and travel time together, and its answer tells the skew alone: what is left of the
+# window must be more than a call takes.
+_SKEW_SECONDS = _VALID_SECONDS / 2
 _KEY_CODES = frozenset({errors.INVALID_CREDENTIALS, errors.UNAUTHORIZED})
 # What a token's scope says besides rights: how it is bound, when it ends ("Access scope", read 2026-11-21).
 _TOKEN_WORDS = frozenset({"connection", "mainaccount"})
@@ -222,7 +225,7 @@ class Driver(CcxtDriver):
         if refusal.code not in _KEY_CODES:
             return row
         there = refusal.server_time
-        if there and abs((datetime.now(UTC) - there).total_seconds()) > _VALID_SECONDS:
+        if there and abs((datetime.now(UTC) - there).total_seconds()) >= _SKEW_SECONDS:
             return errors.LATE
         if refusal.code == errors.UNAUTHORIZED and endpoint is not AUTH and caller is not None:
             try:
