@@ -195,7 +195,10 @@ class _AwsHome:
         self._prefix = ""
 
     def clear(self) -> None:
+        """Begin elsewhere, and forget what was: moto looks through everything for each call."""
         self._prefix = f"{uuid4().hex}/"
+        secretsmanager_backends[ACCOUNT][REGION].secrets.clear()
+        ssm_backends[ACCOUNT][REGION]._parameters.clear()
 
     def open(self) -> Any:
         return self.kind(self._wire, prefix=self._prefix)
