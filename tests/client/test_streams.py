@@ -288,3 +288,17 @@ async def test_a_login_refused_with_the_current_key_reaches_the_bot(world, priva
     with pytest.raises(ccxt.AuthenticationError):
         await exchange.watch_orders()
     assert len(private.logins) == 1
+
+
+async def test_a_login_is_never_made_with_a_key_that_the_bot_set_itself(world, private):
+    old = await world.put_first()
+    exchange = watching(world, private)
+    attachment = world.attach(exchange)
+    await exchange.load_markets()
+    new = await world.rotate()
+    await until(lambda: attachment.fingerprint == new and exchange.apiKey == world.keys[new].key_ref)
+    exchange.apiKey, exchange.secret = world.keys[old].key_ref, world.keys[old].secret
+    bot = Watch(exchange)
+    await until(lambda: private.open)
+    assert private.logins == [(world.keys[new].key_ref, True)]
+    await bot.stop()

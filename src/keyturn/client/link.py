@@ -81,7 +81,7 @@ class Link:
         self.holder = holder
         self.is_async = inspect.iscoroutinefunction(type(exchange).fetch2)
         has_streams = self.is_async and hasattr(exchange, "watch")
-        self.streams = Streams(exchange, self._freshen, lambda: self._applied) if has_streams else None
+        self.streams = Streams(exchange, self._freshen, self._set_version) if has_streams else None
         self.callbacks: list[Callable[[str], None]] = []
         self._loop = loop
         self._lock = threading.RLock()
@@ -101,6 +101,9 @@ class Link:
                 if call is not None:
                     call.version = loaded.version
                 request = sign(*args, **kwargs)
+                # Another thread of the bot may have set fields of its own meanwhile: that proves nothing.
+                if call is not None and self.exchange.apiKey != loaded.material.key_ref:
+                    call.version = ""
                 # The four venues whose `sign` checks nothing: a private path that names the key.
                 if call is not None and not call.signed and "public" not in str(args[1:2]).lower():
                     call.signed = _carries(request, loaded.material.key_ref)
@@ -160,17 +163,23 @@ class Link:
     def _apply(self) -> Loaded:
         """Set the current version's values, all of them, if they are not set. No await in here."""
         loaded = self.holder.current
+        values = loaded.material.reveal()
+        for ours, theirs in FIELDS.items():
+            # By the values, for code of the bot's own may have set another key since.
+            if ours in values and getattr(self.exchange, theirs) != values[ours]:
+                setattr(self.exchange, theirs, values[ours])
         if loaded.version != self._applied:
-            values = loaded.material.reveal()
-            for ours, theirs in FIELDS.items():
-                if ours in values:
-                    setattr(self.exchange, theirs, values[ours])
             first, self._applied = not self._applied, loaded.version
             if not first:
                 if self.streams is not None:
                     self.streams.renew(self.loop)
                 self._tell(loaded.fingerprint)
         return loaded
+
+    def _set_version(self) -> str:
+        """Set the current version before a login, which reads the fields itself, and name it."""
+        self._apply_if_hooked()
+        return self._applied
 
     async def _freshen(self, version: str, error: Exception) -> bool:
         """After a login that was refused: tell whether there is another key by now, and set it."""

@@ -54,7 +54,7 @@ class Streams:
         exchange: the ccxt.pro object.
         freshen: told of the refusal of a `watch_*` call that began with the given version; tells whether
             another one is set now.
-        version: the version that is set on the exchange.
+        version: sets the current version on the exchange, and names it.
     """
 
     def __init__(
@@ -131,7 +131,7 @@ class Streams:
                 return await original(*args, **kwargs)
             again = True
             while True:
-                token, version = _STARTED.set(self._generation), self._version()
+                version, token = self._version(), _STARTED.set(self._generation)
                 try:
                     return await original(*args, **kwargs)
                 except _RenewedError:
@@ -160,6 +160,7 @@ class Streams:
 
     def _noting(self, original: Callable[..., Any]) -> Callable[..., Any]:
         async def authenticate(*args: Any, **kwargs: Any) -> Any:
+            self._version()
             generation = self._generation
             try:
                 answer = await original(*args, **kwargs)
