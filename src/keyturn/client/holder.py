@@ -42,7 +42,9 @@ class Loaded:
 class Proof:
     """A signed call that came back well."""
 
-    version: str
+    #: What it was signed with. The reading and not its version: a key that was taken back is the same
+    #: version again, and must prove itself anew.
+    loaded: Loaded
     #: Method and path, no parameters.
     call: str
     at: datetime
@@ -78,7 +80,7 @@ class Holder:
         self._complained: set[str] = set()
         #: Whether the last reading failed, so that what is current may be out of date.
         self.unread = False
-        #: Called after each first proof of a version, from the thread that made the call.
+        #: Called after each first proof of a key, from the thread that made the call.
         self.on_proof: Callable[[], None] = lambda: None
 
     @property
@@ -88,9 +90,9 @@ class Holder:
 
     @property
     def proof(self) -> Proof | None:
-        """The first signed call that worked with the current version; None as long as there is none."""
+        """The first signed call that worked since the current key came; None as long as there is none."""
         proof = self._proof
-        return proof if proof is not None and proof.version == self._current.version else None
+        return proof if proof is not None and proof.loaded is self._current else None
 
     def refresh(self) -> bool:
         """Read the store, and tell whether another version is current since.
@@ -130,10 +132,10 @@ class Holder:
             if (loaded := Loaded.of(stored, found)).version != self._current.version:
                 self._current = loaded
 
-    def note_success(self, version: str, call: str) -> None:
-        """Take note that a call signed with this version came back well."""
-        if version == self._current.version and self.proof is None:
-            self._proof = Proof(version, call, datetime.now(UTC))
+    def note_success(self, loaded: Loaded | None, call: str) -> None:
+        """Take note that a call signed with this key came back well."""
+        if loaded is not None and loaded is self._current and self.proof is None:
+            self._proof = Proof(loaded, call, datetime.now(UTC))
             self.on_proof()
 
     def complain(self, about: str, error: BaseException) -> None:

@@ -31,8 +31,14 @@ _MARK = "_keyturn_link"
 class _Call:
     """What is known about one pass through `fetch2`."""
 
-    version: str = ""
+    #: What it was signed with; None while it is not signed, or with another key than the holder's.
+    loaded: Loaded | None = None
     signed: bool = False
+
+    @property
+    def version(self) -> str:
+        """The version that it was signed with."""
+        return self.loaded.version if self.loaded else ""
 
 
 _CALL: ContextVar[_Call | None] = ContextVar("keyturn_call", default=None)
@@ -99,11 +105,11 @@ class Link:
                 loaded = self._apply()
                 call = _CALL.get()
                 if call is not None:
-                    call.version = loaded.version
+                    call.loaded = loaded
                 request = sign(*args, **kwargs)
                 # Another thread of the bot may have set fields of its own meanwhile: that proves nothing.
                 if call is not None and self.exchange.apiKey != loaded.material.key_ref:
-                    call.version = ""
+                    call.loaded = None
                 # The four venues whose `sign` checks nothing: a private path that names the key.
                 if call is not None and not call.signed and "public" not in str(args[1:2]).lower():
                     call.signed = _carries(request, loaded.material.key_ref)
@@ -197,7 +203,7 @@ class Link:
 
     def _note(self, call: _Call, args: tuple[Any, ...]) -> None:
         if call.signed:
-            self.holder.note_success(call.version, _describe(args))
+            self.holder.note_success(call.loaded, _describe(args))
 
     def _fetch2_sync(self) -> Callable[..., Any]:
         original = self.exchange.fetch2

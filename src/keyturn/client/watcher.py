@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from keyturn.client.holder import Holder
+from keyturn.client.holder import Holder, Loaded
 from keyturn.client.link import Link
 from keyturn.client.mailbox import AckMessage, Mailbox, NoticeMessage, ProbeMessage, ProbeReportMessage
 from keyturn.client.trial import PASSING, try_key
@@ -35,7 +35,7 @@ class _Trial:
     """One try of a key that is under way or over."""
 
     future: Future[ExchangeFault | None] | None = None
-    version: str = ""
+    loaded: Loaded | None = None
     refusals: int = 0
     pause: float = 0.0
     not_before: float = 0.0
@@ -72,7 +72,7 @@ class Watcher:
         self._signature: object = None
         self._ask_at = self._locate_at = 0.0
         self._noticed: set[str] = set()
-        self._seen = holder.current.version
+        self._seen = holder.current
         self._probing: dict[str, _Trial] = {}
         self._verifying = _Trial()
         self._thread = threading.Thread(target=self._run, name=f"keyturn-{holder.credential}", daemon=True)
@@ -114,9 +114,9 @@ class Watcher:
         if self._moved() or names - self._noticed or self._holder.unread:
             self._holder.refresh()
         self._noticed = names
-        # The version may also have been exchanged by a call that was refused and read the store itself.
-        if self._seen != self._holder.current.version:
-            self._seen = self._holder.current.version
+        # The key may also have been exchanged by a call that was refused and read the store itself.
+        if self._seen is not self._holder.current:
+            self._seen = self._holder.current
             self._verifying = _Trial()
             self._link.swap_soon()
         waiting = [n for n in notices if self._wants_ack(n)]
@@ -177,7 +177,7 @@ class Watcher:
         # The version may have moved since `_wants_ack`: what is proved and what is named must be one.
         if proof is None or stream is None or notice.fingerprint != current.fingerprint:
             return
-        if self._mailbox is not None and proof.version == current.version:
+        if self._mailbox is not None and proof.loaded is current:
             self._mailbox.put(
                 AckMessage(
                     credential=notice.credential,
@@ -198,12 +198,12 @@ class Watcher:
             fault = _outcome(trial.future)
             trial.future, trial.not_before = None, now + _VERIFY_PAUSE
             if fault is None:
-                self._holder.note_success(trial.version, f"{self._verify_with} (made by keyturn)")
+                self._holder.note_success(trial.loaded, f"{self._verify_with} (made by keyturn)")
                 return
             self._holder.complain("The signed call with the new key", KeyturnError(fault))
         idle = now - current.since >= self._verify_after
         if self._verify_with and idle and trial.future is None and now >= trial.not_before:
-            trial.version = current.version
+            trial.loaded = current
             trial.future = try_key(self._link, current.material, self._verify_with)
 
     def _probe(self, mailbox: Mailbox) -> None:
