@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from concurrent.futures import Future
@@ -28,6 +29,11 @@ _PROBE_PAUSE_CAP = 60.0
 _VERIFY_PAUSE = 10.0
 # After the notice that the credential moved, the inventory is read at this pace until it says where to.
 _LOCATE_PAUSE = 2.0
+# A replica may show the sign of a change before the change: for this long after the last sign, or the last
+# reading that failed, the store is read on at the pace of looking.
+_EAGER = 10.0
+# As long as a notice names another key than was read, the store is read at this pace.
+_BEHIND_PAUSE = 30.0
 
 
 @dataclass(slots=True)
@@ -70,7 +76,8 @@ class Watcher:
         self._wake = threading.Event()
         self._stop = threading.Event()
         self._signature: object = None
-        self._ask_at = self._locate_at = 0.0
+        self._ask_at = self._locate_at = self._eager_until = 0.0
+        self._read_at = math.inf
         self._noticed: set[str] = set()
         self._seen = holder.current
         self._probing: dict[str, _Trial] = {}
@@ -110,10 +117,7 @@ class Watcher:
     def _look(self) -> None:
         notices = self._notices()
         self._follow(notices)
-        names = {n.subject for n in notices}
-        if self._moved() or names - self._noticed or self._holder.unread:
-            self._holder.refresh()
-        self._noticed = names
+        self._read(notices)
         # The key may also have been exchanged by a call that was refused and read the store itself.
         if self._seen is not self._holder.current:
             self._seen = self._holder.current
@@ -146,6 +150,35 @@ class Watcher:
             return
         self._locate_at = now + _LOCATE_PAUSE
         self._holder.relocate()
+
+    def _read(self, notices: list[NoticeMessage]) -> None:
+        """Read the store at a sign of a change, and go on while what was read lags behind the sign."""
+        names, first = {n.subject for n in notices}, self._signature is None
+        moved, told = self._moved(), bool(names - self._noticed)
+        self._noticed = names
+        if not (moved or told or self._holder.unread or time.monotonic() >= self._read_at):
+            return
+        self._holder.refresh()
+        now, changed, behind = time.monotonic(), self._seen is not self._holder.current, self._behind(notices)
+        if changed:
+            self._eager_until = 0.0
+        # The first signature is no sign: the key was read just before it.
+        if self._holder.unread or (moved and not first and not changed) or (behind and (told or changed)):
+            self._eager_until = now + _EAGER
+        if now < self._eager_until:
+            self._read_at = now + getattr(self._holder.source, "pace", 0.0)
+        else:
+            self._read_at = now + _BEHIND_PAUSE if behind else math.inf
+
+    def _behind(self, notices: list[NoticeMessage]) -> bool:
+        """Tell whether keyturn speaks of a key that was not read yet."""
+        taken_back = {n.rotation_id for n in notices if n.kind is NoticeKind.ROLLED_BACK}
+        return any(
+            n.consumer == self._consumer
+            and n.fingerprint != self._holder.current.fingerprint
+            and (n.kind is NoticeKind.ROLLED_BACK or n.rotation_id not in taken_back)
+            for n in notices
+        )
 
     def _moved(self) -> bool:
         if time.monotonic() < self._ask_at:
