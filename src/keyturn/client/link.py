@@ -18,8 +18,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from keyturn.client.holder import Holder, Loaded, log
+from keyturn.client.mailbox import NoticeMessage
 from keyturn.client.refusal import is_refused_key
-from keyturn.client.streams import Streams
+from keyturn.client.streams import PrivateStream, Streams
 from keyturn.domain.errors import RefusedError
 
 #: ccxt's names for the parts of a credential.
@@ -89,6 +90,8 @@ class Link:
         has_streams = self.is_async and hasattr(exchange, "watch")
         self.streams = Streams(exchange, self._freshen, self._set_version) if has_streams else None
         self.callbacks: list[Callable[[str], None]] = []
+        #: Keeps the watcher for as long as the exchange object lives; see there.
+        self.watcher: object = None
         self._loop = loop
         self._lock = threading.RLock()
         self._applied = ""
@@ -146,6 +149,25 @@ class Link:
         """The loop that an async exchange runs in, if it runs."""
         loop = self._loop or getattr(self.exchange, "asyncio_loop", None)
         return loop if isinstance(loop, asyncio.AbstractEventLoop) and loop.is_running() else None
+
+    def ready_for(self, notice: NoticeMessage) -> PrivateStream | None:
+        """Tell what became of the private streams since this object came to a notice's key.
+
+        Returns:
+            None while it is on another key, or a stream is open.
+        """
+        # Not for long: who holds the lock may wait in a callback for the thread that asks here.
+        if not self._lock.acquire(timeout=0.1):
+            return None
+        try:
+            current = self.holder.current
+            # An async object whose loop does not run has no stream, and swaps at its next call.
+            idle = self.is_async and self.loop is None
+            if not notice.is_about(current) or not (self._applied == current.version or idle):
+                return None
+            return self.streams.status() if self.streams else "none"
+        finally:
+            self._lock.release()
 
     def swap_soon(self) -> None:
         """Bring the exchange to the current version without waiting for its next call. From any thread."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
+import weakref
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from datetime import UTC, datetime
 from keyturn.client.holder import Holder, Loaded
 from keyturn.client.link import Link
 from keyturn.client.mailbox import AckMessage, Mailbox, NoticeMessage, ProbeMessage, ProbeReportMessage
+from keyturn.client.peers import Peers
 from keyturn.client.trial import PASSING, try_key
 from keyturn.domain.errors import ExchangeFault, KeyturnError
 from keyturn.domain.evidence import NoticeKind
@@ -72,7 +74,7 @@ class Watcher:
         verify_after: float,
     ) -> None:
         self._link, self._holder, self._mailbox, self._consumer = link, holder, mailbox, consumer
-        self._interval, self._verify_with, self._verify_after = interval, verify_with, verify_after
+        self._verify_with, self._verify_after = verify_with, verify_after
         self._wake = threading.Event()
         self._stop = threading.Event()
         self._signature: object = None
@@ -82,10 +84,21 @@ class Watcher:
         self._seen = holder.current
         self._probing: dict[str, _Trial] = {}
         self._verifying = _Trial()
-        self._thread = threading.Thread(target=self._run, name=f"keyturn-{holder.credential}", daemon=True)
+        self._peers = Peers(mailbox, holder.credential) if mailbox is not None else None
+        # The thread knows the watcher weakly, and the exchange object keeps it: an object that the bot has
+        # dropped is watched no longer, and the others of its name do not wait for it.
+        self._thread = threading.Thread(
+            target=_run,
+            args=(weakref.ref(self), self._wake, self._stop, interval),
+            name=f"keyturn-{holder.credential}",
+            daemon=True,
+        )
 
     def start(self) -> None:
         """Begin watching."""
+        self._link.watcher = self
+        if self._peers is not None:
+            self._peers.join(self._link)
         self._holder.on_proof = self._wake.set
         self._thread.start()
 
@@ -93,6 +106,8 @@ class Watcher:
         """End watching; the thread is gone when this returns."""
         self._stop.set()
         self._wake.set()
+        if self._peers is not None:
+            self._peers.leave(self._link)
         if self._thread is not threading.current_thread():
             self._thread.join()
 
@@ -101,18 +116,14 @@ class Watcher:
         """Whether the thread runs."""
         return self._thread.is_alive()
 
-    def _run(self) -> None:
-        while not self._stop.is_set():
-            try:
-                self._look()
-            except (KeyturnError, OSError) as error:
-                self._holder.complain("Watching", error)
-            except BaseException as error:  # noqa: BLE001 - a bot must not lose its key watch to our bug
-                self._holder.complain("Watching", error)
-            else:
-                self._holder.well("Watching")
-            self._wake.wait(self._interval)
-            self._wake.clear()
+    def look(self) -> None:
+        """Look once at the mailbox and the store, and do what is to be done."""
+        try:
+            self._look()
+        except BaseException as error:  # noqa: BLE001 - a bot must not lose its key watch to our bug
+            self._holder.complain("Watching", error)
+        else:
+            self._holder.well("Watching")
 
     def _look(self) -> None:
         notices = self._notices()
@@ -196,19 +207,16 @@ class Watcher:
         return moved
 
     def _wants_ack(self, notice: NoticeMessage) -> bool:
-        if notice.consumer != self._consumer or notice.fingerprint != self._holder.current.fingerprint:
-            return False
-        if notice.kind is NoticeKind.MOVED and notice.version != self._holder.current.version:
-            # The key is the same at both places; what counts is where it was read.
+        if notice.consumer != self._consumer or not notice.is_about(self._holder.current):
             return False
         ack = self._mailbox.ack(notice.subject) if self._mailbox else None
         return ack is None or ack.fingerprint != notice.fingerprint
 
     def _acknowledge(self, notice: NoticeMessage) -> None:
         current, proof = self._holder.current, self._holder.proof
-        stream = self._link.streams.status() if self._link.streams else "none"
+        stream = self._peers.ready_for(notice) if self._peers else None
         # The version may have moved since `_wants_ack`: what is proved and what is named must be one.
-        if proof is None or stream is None or notice.fingerprint != current.fingerprint:
+        if proof is None or stream is None or not notice.is_about(current):
             return
         if self._mailbox is not None and proof.loaded is current:
             self._mailbox.put(
@@ -285,6 +293,19 @@ class Watcher:
         # Only the very key that was asked about: a later attempt's key would prove nothing.
         if meta.fingerprint == probe.fingerprint and stored.info.version == probe.version:
             trial.future = try_key(self._link, stored.material, self._verify_with or "fetch_balance")
+
+
+def _run(
+    watched: weakref.ref[Watcher], wake: threading.Event, stop: threading.Event, interval: float
+) -> None:
+    while not stop.is_set():
+        watcher = watched()
+        if watcher is None:
+            return
+        watcher.look()
+        del watcher
+        wake.wait(interval)
+        wake.clear()
 
 
 def _outcome(future: Future[ExchangeFault | None]) -> ExchangeFault | None:
