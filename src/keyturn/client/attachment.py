@@ -78,7 +78,8 @@ def attach(
 
     Objects of one process may share a credential and a consumer, such as one for orders and one for
     streams: a key is acknowledged when all of them are on it, their private streams, too. Each process
-    needs a consumer of its own in the inventory: of another process nothing is known here.
+    needs a consumer of its own in the inventory: of another process nothing is known here. Attach after a
+    fork; what was attached before follows its key in the new process, too, and confirms none.
 
     Args:
         exchange: the ccxt object. An async one must be used in one event loop.

@@ -64,8 +64,9 @@ class Holder:
     """
 
     def __init__(self, source: Source, credential: str, locate: Callable[[], Source] | None = None) -> None:
-        self.source = source
+        self._source = source
         self._locate = locate
+        self._inherited = False
         self.credential = credential
         stored = source.read(Slot.CURRENT)
         if stored is None:
@@ -82,6 +83,25 @@ class Holder:
         self.unread = False
         #: Called after each first proof of a key, from the thread that made the call.
         self.on_proof: Callable[[], None] = lambda: None
+
+    @property
+    def source(self) -> Source:
+        """Where the credential is read.
+
+        Raises:
+            KeyturnError, OSError: in a forked process: it cannot be opened anew.
+        """
+        if self._inherited and self._locate is not None:
+            self._source, self._inherited = self._locate(), False
+        return self._source
+
+    def after_fork(self) -> None:
+        """Begin anew in a forked process.
+
+        A thread that this process lacks may hold the lock, and the parent goes on using the connections.
+        """
+        self._refreshing = threading.Lock()
+        self._inherited = True
 
     @property
     def current(self) -> Loaded:
@@ -128,7 +148,7 @@ class Holder:
             return
         self.well("Moving to another store")
         with self._refreshing:
-            self.source = found
+            self._source, self._inherited = found, False
             if (loaded := Loaded.of(stored, found)).version != self._current.version:
                 self._current = loaded
 

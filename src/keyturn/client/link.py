@@ -92,6 +92,8 @@ class Link:
         self.callbacks: list[Callable[[str], None]] = []
         #: Keeps the watcher for as long as the exchange object lives; see there.
         self.watcher: object = None
+        #: Called at the next call, once.
+        self.resume: Callable[[], None] | None = None
         self._loop = loop
         self._lock = threading.RLock()
         self._applied = ""
@@ -169,6 +171,11 @@ class Link:
         finally:
             self._lock.release()
 
+    def after_fork(self, resume: Callable[[], None]) -> None:
+        """Begin anew in a forked process: a thread that it lacks may hold the lock."""
+        self._lock = threading.RLock()
+        self.resume = resume
+
     def swap_soon(self) -> None:
         """Bring the exchange to the current version without waiting for its next call. From any thread."""
         if not self.is_async:
@@ -190,6 +197,9 @@ class Link:
 
     def _apply(self) -> Loaded:
         """Set the current version's values, all of them, if they are not set. No await in here."""
+        if self.resume is not None:
+            resume, self.resume = self.resume, None
+            resume()
         loaded = self.holder.current
         values = loaded.material.reveal()
         for ours, theirs in FIELDS.items():

@@ -16,6 +16,13 @@ _known: dict[tuple[str, str], WeakSet[Link]] = {}
 _ORDER: tuple[PrivateStream, ...] = ("none", "logged_in", "not_reopened")
 
 
+def after_fork() -> None:
+    """Forget the parent's attachments in a forked process."""
+    global _lock  # noqa: PLW0603 - a thread that this process lacks may hold it
+    _lock = threading.Lock()
+    _known.clear()
+
+
 class Peers:
     """The attached exchange objects, of one credential, whose answers go into one mailbox.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import threading
 import time
 import weakref
@@ -11,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from keyturn.client import peers
 from keyturn.client.holder import Holder, Loaded
 from keyturn.client.link import Link
 from keyturn.client.mailbox import AckMessage, Mailbox, NoticeMessage, ProbeMessage, ProbeReportMessage
@@ -85,14 +87,9 @@ class Watcher:
         self._probing: dict[str, _Trial] = {}
         self._verifying = _Trial()
         self._peers = Peers(mailbox, holder.credential) if mailbox is not None else None
-        # The thread knows the watcher weakly, and the exchange object keeps it: an object that the bot has
-        # dropped is watched no longer, and the others of its name do not wait for it.
-        self._thread = threading.Thread(
-            target=_run,
-            args=(weakref.ref(self), self._wake, self._stop, interval),
-            name=f"keyturn-{holder.credential}",
-            daemon=True,
-        )
+        self._interval = interval
+        self._answers = True
+        self._thread = self._new_thread()
 
     def start(self) -> None:
         """Begin watching."""
@@ -100,10 +97,38 @@ class Watcher:
         if self._peers is not None:
             self._peers.join(self._link)
         self._holder.on_proof = self._wake.set
+        _watching.add(self)
         self._thread.start()
+
+    def after_fork(self) -> None:
+        """Begin anew in a forked process: it has no thread of the parent's, but the locks that those held."""
+        self._holder.after_fork()
+        # Events have locks, too.
+        self._wake, self._stop = threading.Event(), threading.Event()
+        self._holder.on_proof = self._wake.set
+        # The parent alone answers: it is the one that a notice is for, and this process knows nothing of it.
+        self._answers = False
+        # Not before the bot's next call there: most forked processes make none.
+        self._link.after_fork(self._resume)
+
+    def _resume(self) -> None:
+        self._thread = self._new_thread()
+        self._thread.start()
+
+    def _new_thread(self) -> threading.Thread:
+        # The thread knows the watcher weakly, and the exchange object keeps it: an object that the bot has
+        # dropped is watched no longer, and the others of its name do not wait for it.
+        return threading.Thread(
+            target=_run,
+            args=(weakref.ref(self), self._wake, self._stop, self._interval),
+            name=f"keyturn-{self._holder.credential}",
+            daemon=True,
+        )
 
     def stop(self) -> None:
         """End watching; the thread is gone when this returns."""
+        _watching.discard(self)
+        self._link.resume = None
         self._stop.set()
         self._wake.set()
         if self._peers is not None:
@@ -134,6 +159,8 @@ class Watcher:
             self._seen = self._holder.current
             self._verifying = _Trial()
             self._link.swap_soon()
+        if not self._answers:
+            return
         waiting = [n for n in notices if self._wants_ack(n)]
         if waiting and self._holder.proof is None:
             self._verify()
@@ -293,6 +320,18 @@ class Watcher:
         # Only the very key that was asked about: a later attempt's key would prove nothing.
         if meta.fingerprint == probe.fingerprint and stored.info.version == probe.version:
             trial.future = try_key(self._link, stored.material, self._verify_with or "fetch_balance")
+
+
+_watching: weakref.WeakSet[Watcher] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    peers.after_fork()
+    for watcher in list(_watching):
+        watcher.after_fork()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def _run(
