@@ -7,6 +7,7 @@ from dataclasses import replace
 import ccxt
 import pytest
 
+import keyturn.client
 from keyturn.client import watcher as watcher_module
 from keyturn.client.mailbox import AckMessage
 from keyturn.consumers.client import MailboxConsumer
@@ -103,6 +104,50 @@ async def test_going_back_is_acknowledged_by_a_call_made_after_it(world):
     await world.store.restore_previous(PATH, expect_current=current.version)
     world.notice(old, kind=NoticeKind.ROLLED_BACK)
     await until(lambda: attachment.fingerprint == old)
+    await quiet(world)
+    assert world.box.ack("rotation1-rolled_back") is None
+    await exchange.private_get_v5_account_wallet_balance()
+    await until(lambda: world.box.ack("rotation1-rolled_back"))
+
+
+class Versions:
+    """A source whose version comes back with the key, as those of Vault's and AWS's stages do."""
+
+    def __init__(self, stored):
+        self.stored = stored
+
+    def signature(self):
+        return self.stored.info.version
+
+    def read(self, slot):
+        return self.stored if slot is Slot.CURRENT else None
+
+
+async def test_a_call_from_before_a_key_was_replaced_does_not_confirm_that_it_is_back(world):
+    old = await world.put_first()
+    source = Versions(world.store.read_sync(PATH, Slot.CURRENT))
+    before = source.stored
+    exchange = world.exchange("async")
+    attachment = keyturn.client.attach(
+        exchange,
+        CREDENTIAL,
+        source=source,
+        mailbox=world.root / "mailbox",
+        consumer=CONSUMER,
+        verify_with=None,
+    )
+    world.attached.append(attachment)
+    await exchange.private_get_v5_account_wallet_balance()
+    world.sim.faults.add(Fault(kind=FaultKind.LATENCY, match=BALANCE, seconds=1.2, times=1))
+    flying = asyncio.create_task(exchange.private_get_v5_account_wallet_balance())
+    await asyncio.sleep(0.1)
+    new = await world.rotate()
+    source.stored = world.store.read_sync(PATH, Slot.CURRENT)
+    await until(lambda: attachment.fingerprint == new)
+    source.stored = before
+    await until(lambda: attachment.fingerprint == old)
+    world.notice(old, kind=NoticeKind.ROLLED_BACK)
+    await flying
     await quiet(world)
     assert world.box.ack("rotation1-rolled_back") is None
     await exchange.private_get_v5_account_wallet_balance()

@@ -7,8 +7,10 @@ import hashlib
 import hmac
 import json
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import ccxt
+import ccxt.pro
 import pytest
 from aiohttp import WSMsgType, web
 
@@ -76,8 +78,8 @@ class PrivateStream:
                 await ws.close()
 
 
-@pytest.fixture
-async def private(world) -> AsyncIterator[PrivateStream]:
+@asynccontextmanager
+async def serving(world) -> AsyncIterator[PrivateStream]:
     stream = PrivateStream(world.sim)
     app = web.Application()
     app.router.add_get("/v5/private", stream.serve)
@@ -91,6 +93,19 @@ async def private(world) -> AsyncIterator[PrivateStream]:
     for exchange in world.opened:
         await exchange.close()
     await runner.cleanup()
+
+
+@pytest.fixture
+async def private(world) -> AsyncIterator[PrivateStream]:
+    async with serving(world) as stream:
+        yield stream
+
+
+@pytest.fixture
+async def second(world) -> AsyncIterator[PrivateStream]:
+    """Stand at another address of the venue, such as the one for orders."""
+    async with serving(world) as stream:
+        yield stream
 
 
 def watching(world, stream):
@@ -288,3 +303,90 @@ async def test_a_login_refused_with_the_current_key_reaches_the_bot(world, priva
     with pytest.raises(ccxt.AuthenticationError):
         await exchange.watch_orders()
     assert len(private.logins) == 1
+
+
+async def test_a_login_is_never_made_with_a_key_that_the_bot_set_itself(world, private):
+    old = await world.put_first()
+    exchange = watching(world, private)
+    attachment = world.attach(exchange)
+    await exchange.load_markets()
+    new = await world.rotate()
+    await until(lambda: attachment.fingerprint == new and exchange.apiKey == world.keys[new].key_ref)
+    exchange.apiKey, exchange.secret = world.keys[old].key_ref, world.keys[old].secret
+    bot = Watch(exchange)
+    await until(lambda: private.open)
+    assert private.logins == [(world.keys[new].key_ref, True)]
+    await bot.stop()
+
+
+async def on_two_streams(world, private, second):
+    """Give a bot that is logged in at two addresses, and has come to the new key by its calls."""
+    await world.put_first()
+    exchange = watching(world, private)
+    attachment = world.attach(exchange)
+    await exchange.load_markets()
+    bot = Watch(exchange)
+    await until(lambda: private.open)
+    await exchange.authenticate(second.url)
+    second.refuse = True
+    new = await world.rotate()
+    world.notice(new)
+    await until(lambda: attachment.fingerprint == new)
+    await until(lambda: (world.keys[new].key_ref, True) in private.logins)
+    await exchange.private_get_v5_account_wallet_balance()
+    return exchange, bot
+
+
+async def test_a_login_on_one_private_stream_does_not_count_for_another(world, private, second):
+    exchange, bot = await on_two_streams(world, private, second)
+    await asyncio.sleep(0.6)
+    assert world.box.ack("rotation1-promoted") is None
+    second.refuse = False
+    await exchange.authenticate(second.url)
+    await until(lambda: world.box.ack("rotation1-promoted"))
+    assert world.box.ack("rotation1-promoted").private_stream == "logged_in"
+    await bot.stop()
+
+
+async def test_a_stream_that_refuses_the_new_key_is_not_outweighed_by_one_that_takes_it(
+    world, private, second, monkeypatch
+):
+    exchange, bot = await on_two_streams(world, private, second)
+    for _ in range(2):
+        with pytest.raises(ccxt.AuthenticationError):
+            await exchange.authenticate(second.url)
+        await exchange.authenticate(private.url)
+    monkeypatch.setattr(streams_module, "PATIENCE", 0.0)
+    await asyncio.sleep(0.8)
+    assert world.box.ack("rotation1-promoted") is None
+    second.refuse = False
+    await exchange.authenticate(second.url)
+    await until(lambda: world.box.ack("rotation1-promoted"))
+    await bot.stop()
+
+
+async def test_a_login_by_token_counts_for_the_connection_of_that_token_alone(world):
+    """As at venues whose address carries a listen key, one for each kind of market."""
+    exchange = ccxt.pro.bybit()
+
+    async def authenticate(kind):
+        exchange.options.setdefault(kind, {})["listenKey"] = f"fresh-{kind}"
+
+    async def freshen(*_):
+        return False
+
+    exchange.authenticate = authenticate
+    streams = streams_module.Streams(exchange, freshen, lambda: "1")
+    streams.hook()
+    for kind in ("spot", "linear"):
+        exchange.options[kind] = {"listenKey": f"old-{kind}"}
+        exchange.client(f"ws://127.0.0.1:9/{kind}/old-{kind}")
+    streams.renew(asyncio.get_running_loop())
+    assert streams.status() is None
+    await exchange.authenticate("spot")
+    assert streams.status() is None
+    await exchange.authenticate("linear")
+    assert streams.status() == "logged_in"
+    for task in list(streams._retiring):
+        task.cancel()
+    await exchange.close()

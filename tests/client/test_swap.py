@@ -235,6 +235,42 @@ async def test_a_rolled_back_key_is_taken_back(world):
     assert world.calls_by(old).signed == 1
 
 
+@pytest.mark.parametrize("kind", ["sync", "async"])
+async def test_a_key_that_the_bot_sets_itself_is_not_used_and_confirms_nothing(world, kind):
+    old = await world.put_first()
+    exchange = world.exchange(kind)
+    attachment = world.attach(exchange)
+    new = await world.rotate()
+    world.notice(new)
+    await until(lambda: attachment.fingerprint == new and exchange.apiKey == world.keys[new].key_ref)
+    exchange.apiKey, exchange.secret = world.keys[old].key_ref, world.keys[old].secret
+    call = exchange.private_get_v5_account_wallet_balance
+    await (asyncio.to_thread(call) if kind == "sync" else call())
+    assert (world.calls_by(old).signed, world.calls_by(new).signed) == (0, 1)
+    await until(lambda: world.box.ack("rotation1-promoted"))
+
+
+async def test_a_key_that_the_bot_sets_while_a_call_is_signed_confirms_nothing(world):
+    old = await world.put_first()
+    exchange = world.exchange("async")
+    signed = exchange.sign
+
+    def sign(*args, **kwargs):
+        # What another thread does between the swap and the signature.
+        exchange.apiKey, exchange.secret = world.keys[old].key_ref, world.keys[old].secret
+        return signed(*args, **kwargs)
+
+    exchange.sign = sign
+    attachment = world.attach(exchange)
+    new = await world.rotate()
+    world.notice(new)
+    await until(lambda: attachment.fingerprint == new)
+    await exchange.private_get_v5_account_wallet_balance()
+    assert world.calls_by(old).signed == 1
+    await asyncio.sleep(0.6)
+    assert world.box.ack("rotation1-promoted") is None
+
+
 async def test_on_swap_is_told_and_its_failure_harms_nothing(world, caplog):
     await world.put_first()
     exchange = world.exchange("async")

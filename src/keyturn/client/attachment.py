@@ -76,11 +76,17 @@ def attach(
     is current by then, which is safe for orders: a refused caller had no effect. After the first signed
     call that works with a new key, the notice about it is acknowledged.
 
+    Objects of one process may share a credential and a consumer, such as one for orders and one for
+    streams: a key is acknowledged when all of them are on it, their private streams, too. Each process
+    needs a consumer of its own in the inventory: of another process nothing is known here. Attach after a
+    fork; what was attached before follows its key in the new process, too, and confirms none.
+
     Args:
         exchange: the ccxt object. An async one must be used in one event loop.
         credential: its name in the inventory.
         inventory: `keyturn.yaml`; or give `source`.
-        consumer: this bot's name in the inventory; not needed if the credential has one client consumer.
+        consumer: this bot's name in the inventory, for this process alone; not needed if the credential
+            has one client consumer.
         source: where to read the credential, in place of an inventory.
         mailbox: with `source`: the folder of the mailboxes; without one nothing is acknowledged.
         interval: seconds between two looks at the store. By default four looks a second at a mailbox and

@@ -42,7 +42,9 @@ class Loaded:
 class Proof:
     """A signed call that came back well."""
 
-    version: str
+    #: What it was signed with. The reading and not its version: a key that was taken back is the same
+    #: version again, and must prove itself anew.
+    loaded: Loaded
     #: Method and path, no parameters.
     call: str
     at: datetime
@@ -62,8 +64,9 @@ class Holder:
     """
 
     def __init__(self, source: Source, credential: str, locate: Callable[[], Source] | None = None) -> None:
-        self.source = source
+        self._source = source
         self._locate = locate
+        self._inherited = False
         self.credential = credential
         stored = source.read(Slot.CURRENT)
         if stored is None:
@@ -78,8 +81,27 @@ class Holder:
         self._complained: set[str] = set()
         #: Whether the last reading failed, so that what is current may be out of date.
         self.unread = False
-        #: Called after each first proof of a version, from the thread that made the call.
+        #: Called after each first proof of a key, from the thread that made the call.
         self.on_proof: Callable[[], None] = lambda: None
+
+    @property
+    def source(self) -> Source:
+        """Where the credential is read.
+
+        Raises:
+            KeyturnError, OSError: in a forked process: it cannot be opened anew.
+        """
+        if self._inherited and self._locate is not None:
+            self._source, self._inherited = self._locate(), False
+        return self._source
+
+    def after_fork(self) -> None:
+        """Begin anew in a forked process.
+
+        A thread that this process lacks may hold the lock, and the parent goes on using the connections.
+        """
+        self._refreshing = threading.Lock()
+        self._inherited = True
 
     @property
     def current(self) -> Loaded:
@@ -88,9 +110,9 @@ class Holder:
 
     @property
     def proof(self) -> Proof | None:
-        """The first signed call that worked with the current version; None as long as there is none."""
+        """The first signed call that worked since the current key came; None as long as there is none."""
         proof = self._proof
-        return proof if proof is not None and proof.version == self._current.version else None
+        return proof if proof is not None and proof.loaded is self._current else None
 
     def refresh(self) -> bool:
         """Read the store, and tell whether another version is current since.
@@ -126,14 +148,14 @@ class Holder:
             return
         self.well("Moving to another store")
         with self._refreshing:
-            self.source = found
+            self._source, self._inherited = found, False
             if (loaded := Loaded.of(stored, found)).version != self._current.version:
                 self._current = loaded
 
-    def note_success(self, version: str, call: str) -> None:
-        """Take note that a call signed with this version came back well."""
-        if version == self._current.version and self.proof is None:
-            self._proof = Proof(version, call, datetime.now(UTC))
+    def note_success(self, loaded: Loaded | None, call: str) -> None:
+        """Take note that a call signed with this key came back well."""
+        if loaded is not None and loaded is self._current and self.proof is None:
+            self._proof = Proof(loaded, call, datetime.now(UTC))
             self.on_proof()
 
     def complain(self, about: str, error: BaseException) -> None:

@@ -18,8 +18,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from keyturn.client.holder import Holder, Loaded, log
+from keyturn.client.mailbox import NoticeMessage
 from keyturn.client.refusal import is_refused_key
-from keyturn.client.streams import Streams
+from keyturn.client.streams import PrivateStream, Streams
 from keyturn.domain.errors import RefusedError
 
 #: ccxt's names for the parts of a credential.
@@ -31,8 +32,14 @@ _MARK = "_keyturn_link"
 class _Call:
     """What is known about one pass through `fetch2`."""
 
-    version: str = ""
+    #: What it was signed with; None while it is not signed, or with another key than the holder's.
+    loaded: Loaded | None = None
     signed: bool = False
+
+    @property
+    def version(self) -> str:
+        """The version that it was signed with."""
+        return self.loaded.version if self.loaded else ""
 
 
 _CALL: ContextVar[_Call | None] = ContextVar("keyturn_call", default=None)
@@ -81,8 +88,12 @@ class Link:
         self.holder = holder
         self.is_async = inspect.iscoroutinefunction(type(exchange).fetch2)
         has_streams = self.is_async and hasattr(exchange, "watch")
-        self.streams = Streams(exchange, self._freshen, lambda: self._applied) if has_streams else None
+        self.streams = Streams(exchange, self._freshen, self._set_version) if has_streams else None
         self.callbacks: list[Callable[[str], None]] = []
+        #: Keeps the watcher for as long as the exchange object lives; see there.
+        self.watcher: object = None
+        #: Called at the next call, once.
+        self.resume: Callable[[], None] | None = None
         self._loop = loop
         self._lock = threading.RLock()
         self._applied = ""
@@ -99,8 +110,11 @@ class Link:
                 loaded = self._apply()
                 call = _CALL.get()
                 if call is not None:
-                    call.version = loaded.version
+                    call.loaded = loaded
                 request = sign(*args, **kwargs)
+                # Another thread of the bot may have set fields of its own meanwhile: that proves nothing.
+                if call is not None and self.exchange.apiKey != loaded.material.key_ref:
+                    call.loaded = None
                 # The four venues whose `sign` checks nothing: a private path that names the key.
                 if call is not None and not call.signed and "public" not in str(args[1:2]).lower():
                     call.signed = _carries(request, loaded.material.key_ref)
@@ -138,6 +152,30 @@ class Link:
         loop = self._loop or getattr(self.exchange, "asyncio_loop", None)
         return loop if isinstance(loop, asyncio.AbstractEventLoop) and loop.is_running() else None
 
+    def ready_for(self, notice: NoticeMessage) -> PrivateStream | None:
+        """Tell what became of the private streams since this object came to a notice's key.
+
+        Returns:
+            None while it is on another key, or a stream is open.
+        """
+        # Not for long: who holds the lock may wait in a callback for the thread that asks here.
+        if not self._lock.acquire(timeout=0.1):
+            return None
+        try:
+            current = self.holder.current
+            # An async object whose loop does not run has no stream, and swaps at its next call.
+            idle = self.is_async and self.loop is None
+            if not notice.is_about(current) or not (self._applied == current.version or idle):
+                return None
+            return self.streams.status() if self.streams else "none"
+        finally:
+            self._lock.release()
+
+    def after_fork(self, resume: Callable[[], None]) -> None:
+        """Begin anew in a forked process: a thread that it lacks may hold the lock."""
+        self._lock = threading.RLock()
+        self.resume = resume
+
     def swap_soon(self) -> None:
         """Bring the exchange to the current version without waiting for its next call. From any thread."""
         if not self.is_async:
@@ -159,18 +197,27 @@ class Link:
 
     def _apply(self) -> Loaded:
         """Set the current version's values, all of them, if they are not set. No await in here."""
+        if self.resume is not None:
+            resume, self.resume = self.resume, None
+            resume()
         loaded = self.holder.current
+        values = loaded.material.reveal()
+        for ours, theirs in FIELDS.items():
+            # By the values, for code of the bot's own may have set another key since.
+            if ours in values and getattr(self.exchange, theirs) != values[ours]:
+                setattr(self.exchange, theirs, values[ours])
         if loaded.version != self._applied:
-            values = loaded.material.reveal()
-            for ours, theirs in FIELDS.items():
-                if ours in values:
-                    setattr(self.exchange, theirs, values[ours])
             first, self._applied = not self._applied, loaded.version
             if not first:
                 if self.streams is not None:
                     self.streams.renew(self.loop)
                 self._tell(loaded.fingerprint)
         return loaded
+
+    def _set_version(self) -> str:
+        """Set the current version before a login, which reads the fields itself, and name it."""
+        self._apply_if_hooked()
+        return self._applied
 
     async def _freshen(self, version: str, error: Exception) -> bool:
         """After a login that was refused: tell whether there is another key by now, and set it."""
@@ -188,7 +235,7 @@ class Link:
 
     def _note(self, call: _Call, args: tuple[Any, ...]) -> None:
         if call.signed:
-            self.holder.note_success(call.version, _describe(args))
+            self.holder.note_success(call.loaded, _describe(args))
 
     def _fetch2_sync(self) -> Callable[..., Any]:
         original = self.exchange.fetch2

@@ -23,6 +23,7 @@ from typing import Annotated, ClassVar, Literal, TypeVar
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from keyturn.client.files import write_atomic
+from keyturn.client.holder import Loaded
 from keyturn.domain.errors import ExchangeFault
 from keyturn.domain.evidence import Notice, NoticeKind, ProbeRequest
 from keyturn.domain.inventory import NAME_PATTERN
@@ -72,6 +73,12 @@ class NoticeMessage(Message):
     def subject(self) -> str:
         """The notice's id, as `Notice.notice_id` gives it."""
         return f"{self.rotation_id}-{self.kind}"
+
+    def is_about(self, loaded: Loaded) -> bool:
+        """Tell whether this is the key that a bot has read."""
+        # After a move the key is the same at both places; what counts is where it was read.
+        here = self.kind is not NoticeKind.MOVED or self.version == loaded.version
+        return here and self.fingerprint == loaded.fingerprint
 
     @classmethod
     def of(cls, notice: Notice) -> NoticeMessage:

@@ -17,6 +17,8 @@ from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import Any, Literal
 
+from keyturn.client.refusal import is_refused_key
+
 #: What 51 of ccxt.pro's venues name the subscription that stands for "logged in".
 _LOGIN_HASHES = frozenset({"authenticated", "authenticate", "auth"})
 #: What ccxt.pro keeps in `options` of a login made by an earlier key.
@@ -39,6 +41,11 @@ LINGER = 5.0
 PATIENCE = 30.0
 
 _STARTED: ContextVar[int | None] = ContextVar("keyturn_watch", default=None)
+#: The addresses that the login under way has asked a connection for.
+_LOGIN: ContextVar[set[str] | None] = ContextVar("keyturn_login", default=None)
+
+#: One private connection: its address, or where ccxt.pro keeps the token that is in its address.
+Mark = str | tuple[str, str]
 
 PrivateStream = Literal["none", "logged_in", "not_reopened"]
 
@@ -54,7 +61,7 @@ class Streams:
         exchange: the ccxt.pro object.
         freshen: told of the refusal of a `watch_*` call that began with the given version; tells whether
             another one is set now.
-        version: the version that is set on the exchange.
+        version: sets the current version on the exchange, and names it.
     """
 
     def __init__(
@@ -71,16 +78,18 @@ class Streams:
         self._watched: set[tuple[str, str]] = set()
         self._retiring: set[asyncio.Task[None]] = set()
         self._renewed_at = 0.0
-        self._owed = False
-        self._failed = False
+        self._owed: set[Mark] = set()
+        self._failed: set[str] = set()
 
     def status(self) -> PrivateStream | None:
-        """Tell what became of the private stream since the swap; None while that is open."""
+        """Tell what became of the private streams since the swap; None while that is open for one of them."""
+        if self._failed:
+            return None
         if not self._renewed_at:
             return "none"
         if not self._owed:
             return "logged_in"
-        if self._failed or time.monotonic() - self._renewed_at < PATIENCE:
+        if time.monotonic() - self._renewed_at < PATIENCE:
             return None
         return "not_reopened"
 
@@ -94,6 +103,7 @@ class Streams:
         for name in ("watch", "watch_multiple"):
             self._put(name, self._recording(getattr(self.exchange, name)))
         if inspect.iscoroutinefunction(getattr(kind, "authenticate", None)):
+            self._put("client", self._naming(self.exchange.client))
             self._put("authenticate", self._noting(self.exchange.authenticate))
 
     def unhook(self) -> None:
@@ -106,8 +116,10 @@ class Streams:
         """Retire the connections that an earlier key logged in. Called right after the swap, on the loop."""
         tokens = _drop_tokens(self.exchange.options)
         clients = self.exchange.clients or {}
-        private = [url for url, client in clients.items() if _is_private(url, client, tokens)]
-        self._renewed_at, self._owed, self._failed = 0.0, bool(private), False
+        marks = {url: _mark_of(url, client, tokens) for url, client in clients.items()}
+        private = [url for url, mark in marks.items() if mark is not None]
+        self._owed, self._failed = {mark for mark in marks.values() if mark is not None}, set()
+        self._renewed_at = 0.0
         if not private or loop is None:
             return
         self._renewed_at = time.monotonic()
@@ -131,7 +143,7 @@ class Streams:
                 return await original(*args, **kwargs)
             again = True
             while True:
-                token, version = _STARTED.set(self._generation), self._version()
+                version, token = self._version(), _STARTED.set(self._generation)
                 try:
                     return await original(*args, **kwargs)
                 except _RenewedError:
@@ -158,18 +170,34 @@ class Streams:
 
         return watch
 
+    def _naming(self, original: Callable[[str], Any]) -> Callable[[str], Any]:
+        def client(url: str) -> Any:
+            login = _LOGIN.get()
+            if login is not None:
+                login.add(url)
+            return original(url)
+
+        return client
+
     def _noting(self, original: Callable[..., Any]) -> Callable[..., Any]:
         async def authenticate(*args: Any, **kwargs: Any) -> Any:
-            generation = self._generation
+            self._version()
+            generation, urls = self._generation, set[str]()
+            token = _LOGIN.set(urls)
             try:
                 answer = await original(*args, **kwargs)
             except _RenewedError:
                 raise
-            except Exception:
-                self._failed = True
+            except Exception as error:
+                # Where no stream is owed, one that could not be reached says nothing about the key.
+                if generation == self._generation and (self._owed or is_refused_key(error)):
+                    self._failed |= urls or {""}
                 raise
+            finally:
+                _LOGIN.reset(token)
             if generation == self._generation:
-                self._owed = self._failed = False
+                self._owed -= urls | _tokens_in(self.exchange.options).keys()
+                self._failed -= urls | {""}
             return answer
 
         return authenticate
@@ -179,20 +207,34 @@ class Streams:
         self.hooked.append(name)
 
 
-def _drop_tokens(options: dict[str, Any]) -> set[str]:
-    """Forget the logins of the key before; give back the tokens, by which their addresses are known."""
-    dropped = set()
-    for place in [options, *(v for v in options.values() if isinstance(v, dict))]:
-        for name in _TOKENS & place.keys():
-            value = place.pop(name)
-            if isinstance(value, str) and value:
-                dropped.add(value)
+def _places(options: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {"": options, **{name: value for name, value in options.items() if isinstance(value, dict)}}
+
+
+def _tokens_in(options: dict[str, Any]) -> dict[tuple[str, str], str]:
+    """Give the tokens of the logins, by which the addresses are known, and where each is kept."""
+    return {
+        (name, key): value
+        for name, place in _places(options).items()
+        for key in _TOKENS & place.keys()
+        if isinstance(value := place[key], str) and value
+    }
+
+
+def _drop_tokens(options: dict[str, Any]) -> dict[tuple[str, str], str]:
+    """Forget the logins of the key before; give back their tokens."""
+    dropped = _tokens_in(options)
+    for place in _places(options).values():
+        for key in _TOKENS & place.keys():
+            del place[key]
     return dropped
 
 
-def _is_private(url: str, client: Any, tokens: set[str]) -> bool:
+def _mark_of(url: str, client: Any, tokens: dict[tuple[str, str], str]) -> Mark | None:
+    """Tell by what a private connection is known again after its next login; None for a public one."""
+    place = next((place for place, token in tokens.items() if token in url), None)
     known = _LOGIN_HASHES & (client.subscriptions.keys() | client.futures.keys())
-    return bool(known) or any(token in url for token in tokens)
+    return place or (url if known else None)
 
 
 async def _retire(client: Any) -> None:

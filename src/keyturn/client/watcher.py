@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import math
+import os
 import threading
 import time
+import weakref
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from keyturn.client.holder import Holder
+from keyturn.client import peers
+from keyturn.client.holder import Holder, Loaded
 from keyturn.client.link import Link
 from keyturn.client.mailbox import AckMessage, Mailbox, NoticeMessage, ProbeMessage, ProbeReportMessage
+from keyturn.client.peers import Peers
 from keyturn.client.trial import PASSING, try_key
 from keyturn.domain.errors import ExchangeFault, KeyturnError
 from keyturn.domain.evidence import NoticeKind
@@ -28,6 +33,11 @@ _PROBE_PAUSE_CAP = 60.0
 _VERIFY_PAUSE = 10.0
 # After the notice that the credential moved, the inventory is read at this pace until it says where to.
 _LOCATE_PAUSE = 2.0
+# A replica may show the sign of a change before the change: for this long after the last sign, or the last
+# reading that failed, the store is read on at the pace of looking.
+_EAGER = 10.0
+# As long as a notice names another key than was read, the store is read at this pace.
+_BEHIND_PAUSE = 30.0
 
 
 @dataclass(slots=True)
@@ -35,7 +45,7 @@ class _Trial:
     """One try of a key that is under way or over."""
 
     future: Future[ExchangeFault | None] | None = None
-    version: str = ""
+    loaded: Loaded | None = None
     refusals: int = 0
     pause: float = 0.0
     not_before: float = 0.0
@@ -66,26 +76,63 @@ class Watcher:
         verify_after: float,
     ) -> None:
         self._link, self._holder, self._mailbox, self._consumer = link, holder, mailbox, consumer
-        self._interval, self._verify_with, self._verify_after = interval, verify_with, verify_after
+        self._verify_with, self._verify_after = verify_with, verify_after
         self._wake = threading.Event()
         self._stop = threading.Event()
         self._signature: object = None
-        self._ask_at = self._locate_at = 0.0
+        self._ask_at = self._locate_at = self._eager_until = 0.0
+        self._read_at = math.inf
         self._noticed: set[str] = set()
-        self._seen = holder.current.version
+        self._seen = holder.current
         self._probing: dict[str, _Trial] = {}
         self._verifying = _Trial()
-        self._thread = threading.Thread(target=self._run, name=f"keyturn-{holder.credential}", daemon=True)
+        self._peers = Peers(mailbox, holder.credential) if mailbox is not None else None
+        self._interval = interval
+        self._answers = True
+        self._thread = self._new_thread()
 
     def start(self) -> None:
         """Begin watching."""
+        self._link.watcher = self
+        if self._peers is not None:
+            self._peers.join(self._link)
         self._holder.on_proof = self._wake.set
+        _watching.add(self)
         self._thread.start()
+
+    def after_fork(self) -> None:
+        """Begin anew in a forked process: it has no thread of the parent's, but the locks that those held."""
+        self._holder.after_fork()
+        # Events have locks, too.
+        self._wake, self._stop = threading.Event(), threading.Event()
+        self._holder.on_proof = self._wake.set
+        # The parent alone answers: it is the one that a notice is for, and this process knows nothing of it.
+        self._answers = False
+        # Not before the bot's next call there: most forked processes make none.
+        self._link.after_fork(self._resume)
+
+    def _resume(self) -> None:
+        self._thread = self._new_thread()
+        self._thread.start()
+
+    def _new_thread(self) -> threading.Thread:
+        # The thread knows the watcher weakly, and the exchange object keeps it: an object that the bot has
+        # dropped is watched no longer, and the others of its name do not wait for it.
+        return threading.Thread(
+            target=_run,
+            args=(weakref.ref(self), self._wake, self._stop, self._interval),
+            name=f"keyturn-{self._holder.credential}",
+            daemon=True,
+        )
 
     def stop(self) -> None:
         """End watching; the thread is gone when this returns."""
+        _watching.discard(self)
+        self._link.resume = None
         self._stop.set()
         self._wake.set()
+        if self._peers is not None:
+            self._peers.leave(self._link)
         if self._thread is not threading.current_thread():
             self._thread.join()
 
@@ -94,31 +141,26 @@ class Watcher:
         """Whether the thread runs."""
         return self._thread.is_alive()
 
-    def _run(self) -> None:
-        while not self._stop.is_set():
-            try:
-                self._look()
-            except (KeyturnError, OSError) as error:
-                self._holder.complain("Watching", error)
-            except BaseException as error:  # noqa: BLE001 - a bot must not lose its key watch to our bug
-                self._holder.complain("Watching", error)
-            else:
-                self._holder.well("Watching")
-            self._wake.wait(self._interval)
-            self._wake.clear()
+    def look(self) -> None:
+        """Look once at the mailbox and the store, and do what is to be done."""
+        try:
+            self._look()
+        except BaseException as error:  # noqa: BLE001 - a bot must not lose its key watch to our bug
+            self._holder.complain("Watching", error)
+        else:
+            self._holder.well("Watching")
 
     def _look(self) -> None:
         notices = self._notices()
         self._follow(notices)
-        names = {n.subject for n in notices}
-        if self._moved() or names - self._noticed or self._holder.unread:
-            self._holder.refresh()
-        self._noticed = names
-        # The version may also have been exchanged by a call that was refused and read the store itself.
-        if self._seen != self._holder.current.version:
-            self._seen = self._holder.current.version
+        self._read(notices)
+        # The key may also have been exchanged by a call that was refused and read the store itself.
+        if self._seen is not self._holder.current:
+            self._seen = self._holder.current
             self._verifying = _Trial()
             self._link.swap_soon()
+        if not self._answers:
+            return
         waiting = [n for n in notices if self._wants_ack(n)]
         if waiting and self._holder.proof is None:
             self._verify()
@@ -147,6 +189,35 @@ class Watcher:
         self._locate_at = now + _LOCATE_PAUSE
         self._holder.relocate()
 
+    def _read(self, notices: list[NoticeMessage]) -> None:
+        """Read the store at a sign of a change, and go on while what was read lags behind the sign."""
+        names, first = {n.subject for n in notices}, self._signature is None
+        moved, told = self._moved(), bool(names - self._noticed)
+        self._noticed = names
+        if not (moved or told or self._holder.unread or time.monotonic() >= self._read_at):
+            return
+        self._holder.refresh()
+        now, changed, behind = time.monotonic(), self._seen is not self._holder.current, self._behind(notices)
+        if changed:
+            self._eager_until = 0.0
+        # The first signature is no sign: the key was read just before it.
+        if self._holder.unread or (moved and not first and not changed) or (behind and (told or changed)):
+            self._eager_until = now + _EAGER
+        if now < self._eager_until:
+            self._read_at = now + getattr(self._holder.source, "pace", 0.0)
+        else:
+            self._read_at = now + _BEHIND_PAUSE if behind else math.inf
+
+    def _behind(self, notices: list[NoticeMessage]) -> bool:
+        """Tell whether keyturn speaks of a key that was not read yet."""
+        taken_back = {n.rotation_id for n in notices if n.kind is NoticeKind.ROLLED_BACK}
+        return any(
+            n.consumer == self._consumer
+            and n.fingerprint != self._holder.current.fingerprint
+            and (n.kind is NoticeKind.ROLLED_BACK or n.rotation_id not in taken_back)
+            for n in notices
+        )
+
     def _moved(self) -> bool:
         if time.monotonic() < self._ask_at:
             return False
@@ -163,21 +234,18 @@ class Watcher:
         return moved
 
     def _wants_ack(self, notice: NoticeMessage) -> bool:
-        if notice.consumer != self._consumer or notice.fingerprint != self._holder.current.fingerprint:
-            return False
-        if notice.kind is NoticeKind.MOVED and notice.version != self._holder.current.version:
-            # The key is the same at both places; what counts is where it was read.
+        if notice.consumer != self._consumer or not notice.is_about(self._holder.current):
             return False
         ack = self._mailbox.ack(notice.subject) if self._mailbox else None
         return ack is None or ack.fingerprint != notice.fingerprint
 
     def _acknowledge(self, notice: NoticeMessage) -> None:
         current, proof = self._holder.current, self._holder.proof
-        stream = self._link.streams.status() if self._link.streams else "none"
+        stream = self._peers.ready_for(notice) if self._peers else None
         # The version may have moved since `_wants_ack`: what is proved and what is named must be one.
-        if proof is None or stream is None or notice.fingerprint != current.fingerprint:
+        if proof is None or stream is None or not notice.is_about(current):
             return
-        if self._mailbox is not None and proof.version == current.version:
+        if self._mailbox is not None and proof.loaded is current:
             self._mailbox.put(
                 AckMessage(
                     credential=notice.credential,
@@ -198,12 +266,12 @@ class Watcher:
             fault = _outcome(trial.future)
             trial.future, trial.not_before = None, now + _VERIFY_PAUSE
             if fault is None:
-                self._holder.note_success(trial.version, f"{self._verify_with} (made by keyturn)")
+                self._holder.note_success(trial.loaded, f"{self._verify_with} (made by keyturn)")
                 return
             self._holder.complain("The signed call with the new key", KeyturnError(fault))
         idle = now - current.since >= self._verify_after
         if self._verify_with and idle and trial.future is None and now >= trial.not_before:
-            trial.version = current.version
+            trial.loaded = current
             trial.future = try_key(self._link, current.material, self._verify_with)
 
     def _probe(self, mailbox: Mailbox) -> None:
@@ -252,6 +320,31 @@ class Watcher:
         # Only the very key that was asked about: a later attempt's key would prove nothing.
         if meta.fingerprint == probe.fingerprint and stored.info.version == probe.version:
             trial.future = try_key(self._link, stored.material, self._verify_with or "fetch_balance")
+
+
+_watching: weakref.WeakSet[Watcher] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    peers.after_fork()
+    for watcher in list(_watching):
+        watcher.after_fork()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+def _run(
+    watched: weakref.ref[Watcher], wake: threading.Event, stop: threading.Event, interval: float
+) -> None:
+    while not stop.is_set():
+        watcher = watched()
+        if watcher is None:
+            return
+        watcher.look()
+        del watcher
+        wake.wait(interval)
+        wake.clear()
 
 
 def _outcome(future: Future[ExchangeFault | None]) -> ExchangeFault | None:
