@@ -97,6 +97,19 @@ async def test_mode_owner_and_links_are_kept(world):
     assert json.loads(target.read_text())["secret"] == SECRET
 
 
+async def test_links_that_name_each_other_are_told_as_a_file_that_cannot_be_used(world):
+    (world.base / "key.json").symlink_to("other")
+    (world.base / "other").symlink_to("key.json")
+    bot = world.consumer()
+    for call in (bot.notify(notice()), bot.confirmations(notice())):
+        error = await error_of(call)
+        assert error.fault is ConsumerFault.MISCONFIGURED
+        assert "key.json" in error.what
+    (finding,) = await bot.check()
+    assert not finding.ok
+    assert (world.base / "key.json").is_symlink()
+
+
 async def test_a_reader_never_sees_half_a_file(world):
     world.current = stored("not-a-real-secret-" + "x" * 200_000)
     bot = world.consumer()
