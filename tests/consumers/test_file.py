@@ -7,6 +7,7 @@ import signal
 import stat
 import subprocess
 import sys
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -274,6 +275,34 @@ async def test_a_pid_file_never_means_a_group_or_init(world, text, monkeypatch):
     bot = world.consumer(signal=signal.SIGTERM.name, pid_file="bot.pid")
     assert (await error_of(bot.notify(notice()))).fault is ConsumerFault.MISCONFIGURED
     assert sent == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no /proc here")
+async def test_a_stranger_that_took_over_the_process_id_gets_no_signal(world):
+    process = subprocess.Popen(["sleep", "60"])
+    (world.base / "pid").write_text(str(process.pid))
+    hour_ago = time.time() - 3600
+    os.utime(world.base / "pid", (hour_ago, hour_ago))
+    bot = world.consumer(signal="SIGHUP", pid_file="pid")
+    try:
+        error = await error_of(bot.notify(notice()))
+        assert process.poll() is None
+    finally:
+        process.kill()
+        process.wait()
+    assert error.fault is ConsumerFault.UNREACHABLE
+    assert "started after" in error.what
+    assert await bot.confirmations(notice()) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no /proc here")
+async def test_a_process_that_has_ended_and_is_not_yet_collected_is_not_told(world):
+    process = subprocess.Popen(["true"])
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    (world.base / "pid").write_text(str(process.pid))
+    error = await error_of(world.consumer(signal="SIGHUP", pid_file="pid").notify(notice()))
+    process.wait()
+    assert error.fault is ConsumerFault.UNREACHABLE
 
 
 async def test_a_confirm_command_is_an_acknowledgement_only_with_the_right_fingerprint(world):
