@@ -18,6 +18,12 @@ path "MOUNT/metadata/CREDENTIAL" {
   capabilities = ["read"]
 }
 
+# Optional, for a bot that has to try each new key from its own address (`ip_allowlist` without keyturn's, and no
+# `egress_proxy`): it reads the pending key, too. PREFIX is the store's `pending_prefix` [keyturn/pending].
+# path "MOUNT/data/PREFIX/CREDENTIAL" {
+#   capabilities = ["read"]
+# }
+
 path "auth/token/lookup-self" {
   capabilities = ["read"]
 }

@@ -10,9 +10,10 @@ import pytest
 import keyturn.client
 from keyturn.client import watcher as watcher_module
 from keyturn.client.mailbox import AckMessage
+from keyturn.client.settings import StoreSource
 from keyturn.consumers.client import MailboxConsumer
-from keyturn.domain.errors import ExchangeFault
-from keyturn.domain.evidence import NoticeKind, ProbeRequest
+from keyturn.domain.errors import ExchangeFault, StoreError, StoreFault
+from keyturn.domain.evidence import NoticeKind, ProbeFault, ProbeRequest
 from keyturn.domain.slots import Slot
 from keyturn.simulator import Fault, FaultKind
 
@@ -321,3 +322,32 @@ async def test_only_the_very_key_that_was_asked_about_is_tried(world):
     await quiet(world)
     assert world.calls_by(pending).signed == 0
     assert world.box.report(attempt.rotation_id, attempt.number) is None
+
+
+async def test_a_bot_that_may_not_read_the_pending_key_says_so_once_for_each_request(
+    world, caplog, monkeypatch
+):
+    await world.put_first()
+    world.attach(world.exchange("sync"))
+    read, asked = StoreSource.read, []
+
+    def current_only(source, slot):
+        if slot is Slot.CURRENT:
+            return read(source, slot)
+        asked.append(slot)
+        raise StoreError(StoreFault.DENIED, "The store denies reading the pending path.")
+
+    monkeypatch.setattr(StoreSource, "read", current_only)
+    pending, attempt, info = await world.stage()
+    keyturn = MailboxConsumer(CONSUMER, CREDENTIAL, world.root / "mailbox")
+    request = ProbeRequest(CREDENTIAL, CONSUMER, attempt.rotation_id, attempt.number, pending, info.version)
+    await keyturn.request_probe(request)
+    await until(lambda: world.box.report(attempt.rotation_id, attempt.number))
+    assert (await keyturn.probe_report(request)).fault == ProbeFault.PENDING_DENIED
+    await quiet(world)
+    assert len(asked) == 1
+    assert caplog.text.count("Reading the pending key") == 1
+    monkeypatch.setattr(StoreSource, "read", read)
+    await keyturn.request_probe(request)
+    await until(lambda: world.box.report(attempt.rotation_id, attempt.number))
+    assert (await keyturn.probe_report(request)).fault == ""

@@ -7,6 +7,7 @@ import signal
 import stat
 import subprocess
 import sys
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -95,6 +96,19 @@ async def test_mode_owner_and_links_are_kept(world):
     assert stat.S_IMODE(after.st_mode) == 0o640
     assert after.st_uid == (65534 if os.geteuid() == 0 else os.geteuid())
     assert json.loads(target.read_text())["secret"] == SECRET
+
+
+async def test_links_that_name_each_other_are_told_as_a_file_that_cannot_be_used(world):
+    (world.base / "key.json").symlink_to("other")
+    (world.base / "other").symlink_to("key.json")
+    bot = world.consumer()
+    for call in (bot.notify(notice()), bot.confirmations(notice())):
+        error = await error_of(call)
+        assert error.fault is ConsumerFault.MISCONFIGURED
+        assert "key.json" in error.what
+    (finding,) = await bot.check()
+    assert not finding.ok
+    assert (world.base / "key.json").is_symlink()
 
 
 async def test_a_reader_never_sees_half_a_file(world):
@@ -261,6 +275,34 @@ async def test_a_pid_file_never_means_a_group_or_init(world, text, monkeypatch):
     bot = world.consumer(signal=signal.SIGTERM.name, pid_file="bot.pid")
     assert (await error_of(bot.notify(notice()))).fault is ConsumerFault.MISCONFIGURED
     assert sent == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no /proc here")
+async def test_a_stranger_that_took_over_the_process_id_gets_no_signal(world):
+    process = subprocess.Popen(["sleep", "60"])
+    (world.base / "pid").write_text(str(process.pid))
+    hour_ago = time.time() - 3600
+    os.utime(world.base / "pid", (hour_ago, hour_ago))
+    bot = world.consumer(signal="SIGHUP", pid_file="pid")
+    try:
+        error = await error_of(bot.notify(notice()))
+        assert process.poll() is None
+    finally:
+        process.kill()
+        process.wait()
+    assert error.fault is ConsumerFault.UNREACHABLE
+    assert "started after" in error.what
+    assert await bot.confirmations(notice()) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no /proc here")
+async def test_a_process_that_has_ended_and_is_not_yet_collected_is_not_told(world):
+    process = subprocess.Popen(["true"])
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    (world.base / "pid").write_text(str(process.pid))
+    error = await error_of(world.consumer(signal="SIGHUP", pid_file="pid").notify(notice()))
+    process.wait()
+    assert error.fault is ConsumerFault.UNREACHABLE
 
 
 async def test_a_confirm_command_is_an_acknowledgement_only_with_the_right_fingerprint(world):

@@ -204,8 +204,12 @@ async def test_an_unsigned_200_is_no_acknowledgement(service):
     assert await fault_of(consumer(service).confirmations(NOTICE)) is ConsumerFault.REFUSED
 
 
-@pytest.mark.parametrize("changes", [{"fingerprint": "fp0"}, {"notice_id": "r0-promoted"}])
-async def test_an_acknowledgement_of_another_key_or_notice_confirms_nothing(service, changes):
+@pytest.mark.parametrize(
+    "changes",
+    [{"fingerprint": "fp0"}, {"notice_id": "r0-promoted"}, {"consumer": "other"}, {"credential": "other"}],
+    ids=lambda changes: next(iter(changes)),
+)
+async def test_an_acknowledgement_of_another_key_notice_or_consumer_confirms_nothing(service, changes):
     service.answer = answering(**changes)
     assert await consumer(service).confirmations(NOTICE) == []
 

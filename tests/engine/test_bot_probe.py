@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 from keyturn.domain.errors import ExchangeFault
-from keyturn.domain.evidence import ProbeReport
+from keyturn.domain.evidence import ProbeFault, ProbeReport
 from keyturn.domain.rotation import Park, State
 from keyturn.engine.engine import Engine
 from keyturn.testing.fake_world import NAME, FakeBot, FakeWorld
@@ -57,6 +57,24 @@ async def test_a_report_of_a_passing_fault_holds_up_no_rotation_for_ever():
     fake.clock.advance(timedelta(days=2).total_seconds())
     parked = (await engine.step(rotation_id)).rotation
     assert (parked.state, parked.parked) == (State.PARKED, Park.NO_PROOF)
+    await engine.resume(NAME)
+    assert (await fake.run(engine, rotation_id)).state is State.COMPLETED
+    await fake.judge_rest()
+
+
+async def test_a_bot_that_may_not_read_the_pending_key_parks_at_once_and_is_told_which_right_it_lacks():
+    fake, engine, rotation_id = await bound_to_the_bot()
+    await until(fake, engine, rotation_id, State.STAGED)
+    await engine.step(rotation_id)
+    (request,) = fake.bot.probes
+    fake.bot.report = ProbeReport(
+        request.consumer, request.fingerprint, fake.clock.now(), None, fault=ProbeFault.PENDING_DENIED
+    )
+    parked = (await engine.step(rotation_id)).rotation
+    assert (parked.state, parked.parked) == (State.PARKED, Park.NO_PROOF)
+    assert "may not read" in parked.parked_why
+    assert "read the pending key" in parked.parked_todo
+    assert "egress_proxy" in parked.parked_todo
     await engine.resume(NAME)
     assert (await fake.run(engine, rotation_id)).state is State.COMPLETED
     await fake.judge_rest()

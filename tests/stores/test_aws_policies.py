@@ -112,6 +112,18 @@ async def test_a_bot_calls_what_the_consumer_may(aws, called):
         await bot.close()
 
 
+async def test_a_bot_that_tries_new_keys_calls_what_the_readme_adds_for_it(aws, called):
+    for kind in (AwsSecretsManager, AwsParameterStore):
+        wire = Wire("prober", region=REGION, endpoint_url=aws)
+        await put_key(kind(wire, prefix="prober/"), PATH, "a")
+        await stage_key(kind(wire, prefix="prober/"), PATH, Attempt(new_rotation_id(), 1), "b")
+        called.clear()
+        bot = kind(wire, prefix="prober/")
+        assert bot.read_sync(PATH, Slot.PENDING)
+        assert called <= {*actions("consumer.json"), "ssm:GetParameters"}
+        await bot.close()
+
+
 async def test_a_person_stages_with_what_intake_allows_and_promotes_nothing(aws, called):
     wire = Wire("person", region=REGION, endpoint_url=aws)
     await put_key(AwsSecretsManager(wire, prefix="person/"), PATH, "a")

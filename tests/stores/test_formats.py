@@ -198,6 +198,62 @@ def test_a_key_must_also_fit_the_mirrors_that_follow() -> None:
     formats_of(inventory, "b").check("bots/other", unlucky)
 
 
+def of_a_file(**file: Any) -> Formats:
+    return formats_of(
+        Inventory.model_validate(
+            {
+                "version": 1,
+                "stores": {"a": {"kind": "age_files", "path": "a", "key": {"env": "K"}}},
+                "accounts": {"main": {"exchange": "bybit", "manager": {"store": "a", "path": "managers/m"}}},
+                "consumers": {"bot": {"kind": "file", "path": "bot.file", **file}},
+                "credentials": {
+                    "mm": {
+                        "account": "main",
+                        "permissions": ["read"],
+                        "path": "bots/mm",
+                        "store": "a",
+                        "consumers": ["bot"],
+                    }
+                },
+            }
+        ),
+        "a",
+    )
+
+
+@pytest.mark.parametrize(
+    ("file", "unlucky"),
+    [
+        ({"format": "env", "fields": FREQTRADE_ENV.fields}, SecretMaterial("key-1", "12e4")),
+        ({"format": "env"}, SecretMaterial("key-1", "not-a-real\\secret")),
+        ({"format": "freqtrade"}, SecretMaterial("key-1", "not-a-real-secret", extra={"tag": "mm"})),
+        ({"fields": {"api_key": "key", "apiSecret": "secret"}}, KEY),
+    ],
+    ids=["a number for freqtrade", "no env file carries it", "freqtrade has no place", "no such field"],
+)
+def test_a_key_that_the_file_of_a_consumer_cannot_carry_is_refused_before_the_promotion(
+    file: dict[str, Any], unlucky: SecretMaterial
+) -> None:
+    with pytest.raises(StoreError) as caught:
+        of_a_file(**file).check("bots/mm", unlucky)
+    assert caught.value.fault is StoreFault.UNFIT
+    assert "the file of bot" in caught.value.what
+    assert not [v for v in (unlucky.reveal()["secret"], "12e4") if v in caught.value.diagnostics()]
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        {},
+        {"format": "freqtrade"},
+        {"format": "env", "fields": {"api_key": "FREQTRADE__EXCHANGE__KEY", "fingerprint": "PRINT"}},
+    ],
+    ids=["json", "freqtrade", "a part of the key in an env file"],
+)
+def test_a_file_asks_no_more_of_a_key_than_it_holds(file: dict[str, Any]) -> None:
+    of_a_file(**file).check("bots/mm", SecretMaterial("key-1", "12e4", "not-a\\pass"))
+
+
 @pytest.mark.parametrize(
     "text",
     [

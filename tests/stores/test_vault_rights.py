@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import secrets
 import time
 from collections.abc import Callable
@@ -148,6 +149,23 @@ async def test_a_consumer_reads_current_and_nothing_else(store, server, tmp_path
     ]
     for call in closed:
         assert (await refusal(call)).fault is StoreFault.DENIED
+    assert await keys_in(store, path) == ("key-new", "key-old", None)
+    await bot.close()
+
+
+async def test_a_consumer_with_the_optional_right_reads_pending_and_changes_nothing(
+    store, server, tmp_path, path, one
+):
+    text = (POLICIES / "consumer.hcl").read_text()
+    for word, value in {"MOUNT": server.mount, "PREFIX": PREFIX, "CREDENTIAL": path}.items():
+        text = text.replace(word, value)
+    stanza = re.search(r"(?m)^# path [^}]*}$", text)[0]
+    text = text.replace(stanza, stanza.replace("# ", ""))
+    bot = server.open(server.approle(tmp_path, server.policy_text("prober", text)))
+    await put_key(store, path, "old")
+    await stage_key(store, path, one, "new")
+    assert bot.read_sync(path, Slot.PENDING).material == fake_material("new")
+    assert (await refusal(bot.claim(path, Attempt(one.rotation_id, 2)))).fault is StoreFault.DENIED
     assert await keys_in(store, path) == ("key-new", "key-old", None)
     await bot.close()
 

@@ -25,7 +25,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 from keyturn.client.files import write_atomic
 from keyturn.client.holder import Loaded
 from keyturn.domain.errors import ExchangeFault
-from keyturn.domain.evidence import Notice, NoticeKind, ProbeRequest
+from keyturn.domain.evidence import Notice, NoticeKind, ProbeFault, ProbeRequest
 from keyturn.domain.inventory import NAME_PATTERN
 
 # Our own messages stay under one kilobyte; anything much longer is not one of them.
@@ -146,7 +146,7 @@ class ProbeReportMessage(Message):
     attempt: int = Field(ge=1)
     at: AwareDatetime
     #: None when the key worked.
-    fault: ExchangeFault | None = None
+    fault: ExchangeFault | ProbeFault | None = None
 
     @property
     def subject(self) -> str:

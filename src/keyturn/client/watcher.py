@@ -18,8 +18,8 @@ from keyturn.client.link import Link
 from keyturn.client.mailbox import AckMessage, Mailbox, NoticeMessage, ProbeMessage, ProbeReportMessage
 from keyturn.client.peers import Peers
 from keyturn.client.trial import PASSING, try_key
-from keyturn.domain.errors import ExchangeFault, KeyturnError
-from keyturn.domain.evidence import NoticeKind
+from keyturn.domain.errors import ExchangeFault, KeyturnError, StoreError, StoreFault
+from keyturn.domain.evidence import NoticeKind, ProbeFault
 from keyturn.domain.slots import Slot
 
 # A key that the venue does not know is tried again: ten seconds in all, five times the slowest propagation
@@ -286,7 +286,7 @@ class Watcher:
         now = time.monotonic()
         if trial.future is None:
             if now >= trial.not_before:
-                self._begin(probe, trial)
+                self._begin(probe, trial, mailbox)
             return
         if not trial.future.done():
             return
@@ -300,6 +300,11 @@ class Watcher:
         trial.refusals += fault is ExchangeFault.INVALID_KEY
         if fault is ExchangeFault.INVALID_KEY and trial.refusals < _PROBE_TRIES:
             return
+        self._report(probe, mailbox, fault)
+
+    def _report(
+        self, probe: ProbeMessage, mailbox: Mailbox, fault: ExchangeFault | ProbeFault | None
+    ) -> None:
         mailbox.put(
             ProbeReportMessage(
                 credential=probe.credential,
@@ -312,8 +317,17 @@ class Watcher:
             )
         )
 
-    def _begin(self, probe: ProbeMessage, trial: _Trial) -> None:
-        stored = self._holder.source.read(Slot.PENDING)
+    def _begin(self, probe: ProbeMessage, trial: _Trial, mailbox: Mailbox) -> None:
+        try:
+            stored = self._holder.source.read(Slot.PENDING)
+        except StoreError as error:
+            if error.fault is not StoreFault.DENIED:
+                raise
+            # Many bots may read what is current and no more. A person must act: asking again is of no use.
+            self._holder.complain("Reading the pending key", error)
+            self._report(probe, mailbox, ProbeFault.PENDING_DENIED)
+            return
+        self._holder.well("Reading the pending key")
         meta = stored.info.meta if stored else None
         if stored is None or meta is None:
             return

@@ -10,6 +10,8 @@ refused; within them a repeated notice is harmless, for it says the same. A rece
     async def hook(request):                                    # aiohttp; any framework does
         body = await request.read()
         notice = webhook.verify(body, request.headers.get(webhook.HEADER), KEY)
+        if notice.consumer != "arb-bot":                        # its name in the inventory
+            return web.Response(status=404)                     # a url that leads to the wrong bot
         if not my_bot.signed_call_worked_with(notice.fingerprint):
             return web.Response(status=202)                     # not yet; keyturn asks again
         body, headers = webhook.sign_ack(notice, KEY)
@@ -29,7 +31,7 @@ from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from keyturn.client.mailbox import Fingerprint, NoticeMessage
+from keyturn.client.mailbox import Fingerprint, Name, NoticeMessage
 from keyturn.domain.errors import KeyturnError
 from keyturn.domain.evidence import Notice
 
@@ -64,6 +66,9 @@ class Acknowledgement(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
 
+    #: Whose word it is: consumers may share a key for signatures, and all of a credential get its notice.
+    credential: Name
+    consumer: Name
     notice_id: str = Field(max_length=120)
     fingerprint: Fingerprint
     signed_call: Literal[True]
@@ -132,7 +137,12 @@ def sign_ack(notice: WebhookNotice, key: str, *, detail: str = "") -> tuple[byte
         Body and headers of the answer, whose status is 200.
     """
     ack = Acknowledgement(
-        notice_id=notice.notice_id, fingerprint=notice.fingerprint, signed_call=True, detail=detail
+        credential=notice.credential,
+        consumer=notice.consumer,
+        notice_id=notice.notice_id,
+        fingerprint=notice.fingerprint,
+        signed_call=True,
+        detail=detail,
     )
     body = ack.model_dump_json().encode()
     return body, {"Content-Type": "application/json", HEADER: sign(body, key)}

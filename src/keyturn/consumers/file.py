@@ -7,6 +7,7 @@ import errno
 import os
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
@@ -58,6 +59,7 @@ class RenderedFile:
         self._name = name
         self._entry = entry
         self._base = base
+        self._path = base / entry.path
         self._read_current = read_current
         self._one_at_a_time = asyncio.Lock()
 
@@ -144,8 +146,16 @@ class RenderedFile:
         return into_freqtrade(stored, target.read_bytes() if target.exists() else b"{}")
 
     def _target(self) -> Path:
-        # Through a link to what it names: the link itself belongs to whoever made it.
-        return (self._base / self._entry.path).resolve()
+        """Follow a link to what it names: the link itself belongs to whoever made it.
+
+        Raises:
+            OSError: `ELOOP`: the links name each other.
+        """
+        # Python 3.13 gives a link back where those before raise.
+        with suppress(RuntimeError):
+            if not (target := self._path.resolve()).is_symlink():
+                return target
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
 
     def _marker(self) -> Path:
         target = self._target()
@@ -183,7 +193,7 @@ class RenderedFile:
         except OSError as error:
             raise ConsumerError(
                 ConsumerFault.UNREACHABLE if error.errno in _PASSING else ConsumerFault.MISCONFIGURED,
-                f"The file of {self._name} ({self._target()}) cannot be used: {error.strerror}.",
+                f"The file of {self._name} ({self._path}) cannot be used: {error.strerror}.",
                 now="The file is the old one or the new one, whole; nobody was told.",
                 todo="Make its folder, let keyturn's user write there, and see that the disk has room.",
             ) from None
@@ -196,14 +206,7 @@ class RenderedFile:
         return Confirmation(self._name, notice.rotation_id, notice.fingerprint, grade, at, detail=detail)
 
     def _findings(self) -> list[Finding]:
-        target = self._target()
-        subject = f"consumer {self._name}: {target}"
-        ok = target.parent.is_dir() and os.access(target.parent, os.W_OK | os.X_OK) and not target.is_dir()
-        found = [Finding(subject, ok=ok, detail="can be written" if ok else "cannot be written")]
-        if not ok:
-            found = [
-                Finding(subject, ok=False, detail="cannot be written", todo=f"Make {target.parent} writable.")
-            ]
+        found = [self._file_finding()]
         for argv in filter(None, (self._entry.run, self._entry.confirm)):
             program = argv[0] if "/" not in argv[0] else str(self._base / argv[0])
             there = shutil.which(program) is not None
@@ -213,3 +216,18 @@ class RenderedFile:
                 Finding(f"consumer {self._name}: command {argv[0]}", ok=there, detail=detail, todo=todo)
             )
         return found
+
+    def _file_finding(self) -> Finding:
+        try:
+            target = self._target()
+        except OSError as error:
+            return Finding(
+                f"consumer {self._name}: {self._path}",
+                ok=False,
+                detail=f"cannot be written: {error.strerror}",
+                todo="Name the file itself, or mend the link.",
+            )
+        subject = f"consumer {self._name}: {target}"
+        if target.parent.is_dir() and os.access(target.parent, os.W_OK | os.X_OK) and not target.is_dir():
+            return Finding(subject, ok=True, detail="can be written")
+        return Finding(subject, ok=False, detail="cannot be written", todo=f"Make {target.parent} writable.")

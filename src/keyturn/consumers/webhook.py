@@ -65,7 +65,8 @@ class HttpConsumer:
         if answer.status != 200:
             return []
         ack = self._acknowledgement(answer)
-        if (ack.notice_id, ack.fingerprint) != (notice.notice_id, notice.fingerprint):
+        given = (ack.credential, ack.consumer, ack.notice_id, ack.fingerprint)
+        if given != (notice.credential, self._name, notice.notice_id, notice.fingerprint):
             return []
         return [
             Confirmation(

@@ -88,6 +88,13 @@ class ProbeRequest:
     version: str
 
 
+class ProbeFault(StrEnum):
+    """Why a consumer could not try a key at all."""
+
+    #: It may not open the pending slot.
+    PENDING_DENIED = "pending_denied"
+
+
 @dataclass(frozen=True, slots=True)
 class ProbeReport:
     """What the consumer found: the facts that the exchange gave it, or why the key failed."""
@@ -96,5 +103,5 @@ class ProbeReport:
     fingerprint: str
     at: datetime
     facts: KeyFacts | None
-    #: Empty when the key worked; otherwise an `ExchangeFault` value.
+    #: Empty when the key worked; otherwise the value of an `ExchangeFault` or a `ProbeFault`.
     fault: str = ""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from keyturn.domain.errors import ExchangeError, ExchangeFault
-from keyturn.domain.evidence import ProbeReport, ProbeRequest
+from keyturn.domain.evidence import ProbeFault, ProbeReport, ProbeRequest
 from keyturn.domain.keys import KeyFacts, Permission
 from keyturn.domain.rotation import EventType, Park
 from keyturn.domain.slots import Slot, Stored
@@ -165,7 +165,7 @@ async def _probe_by_bot(work: Work, pending: Stored) -> Probed | Rest:
     report = await consumer.probe_report(request)
     # A bot that met a passing fault tries again; its word is still to come.
     if report is not None and report.fault not in _PASSING:
-        return _judge_report(name, report)
+        return await _judge_report(work, name, report)
     if work.now() >= r.probe_by:
         return await work.park(
             Park.NO_PROOF,
@@ -176,12 +176,20 @@ async def _probe_by_bot(work: Work, pending: Stored) -> Probed | Rest:
     return Rest(work.after(_PROBE_POLL_SECONDS), f"{name} to try the key from its own address")
 
 
-def _judge_report(name: str, report: ProbeReport) -> Probed:
+async def _judge_report(work: Work, name: str, report: ProbeReport) -> Probed | Rest:
     """Take the bot's word that the key works there; the manager's list tells what it may do.
 
     Raises:
         ExchangeError: the key did not work there.
     """
+    if report.fault == ProbeFault.PENDING_DENIED:
+        return await work.park(
+            Park.NO_PROOF,
+            f"The new key is bound to another address, and {name} may not read it to try it there.",
+            f"Let {name} read the pending key of {work.path}, as infra/vault/consumer.hcl and"
+            " infra/aws/README.md say, or give the credential an egress_proxy."
+            f" Then: keyturn resume {work.rotation.credential}",
+        )
     if report.fault:
         fault = ExchangeFault(report.fault)
         raise ExchangeError(fault, f"{name} tried the key from its own address: {fault}.")

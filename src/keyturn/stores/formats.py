@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from keyturn.domain import dotenv
 from keyturn.domain.errors import StoreError, StoreFault
-from keyturn.domain.inventory import OWN_FIELDS, SINGLE_FIELDS
+from keyturn.domain.inventory import OWN_FIELDS, SINGLE_FIELDS, FileConsumer, FormatEntry
 from keyturn.domain.material import SecretMaterial
+from keyturn.stores import dotted
+from keyturn.stores.freqtrade_variables import as_read, kind_of
 
 if TYPE_CHECKING:
-    from keyturn.domain.inventory import FormatEntry, Inventory
+    from keyturn.domain.inventory import Inventory
 
 Kind = Literal["field", "json", "env", "freqtrade", "hummingbot"]
 
@@ -28,9 +30,6 @@ _TEXT_FIELD = "env"
 # and `apiKey` go before `key`: what stands there would be used in place of ours (run 2026-11-21).
 _FREQTRADE = {"api_key": "exchange.key", "secret": "exchange.secret", "passphrase": "exchange.password"}
 _FREQTRADE_SHADOWS = ("exchange.api_key", "exchange.apiKey")
-# https://github.com/freqtrade/freqtrade/blob/develop/freqtrade/configuration/environment_vars.py, 2026-11-21
-_FREQTRADE_PREFIX = "FREQTRADE__"
-_FREQTRADE_AS_THEY_ARE = frozenset({"CHAT_ID", "PASSWORD"})
 #: The names of hummingbot's connectors for a key, from each connector's `*_utils.py` (hummingbot 2.16 and
 #: master, https://github.com/hummingbot/hummingbot/tree/master/hummingbot/connector, 2026-11-21).
 HUMMINGBOT: Mapping[str, Mapping[str, str]] = {
@@ -86,7 +85,7 @@ class Format:
                 raise UncarriedError(str(error)) from None
         document: dict[str, Any] = dict(self.fixed)
         for name, value in named.items():
-            _set(document, name, value)
+            dotted.put(document, name, value)
         return document
 
     def parse(self, document: Mapping[str, Any]) -> SecretMaterial:
@@ -100,18 +99,18 @@ class Format:
         elif self.text_field is not None:
             text = document.get(self.text_field)
             named = dotenv.parse(text) if isinstance(text, str) else {}
-            found = {k: _as_read(name, named[name]) for k, name in self.names.items() if name in named}
+            found = {k: as_read(name, named[name]) for k, name in self.names.items() if name in named}
         else:
-            found = {k: v for k, name in self.names.items() if (v := _get(document, name)) is not None}
+            found = {k: v for k, name in self.names.items() if (v := dotted.get(document, name)) is not None}
             for shadow in self._shadows():
-                if (value := _get(document, shadow)) is not None:
+                if (value := dotted.get(document, shadow)) is not None:
                     found["api_key"] = value
         for key in ("api_key", "secret"):
             if key not in found:
                 raise UnreadableError(f"it has no {self._called(key)}")
         for key, value in found.items():
             if not isinstance(value, str):
-                raise UnreadableError(f"its {self._called(key)} is read as {_kind_of(value)}")
+                raise UnreadableError(f"its {self._called(key)} is read as {kind_of(value)}")
         return SecretMaterial.of(found)
 
     def place(self, others: Mapping[str, Any], material: SecretMaterial) -> dict[str, Any]:
@@ -124,7 +123,7 @@ class Format:
         if self.text_field is None:
             for name in self.names.values():
                 _ensure_room(kept, name)
-            return _merged(kept, ours)
+            return dotted.merged(kept, ours)
         text = kept.get(self.text_field)
         if text is None:
             return {**kept, **ours}
@@ -139,7 +138,7 @@ class Format:
 
     def rest(self, document: Mapping[str, Any]) -> dict[str, Any]:
         """Give a document without what is the key's in it."""
-        kept = _copied(document)
+        kept = dotted.copied(document)
         if self.text_field is not None:
             text = kept.get(self.text_field)
             if isinstance(text, str):
@@ -152,7 +151,7 @@ class Format:
         else:
             ours = (*self.names.values(), *self.fixed, *self._shadows())
         for name in ours:
-            _drop(kept, name)
+            dotted.drop(kept, name)
         return kept
 
     def check(self, material: SecretMaterial) -> None:
@@ -220,17 +219,54 @@ def format_of(entry: FormatEntry) -> Format:
 
 
 @dataclass(frozen=True, slots=True)
+class FileFormat:
+    """What a `file` consumer writes: into freqtrade's configuration, or the fields that it names alone."""
+
+    consumer: str
+    entry: FileConsumer
+
+    @property
+    def kind(self) -> str:
+        """Name the format for a message."""
+        return f"{self.entry.format} of the file of {self.consumer}"
+
+    def check(self, material: SecretMaterial) -> None:
+        """Make sure that the file's reader would get what it is given unchanged.
+
+        Raises:
+            UncarriedError: it would not, or the key lacks a field.
+        """
+        if self.entry.format == "freqtrade":
+            format_of(FormatEntry(kind="freqtrade")).check(material)
+            return
+        values = material.reveal()
+        # The fingerprint is keyturn's own, and most venues have no passphrase.
+        if lacks := sorted(self.entry.fields.keys() - values.keys() - {"fingerprint", "passphrase"}):
+            raise UncarriedError(f"it has no field {lacks[0]}")
+        if self.entry.format == "json":
+            return
+        named = {name: values[key] for key, name in self.entry.fields.items() if key in values}
+        try:
+            dotenv.lines(named)
+        except ValueError as error:
+            raise UncarriedError(str(error)) from None
+        for name, value in named.items():
+            if not isinstance(read := as_read(name, value), str):
+                raise UncarriedError(f"its field {name} is read as {kind_of(read)}")
+
+
+@dataclass(frozen=True, slots=True)
 class Formats:
     """The formats of one store, by path.
 
     Args:
         at: of each path that has one of its own.
-        also: of the other places that get the key of a path later: its mirrors.
+        also: of the other places that get the key of a path later: its mirrors, files of its consumers.
         split: of each path whose fields stand in secrets of their own, too: keyturn's field -> the name.
     """
 
     at: Mapping[str, Format] = field(default_factory=dict)
-    also: Mapping[str, tuple[Format, ...]] = field(default_factory=dict)
+    also: Mapping[str, tuple[Format | FileFormat, ...]] = field(default_factory=dict)
     split: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     def of(self, path: str) -> Format:
@@ -294,7 +330,7 @@ SINGLE = Formats()
 def formats_of(inventory: Inventory, store: str) -> Formats:
     """Gather the formats of a store from the inventory."""
     at: dict[str, Format] = {}
-    also: dict[str, tuple[Format, ...]] = {}
+    also: dict[str, tuple[Format | FileFormat, ...]] = {}
     split: dict[str, Mapping[str, str]] = {}
 
     def note(path: str, entry: FormatEntry) -> None:
@@ -311,8 +347,10 @@ def formats_of(inventory: Inventory, store: str) -> Formats:
             continue
         path = inventory.store_of(name).path
         note(path, entry.format)
-        if others := tuple(f for m in entry.mirrors if (f := format_of(m.format)) is not FIELDS):
-            also[path] = others
+        mirrors = (f for m in entry.mirrors if (f := format_of(m.format)) is not FIELDS)
+        consumers = {n: inventory.consumers.get(n) for n in entry.consumers}
+        files = (FileFormat(n, c) for n, c in consumers.items() if isinstance(c, FileConsumer))
+        also[path] = (*mirrors, *files)
     return Formats(at, also, split)
 
 
@@ -320,72 +358,9 @@ def _split(entry: FormatEntry) -> dict[str, str]:
     return {str(key): name for key, name in entry.fields.items()} or {name: name for name in OWN_FIELDS}
 
 
-def _as_read(variable: str, value: str) -> object:
-    """Read a variable as its reader does: freqtrade guesses the type of its own, others take the text."""
-    name = variable.rpartition("__")[2]
-    if not variable.startswith(_FREQTRADE_PREFIX) or name in _FREQTRADE_AS_THEY_ARE:
-        return value
-    for kind in (int, float):
-        try:
-            return kind(value)
-        except ValueError:
-            continue
-    if value.lower() in {"t", "true", "f", "false"}:
-        return value.lower().startswith("t")
-    try:
-        guessed = json.loads(value)
-    except ValueError:
-        return value
-    return guessed if isinstance(guessed, list) else value
-
-
-def _kind_of(value: object) -> str:
-    if isinstance(value, bool):
-        return "true or false"
-    return "a number" if isinstance(value, int | float) else "a list or an object"
-
-
-def _get(document: Mapping[str, Any], name: str) -> Any:
-    here: Any = document
-    for part in name.split("."):
-        if not isinstance(here, Mapping):
-            return None
-        here = here.get(part)
-    return here
-
-
-def _set(document: dict[str, Any], name: str, value: str) -> None:
-    *above, last = name.split(".")
-    for part in above:
-        document = document.setdefault(part, {})
-    document[last] = value
-
-
 def _ensure_room(document: Mapping[str, Any], name: str) -> None:
     *above, _ = name.split(".")
     for number in range(1, len(above) + 1):
         higher = ".".join(above[:number])
-        if not isinstance(_get(document, higher), Mapping | None):
+        if not isinstance(dotted.get(document, higher), Mapping | None):
             raise UncarriedError(f"field {higher} is there and has no room for {name}")
-
-
-def _drop(document: dict[str, Any], name: str) -> None:
-    first, _, rest = name.partition(".")
-    if not rest:
-        document.pop(first, None)
-    elif isinstance(inner := document.get(first), dict):
-        _drop(inner, rest)
-        if not inner:
-            del document[first]
-
-
-def _copied(document: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: _copied(v) if isinstance(v, Mapping) else v for k, v in document.items()}
-
-
-def _merged(one: dict[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
-    for key, value in other.items():
-        here = one.get(key)
-        both = isinstance(here, dict) and isinstance(value, Mapping)
-        one[key] = _merged(here, value) if both else value  # type: ignore[arg-type]
-    return one
