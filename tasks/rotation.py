@@ -15,7 +15,7 @@ from keyturn.engine.engine import Progress
 from keyturn.engine.plan import PlanLine, plan
 from tasks.boundary import PlainRefusalError, bounded
 from tasks.view import RotationView, view_of
-from tasks.world import engine
+from tasks.world import engine, undone
 
 # What a step is about to do in each state: the first word of a task run's name.
 DOING = {
@@ -58,13 +58,14 @@ class Story:
     confirmations: tuple[Confirmation, ...]
 
 
-def _progress_view(progress: Progress) -> RotationView:
+async def _progress_view(progress: Progress) -> RotationView:
     rest = progress.rest
     return view_of(
         progress.rotation,
         rests=rest is not None,
         wake_at=progress.wake_at,
         waiting_for=rest.waiting_for if rest else "",
+        undone=await undone(progress.rotation),
     )
 
 
@@ -102,7 +103,7 @@ async def step_rotation(rotation_id: str, credential: str, doing: str) -> Rotati
         credential: its credential, for the name of the task run.
         doing: what the step is about, for the same; see `DOING`.
     """
-    return _progress_view(await engine().step(rotation_id))
+    return await _progress_view(await engine().step(rotation_id))
 
 
 @task(task_run_name="plan {credential}", persist_result=False, cache_policy=NO_CACHE, log_prints=False)

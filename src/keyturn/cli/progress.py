@@ -26,8 +26,8 @@ _SAYS = {
     State.GRACE: "every proof that is owed is there; both keys live",
     State.REVOKING: "the old key is being revoked",
     State.COMPLETED: "the old key is proved dead",
-    State.ABORTING: "going back: the new key is revoked",
-    State.ABORTED: "undone: the old key is current, the new one is dead",
+    State.ABORTING: "going back: revoking whatever was minted",
+    State.ABORTED: "undone",
     State.ROLLING_BACK: "rolling back: the old key becomes current again",
     State.PARKED: "parked: a person is needed",
 }
@@ -50,6 +50,8 @@ def says(r: Rotation) -> str:
         return f"{_SAYS[r.state]} until {clock(r.grace_until)}"
     if r.state is State.COMPLETED and r.old_ref is None:
         return "done; there was no key before this one"
+    if r.state is State.ABORTED and r.abort_reason:
+        return f"{_SAYS[r.state]}: {r.abort_reason}"
     return _SAYS[r.state]
 
 

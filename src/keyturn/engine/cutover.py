@@ -11,6 +11,7 @@ from keyturn.domain.evidence import STRENGTH, Confirmation, Evidence, Notice, No
 from keyturn.domain.rotation import EventType, Park, State
 from keyturn.domain.slots import Slot
 from keyturn.engine import mirrors
+from keyturn.engine.aftermath import THEIRS_WAS_KEPT
 from keyturn.engine.trouble import backoff
 from keyturn.engine.work import Rest, Work
 from keyturn.ports.exchange import Caller
@@ -45,7 +46,7 @@ async def promote(work: Work) -> Rest | None:
         if error.fault is StoreFault.OUTCOME_UNKNOWN:
             raise
         if (current.version if current else None) != r.old_version:
-            why = "Somebody else changed the current key while this rotation ran; theirs was kept."
+            why = THEIRS_WAS_KEPT
         else:
             why = "The store refused the promotion: its slots were moved by somebody else."
         await work.abort(why)
