@@ -95,6 +95,14 @@ def test_a_secret_in_the_reason_is_refused_and_not_repeated(live: Home) -> None:
     assert pasted not in result.err
 
 
+def test_an_exchanges_secret_inside_a_reason_is_refused_and_not_repeated(live: Home, venue: Venue) -> None:
+    pasted = venue.bot.secret + "7b2"  # never without a digit
+    result = live.run("rotate", CREDENTIAL, "--reason", f"the secret ({pasted}) leaked.")
+    assert result.code == 2
+    assert pasted not in result.out + result.err
+    assert live.json("history", CREDENTIAL)["rotations"] == []
+
+
 def test_a_dead_manager_key_parks_the_rotation_and_resume_finishes_it(live: Home, venue: Venue) -> None:
     spare = venue.sim.add_key("main", ["Wallet.SubMemberTransfer"], ips=["127.0.0.1"])
     venue.sim.kill_key(venue.manager.key_ref)

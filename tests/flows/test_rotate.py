@@ -88,6 +88,7 @@ async def test_the_artifact_tells_the_story_and_shows_no_key_ref(house: Any) -> 
         ({"reason": ""}, "reason: string should have at least 3 characters"),
         ({"requested_by": "al<script>ice"}, "requested_by: has characters that it must not have"),
         ({"reason": "old one: AGE-SECRET-KEY-1" + "Q" * 58}, "something in the form of a secret"),
+        ({"reason": "it is pVQwQ1m2GnphVJLmMbqeuLM1hAiOuM"}, "something in the form of a secret"),
     ],
 )
 async def test_a_form_that_does_not_fit_meets_a_plain_refusal_that_quotes_nothing(
