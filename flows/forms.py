@@ -67,7 +67,8 @@ class RotateRequest(Form):
     now: bool = Field(
         False,
         title="After an incident",
-        description="Revoke the old key at once: no window and no grace. The proofs stay.",
+        description="Revoke the old key at once: no window and no grace. The proofs stay; consumers that"
+        " prove nothing lose their calls until somebody moves them.",
     )
 
 

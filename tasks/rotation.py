@@ -12,7 +12,7 @@ from keyturn.domain import machine
 from keyturn.domain.evidence import Confirmation
 from keyturn.domain.rotation import EventType, Mode, Rotation, State
 from keyturn.engine.engine import Progress
-from keyturn.engine.plan import PlanLine, plan
+from keyturn.engine.plan import PlanLine, plan, prove_nothing, unproved
 from tasks.boundary import PlainRefusalError, bounded
 from tasks.view import RotationView, view_of
 from tasks.world import engine, undone
@@ -56,6 +56,8 @@ class Story:
     actor: str
     events: tuple[StoryLine, ...]
     confirmations: tuple[Confirmation, ...]
+    #: What the old key's death without a grace period means for consumers that prove nothing; else empty.
+    unproved: str = ""
 
 
 async def _progress_view(progress: Progress) -> RotationView:
@@ -134,4 +136,6 @@ async def read_story(rotation_id: str) -> Story:
     if opened is None:
         raise PlainRefusalError(f"There is no rotation {rotation_id}.")
     confirmations = tuple(await journal.confirmations(rotation_id))
-    return Story(opened.mode, opened.reason, opened.actor, tuple(lines), confirmations)
+    silent = prove_nothing(engine().world.inventory, opened.credential)
+    told = unproved(silent) if silent and not opened.grace_seconds else ""
+    return Story(opened.mode, opened.reason, opened.actor, tuple(lines), confirmations, told)

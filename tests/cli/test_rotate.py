@@ -64,10 +64,29 @@ def test_a_rotation_in_its_grace_period_ends_the_command_and_not_the_rotation(li
 
 def test_an_incident_has_no_grace(live: Home, venue: Venue) -> None:
     live.edit("grace: 0s", "grace: 24h")
+    planned = live.run("rotate", CREDENTIAL, "--dry-run", "--now").ok().out
+    assert "wait for the confirmations" not in planned
+    assert "no proof comes from mm-bybit: calls fail there until somebody moves them" in planned
     document = live.json("rotate", CREDENTIAL, *_WHY, "--now")
     assert document["outcome"] == "completed"
     assert document["rotation"]["mode"] == "incident"
     assert not venue.sim.is_live(venue.bot.key_ref)
+
+
+def test_the_steps_of_an_incident_name_who_proves_nothing(live: Home) -> None:
+    live.edit("grace: 0s", "grace: 24h")
+    told = live.run("rotate", CREDENTIAL, *_WHY, "--now").ok().out
+    assert "no grace: the old key is revoked now; no proof comes from mm-bybit: calls fail there" in told
+    assert "both keys live" not in told
+
+
+def test_with_a_grace_period_nobody_is_said_to_lose_calls(live: Home) -> None:
+    live.edit("grace: 0s", "grace: 24h")
+    told = (
+        live.run("rotate", CREDENTIAL, "--dry-run").ok().out + live.run("rotate", CREDENTIAL, *_WHY).ok().out
+    )
+    assert "calls fail" not in told
+    assert "both keys live until" in told
 
 
 def test_a_second_rotation_is_refused_and_says_how_to_go_on(live: Home) -> None:

@@ -155,6 +155,14 @@ async def test_after_an_incident_the_old_key_dies_at_once_and_its_death_is_prove
     assert before not in house.live("mm-bybit")
 
 
+async def test_the_story_of_an_incident_names_the_consumers_that_prove_nothing(house: Any) -> None:
+    house.write("mm-bybit", grace="24h", consumers="bot")
+    text = house.file.read_text()
+    house.file.write_text(text.replace("{kind: client}", "{kind: file, path: key.json, evidence: timed}"))
+    assert (await rotate(now=True)).name == "Completed"
+    assert "no proof comes from bot: calls fail there until" in await artifact("rotation-mm-bybit")
+
+
 async def test_a_consumer_that_never_confirms_parks_the_rotation_and_the_run_names_it(house: Any) -> None:
     house.write(consumers="bot", confirm_within="1s")
     state = await rotate()

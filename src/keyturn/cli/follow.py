@@ -114,7 +114,7 @@ async def _conduct(
     from keyturn.engine.engine import Engine
 
     async with session.world(loaded) as world:
-        engine, show = Engine(world), Show(out)
+        engine, show = Engine(world), Show(out, loaded.inventory)
         with _first_interrupt() as stop:
             rotation = await begin(engine)
             with show.live(f"{rotation.credential}: rotation {rotation.id}"):

@@ -73,7 +73,7 @@ async def _sweep(
     from keyturn.engine.sweep import sweep as of_engine
 
     async with session.world(loaded) as world:
-        show = Show(out, names=True)
+        show = Show(out, loaded.inventory, names=True)
         with show.live("looking for what is due"):
             done = await of_engine(Engine(world), limit=limit, on_progress=show.step)
         parked = [r for r in await world.journal.latest() if r.state is State.PARKED]
