@@ -386,3 +386,14 @@ def test_the_code_of_a_parked_rotation_claims_nothing_of_keys_that_may_not_be() 
     told = MEANING[ExitCode.NEEDS_A_PERSON]
     assert "Nothing is revoked while it is parked" in told
     assert "keys live" not in told
+
+
+def test_an_inventory_error_tells_what_is_true_now_after_its_problems() -> None:
+    error = errors.InventoryError("It fails.", problems=("a:1: x", "a:2: y"), now="Nothing.", todo="Mend it.")
+    assert error.diagnostics().split("\n") == [
+        "It fails.",
+        "a:1: x",
+        "a:2: y",
+        "Now: Nothing.",
+        "Do: Mend it.",
+    ]

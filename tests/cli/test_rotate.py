@@ -129,8 +129,12 @@ def test_a_dead_manager_key_parks_the_rotation_and_resume_finishes_it(live: Home
     assert result.code == 9
     assert "is parked" in result.err
     assert "Do: " in result.err
-    assert live.run("rotate", CREDENTIAL, *_WHY).code == 3
-    assert live.run("sweep").code == 9
+    second = live.run("rotate", CREDENTIAL, *_WHY)
+    assert second.code == 3
+    assert second.err.count(f"keyturn resume {CREDENTIAL}") == 1
+    swept = live.run("sweep")
+    assert swept.code == 9
+    assert "nothing unfinished" not in swept.out
     status = live.json("status", "--problems")
     assert status["summary"]["parked"] == 1
     assert status["credentials"][0]["todo"]

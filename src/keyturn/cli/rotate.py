@@ -73,7 +73,9 @@ async def _refuse_second(engine: Engine, name: str) -> None:
 
     go_on = f"To go on with it: keyturn sweep. To look at it: keyturn history {name}"
     if held.state is State.PARKED:
-        go_on = f"{held.parked_todo} To go on after that: keyturn resume {name}"
+        resume = f"keyturn resume {name}"
+        go_on = held.parked_todo
+        go_on += "" if resume in go_on else f" To go on after that: {resume}"
     raise RefusedError(
         f"{name} has a rotation that is not finished: {held.id}, {held.state}, begun by {held.actor}.",
         now="Nothing was changed; that rotation stays as it is.",

@@ -131,4 +131,4 @@ def _tell(out: Out, done: Sequence[Done], parked: Sequence[Rotation]) -> None:
         out.line(f"  Do: {r.parked_todo}", "yellow")
     counts = Counter(str(_outcome(each)) for each in done)
     told = ", ".join(f"{n} {outcome.replace('_', ' ')}" for outcome, n in sorted(counts.items()))
-    out.line(f"Swept: {told}." if told else "Nothing was due and nothing unfinished.")
+    out.line(f"Swept: {told}." if told else "Nothing was due now.")
