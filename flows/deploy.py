@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -19,6 +20,7 @@ from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTag
 from prefect.client.schemas.objects import StateType
 from prefect.deployments.runner import RunnerDeployment
 from prefect.events.actions import ChangeFlowRunState
+from prefect.exceptions import ObjectNotFound
 from prefect.schedules import Cron
 from prefect.types.entrypoint import EntrypointType
 
@@ -43,12 +45,31 @@ _AUTOMATION = "keyturn: close runs whose worker is gone"
 _SIGN_OF_LIFE = "prefect.flow-run.*"
 
 
-def served(cron: str = SWEEP_CRON) -> list[RunnerDeployment]:
+@dataclass(frozen=True)
+class Pauses:
+    """What a person has paused in Prefect of the deployment that sweeps."""
+
+    deployment: bool = False
+    schedule: bool = False
+
+
+async def pauses(client: PrefectClient) -> Pauses:
+    """Read what is paused now; deploying as if nothing were would undo it."""
+    try:
+        there = await client.read_deployment_by_name(f"{sweep.name}/{SWEEP}")
+    except ObjectNotFound:
+        return Pauses()
+    ours = [each for each in there.schedules if each.slug == SWEEP_SLUG]
+    return Pauses(there.paused, any(not each.active for each in ours))
+
+
+def served(cron: str = SWEEP_CRON, paused: Pauses | None = None) -> list[RunnerDeployment]:
     """Build the deployments, with the inventory's names as they are now.
 
     Their entry points are module paths, with a dot before the function: with a colon Prefect takes them
     for files at run time and copies the working directory (3.8.8, seen 2026-11-21).
     """
+    paused = paused or Pauses()
     rotating = RunnerDeployment.from_flow(
         rotate_credential, ROTATE, tags=[TAG], entrypoint_type=EntrypointType.MODULE_PATH
     )
@@ -56,7 +77,8 @@ def served(cron: str = SWEEP_CRON) -> list[RunnerDeployment]:
         sweep,
         SWEEP,
         tags=[TAG],
-        schedules=[Cron(cron, slug=SWEEP_SLUG)],
+        paused=paused.deployment,
+        schedules=[Cron(cron, slug=SWEEP_SLUG, active=not paused.schedule)],
         entrypoint_type=EntrypointType.MODULE_PATH,
     )
     for each in (rotating, sweeping):

@@ -41,8 +41,7 @@ def _completed(view: RotationView) -> str:
 def _aborted(view: RotationView) -> str:
     return (
         f"The rotation of {view.credential} was undone: {view.abort_reason or 'somebody asked for it'}\n"
-        f"Now: the key {view.old_fingerprint or 'from before, if there was one,'} is current;"
-        " what was minted is revoked.\n"
+        f"Now: {view.undone}\n"
         f"Do: mend the cause; keyturn history {view.credential} tells the rest."
     )
 

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from keyturn.domain.errors import KeyturnError
 from keyturn.domain.inventory import NAME_PATTERN
-from keyturn.domain.inventory_secrets import looks_secret
+from keyturn.domain.inventory_secrets import looks_secret, sentence_holds_secret
 from tasks.boundary import PlainRefusalError
 from tasks.world import inventory
 
@@ -67,7 +67,8 @@ class RotateRequest(Form):
     now: bool = Field(
         False,
         title="After an incident",
-        description="Revoke the old key at once: no window and no grace. The proofs stay.",
+        description="Revoke the old key at once: no window and no grace. The proofs stay; consumers that"
+        " prove nothing lose their calls until somebody moves them.",
     )
 
 
@@ -96,7 +97,7 @@ def filled(form: type[_F], answers: object) -> _F:
     except ValidationError as error:
         problems = [_problem(e["type"], e["loc"], e["msg"]) for e in error.errors(include_input=False)]
     else:
-        if not any(looks_secret(v) for v in read.model_dump().values() if isinstance(v, str)):
+        if not any(_holds_secret(name, v) for name, v in read.model_dump().items() if isinstance(v, str)):
             return read
         problems = ["a field holds something in the form of a secret; treat it as leaked: Prefect keeps it"]
     raise PlainRefusalError(
@@ -104,6 +105,11 @@ def filled(form: type[_F], answers: object) -> _F:
         "Now: nothing was changed.\n"
         "Do: start a new run; if the form itself is out of date, deploy again."
     )
+
+
+def _holds_secret(field: str, value: str) -> bool:
+    # A credential's name is held against the inventory's; people choose strange ones.
+    return looks_secret(value) if field == "credential" else sentence_holds_secret(value)
 
 
 def _problem(kind: str, place: tuple[int | str, ...], text: str) -> str:

@@ -67,6 +67,8 @@ def story_markdown(view: RotationView, story: Story) -> str:
         ("why", f"{story.mode}: {story.reason}"),
         ("by", story.actor),
     ]
+    if story.unproved and view.old_fingerprint and view.state not in {State.ABORTED, *_UNDOING}:
+        facts.append(("beware", story.unproved))
     lines = [f"# {view.credential}", "", *_table(("what", "value"), facts)]
     events = [(moment(e.at), _words(e.state), _words(e.event), e.note, e.actor) for e in story.events]
     lines += ["## What happened", "", *_table(("time", "state", "event", "note", "by"), events)]

@@ -15,7 +15,7 @@ from prefect.client.orchestration import get_client
 from prefect.logging import get_logger
 from prefect.runner import Runner
 
-from flows.deploy import HEARTBEAT_SECONDS, SWEEP, SWEEP_CRON, served, settle_server
+from flows.deploy import HEARTBEAT_SECONDS, SWEEP, SWEEP_CRON, Pauses, pauses, served, settle_server
 from keyturn import settings
 from keyturn.domain.errors import KeyturnError
 from tasks.world import inventory
@@ -45,8 +45,12 @@ async def serve(*, cron: str, limit: int, ready_file: Path | None = None) -> Non
         heartbeat_seconds=HEARTBEAT_SECONDS,
         pause_on_shutdown=False,
     )
-    deployments = {each.name: await runner.aadd_deployment(each) for each in served(cron)}
+    async with get_client() as client:
+        paused = await pauses(client)
+    deployments = {each.name: await runner.aadd_deployment(each) for each in served(cron, paused)}
     log = get_logger("keyturn")
+    if paused != Pauses():
+        log.warning("The schedule of the sweep was paused in Prefect and stays paused; resume it there.")
     for gone in await settle_server():
         log.info("Removed from the server: %s", gone)
     async with get_client() as client:

@@ -12,10 +12,10 @@ from keyturn.domain import machine
 from keyturn.domain.evidence import Confirmation
 from keyturn.domain.rotation import EventType, Mode, Rotation, State
 from keyturn.engine.engine import Progress
-from keyturn.engine.plan import PlanLine, plan
+from keyturn.engine.plan import PlanLine, plan, prove_nothing, unproved
 from tasks.boundary import PlainRefusalError, bounded
 from tasks.view import RotationView, view_of
-from tasks.world import engine
+from tasks.world import engine, undone
 
 # What a step is about to do in each state: the first word of a task run's name.
 DOING = {
@@ -56,15 +56,18 @@ class Story:
     actor: str
     events: tuple[StoryLine, ...]
     confirmations: tuple[Confirmation, ...]
+    #: What the old key's death without a grace period means for consumers that prove nothing; else empty.
+    unproved: str = ""
 
 
-def _progress_view(progress: Progress) -> RotationView:
+async def _progress_view(progress: Progress) -> RotationView:
     rest = progress.rest
     return view_of(
         progress.rotation,
         rests=rest is not None,
         wake_at=progress.wake_at,
         waiting_for=rest.waiting_for if rest else "",
+        undone=await undone(progress.rotation),
     )
 
 
@@ -102,7 +105,7 @@ async def step_rotation(rotation_id: str, credential: str, doing: str) -> Rotati
         credential: its credential, for the name of the task run.
         doing: what the step is about, for the same; see `DOING`.
     """
-    return _progress_view(await engine().step(rotation_id))
+    return await _progress_view(await engine().step(rotation_id))
 
 
 @task(task_run_name="plan {credential}", persist_result=False, cache_policy=NO_CACHE, log_prints=False)
@@ -133,4 +136,6 @@ async def read_story(rotation_id: str) -> Story:
     if opened is None:
         raise PlainRefusalError(f"There is no rotation {rotation_id}.")
     confirmations = tuple(await journal.confirmations(rotation_id))
-    return Story(opened.mode, opened.reason, opened.actor, tuple(lines), confirmations)
+    silent = prove_nothing(engine().world.inventory, opened.credential)
+    told = unproved(silent) if silent and not opened.grace_seconds else ""
+    return Story(opened.mode, opened.reason, opened.actor, tuple(lines), confirmations, told)

@@ -11,7 +11,7 @@ from keyturn.engine import sweep
 from keyturn.engine.sweep import Kind, WorkItem
 from tasks.boundary import bounded
 from tasks.view import RotationView, view_of
-from tasks.world import engine
+from tasks.world import engine, undone
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,10 @@ async def do_work_item(kind: Kind, credential: str, rotation_id: str | None, why
     if outcome.rotation is None:
         return ItemResult(kind, credential, why, note=outcome.waiting_for, error=outcome.error)
     closed_or_waits = view_of(
-        outcome.rotation, rests=True, wake_at=outcome.wake_at, waiting_for=outcome.waiting_for
+        outcome.rotation,
+        rests=True,
+        wake_at=outcome.wake_at,
+        waiting_for=outcome.waiting_for,
+        undone=await undone(outcome.rotation),
     )
     return ItemResult(kind, credential, why, rotation=closed_or_waits)

@@ -27,6 +27,8 @@ class RotationView:
     grace_until: datetime | None
     death_proof: str
     abort_reason: str
+    #: What is true after it was undone; empty otherwise.
+    undone: str
     parked_why: str
     parked_todo: str
 
@@ -37,7 +39,12 @@ class RotationView:
 
 
 def view_of(
-    rotation: Rotation, *, rests: bool, wake_at: datetime | None = None, waiting_for: str = ""
+    rotation: Rotation,
+    *,
+    rests: bool,
+    wake_at: datetime | None = None,
+    waiting_for: str = "",
+    undone: str = "",
 ) -> RotationView:
     """Give the public side of a rotation."""
     return RotationView(
@@ -53,6 +60,7 @@ def view_of(
         grace_until=rotation.grace_until,
         death_proof=rotation.death_proof,
         abort_reason=rotation.abort_reason,
+        undone=undone,
         parked_why=rotation.parked_why,
         parked_todo=rotation.parked_todo,
     )

@@ -11,6 +11,8 @@ from contextlib import asynccontextmanager
 from contextvars import ContextVar
 
 from keyturn import settings, wiring
+from keyturn.domain.rotation import Rotation, State
+from keyturn.engine.aftermath import aftermath
 from keyturn.engine.engine import Engine
 from keyturn.exchanges import catalog
 from keyturn.settings import LoadedInventory
@@ -40,6 +42,11 @@ async def opened(actor: str) -> AsyncIterator[Engine]:
     async with wiring.open_world(inventory(), actor=actor) as world:
         _engine.set(Engine(world))
         yield engine()
+
+
+async def undone(rotation: Rotation) -> str:
+    """Say what is true after a rotation was undone; empty for one that was not."""
+    return await aftermath(engine().world, rotation) if rotation.state is State.ABORTED else ""
 
 
 def engine() -> Engine:

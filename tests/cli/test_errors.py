@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from keyturn.cli import guard
+from keyturn.cli.codes import MEANING, ExitCode
 from keyturn.cli.output import Out
 from keyturn.domain import errors
 from keyturn.domain.errors import KeyturnError
@@ -233,8 +234,6 @@ def test_debugging_shows_where_and_never_what(
 
 
 def test_every_error_has_an_exit_code_of_the_table() -> None:
-    from keyturn.cli.codes import MEANING, ExitCode
-
     kinds = [
         each for each in vars(errors).values() if isinstance(each, type) and issubclass(each, KeyturnError)
     ]
@@ -381,3 +380,20 @@ def test_up_refuses_and_tells_like_every_command(home: Home, monkeypatch: pytest
         "exit_code": 0,
     }
     assert result.err == "bye\n"
+
+
+def test_the_code_of_a_parked_rotation_claims_nothing_of_keys_that_may_not_be() -> None:
+    told = MEANING[ExitCode.NEEDS_A_PERSON]
+    assert "Nothing is revoked while it is parked" in told
+    assert "keys live" not in told
+
+
+def test_an_inventory_error_tells_what_is_true_now_after_its_problems() -> None:
+    error = errors.InventoryError("It fails.", problems=("a:1: x", "a:2: y"), now="Nothing.", todo="Mend it.")
+    assert error.diagnostics().split("\n") == [
+        "It fails.",
+        "a:1: x",
+        "a:2: y",
+        "Now: Nothing.",
+        "Do: Mend it.",
+    ]

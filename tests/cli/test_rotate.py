@@ -64,10 +64,29 @@ def test_a_rotation_in_its_grace_period_ends_the_command_and_not_the_rotation(li
 
 def test_an_incident_has_no_grace(live: Home, venue: Venue) -> None:
     live.edit("grace: 0s", "grace: 24h")
+    planned = live.run("rotate", CREDENTIAL, "--dry-run", "--now").ok().out
+    assert "wait for the confirmations" not in planned
+    assert "no proof comes from mm-bybit: calls fail there until somebody moves them" in planned
     document = live.json("rotate", CREDENTIAL, *_WHY, "--now")
     assert document["outcome"] == "completed"
     assert document["rotation"]["mode"] == "incident"
     assert not venue.sim.is_live(venue.bot.key_ref)
+
+
+def test_the_steps_of_an_incident_name_who_proves_nothing(live: Home) -> None:
+    live.edit("grace: 0s", "grace: 24h")
+    told = live.run("rotate", CREDENTIAL, *_WHY, "--now").ok().out
+    assert "no grace: the old key is revoked now; no proof comes from mm-bybit: calls fail there" in told
+    assert "both keys live" not in told
+
+
+def test_with_a_grace_period_nobody_is_said_to_lose_calls(live: Home) -> None:
+    live.edit("grace: 0s", "grace: 24h")
+    told = (
+        live.run("rotate", CREDENTIAL, "--dry-run").ok().out + live.run("rotate", CREDENTIAL, *_WHY).ok().out
+    )
+    assert "calls fail" not in told
+    assert "both keys live until" in told
 
 
 def test_a_second_rotation_is_refused_and_says_how_to_go_on(live: Home) -> None:
@@ -95,6 +114,14 @@ def test_a_secret_in_the_reason_is_refused_and_not_repeated(live: Home) -> None:
     assert pasted not in result.err
 
 
+def test_an_exchanges_secret_inside_a_reason_is_refused_and_not_repeated(live: Home, venue: Venue) -> None:
+    pasted = venue.bot.secret + "7b2"  # never without a digit
+    result = live.run("rotate", CREDENTIAL, "--reason", f"the secret ({pasted}) leaked.")
+    assert result.code == 2
+    assert pasted not in result.out + result.err
+    assert live.json("history", CREDENTIAL)["rotations"] == []
+
+
 def test_a_dead_manager_key_parks_the_rotation_and_resume_finishes_it(live: Home, venue: Venue) -> None:
     spare = venue.sim.add_key("main", ["Wallet.SubMemberTransfer"], ips=["127.0.0.1"])
     venue.sim.kill_key(venue.manager.key_ref)
@@ -102,8 +129,12 @@ def test_a_dead_manager_key_parks_the_rotation_and_resume_finishes_it(live: Home
     assert result.code == 9
     assert "is parked" in result.err
     assert "Do: " in result.err
-    assert live.run("rotate", CREDENTIAL, *_WHY).code == 3
-    assert live.run("sweep").code == 9
+    second = live.run("rotate", CREDENTIAL, *_WHY)
+    assert second.code == 3
+    assert second.err.count(f"keyturn resume {CREDENTIAL}") == 1
+    swept = live.run("sweep")
+    assert swept.code == 9
+    assert "nothing unfinished" not in swept.out
     status = live.json("status", "--problems")
     assert status["summary"]["parked"] == 1
     assert status["credentials"][0]["todo"]

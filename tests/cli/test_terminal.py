@@ -19,6 +19,8 @@ def test_an_incident_rotation_asks_first_and_no_means_no(live: Home, venue: Venu
     result = terminal(live.folder, "rotate", CREDENTIAL, *_WHY, "--now", types=[("[y/N]", "n")])
     assert result.code == 3
     assert "Not confirmed" in result.out
+    asked = " ".join(result.out.split())
+    assert "The old key dies at once; no proof comes from mm-bybit: calls fail there until" in asked
     assert venue.live_keys() == [venue.bot.key_ref]
     assert live.json("history", CREDENTIAL)["rotations"] == []
     result = terminal(live.folder, "rotate", CREDENTIAL, *_WHY, "--now", types=[("[y/N]", "y")])

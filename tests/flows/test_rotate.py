@@ -88,6 +88,7 @@ async def test_the_artifact_tells_the_story_and_shows_no_key_ref(house: Any) -> 
         ({"reason": ""}, "reason: string should have at least 3 characters"),
         ({"requested_by": "al<script>ice"}, "requested_by: has characters that it must not have"),
         ({"reason": "old one: AGE-SECRET-KEY-1" + "Q" * 58}, "something in the form of a secret"),
+        ({"reason": "it is pVQwQ1m2GnphVJLmMbqeuLM1hAiOuM"}, "something in the form of a secret"),
     ],
 )
 async def test_a_form_that_does_not_fit_meets_a_plain_refusal_that_quotes_nothing(
@@ -152,6 +153,14 @@ async def test_after_an_incident_the_old_key_dies_at_once_and_its_death_is_prove
     assert state.name == "Completed"
     assert "is dead: a call signed with it was refused as an invalid key" in state.message
     assert before not in house.live("mm-bybit")
+
+
+async def test_the_story_of_an_incident_names_the_consumers_that_prove_nothing(house: Any) -> None:
+    house.write("mm-bybit", grace="24h", consumers="bot")
+    text = house.file.read_text()
+    house.file.write_text(text.replace("{kind: client}", "{kind: file, path: key.json, evidence: timed}"))
+    assert (await rotate(now=True)).name == "Completed"
+    assert "no proof comes from bot: calls fail there until" in await artifact("rotation-mm-bybit")
 
 
 async def test_a_consumer_that_never_confirms_parks_the_rotation_and_the_run_names_it(house: Any) -> None:

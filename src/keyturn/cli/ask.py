@@ -40,7 +40,7 @@ def reason(given: str | None) -> str:
     Raises:
         UsageError: there is none, it is too long, or it looks like a secret.
     """
-    from keyturn.domain.inventory_secrets import looks_secret
+    from keyturn.domain.inventory_secrets import sentence_holds_secret
 
     text = " ".join((given or "").split())
     if not text or not text.isprintable():
@@ -55,7 +55,7 @@ def reason(given: str | None) -> str:
             now="Nothing was changed.",
             todo="Say it in a sentence, and where the rest can be read.",
         )
-    if looks_secret(text):
+    if sentence_holds_secret(text):
         raise UsageError(
             "The reason holds something that looks like a secret.",
             now="Nothing was changed; the reason was not recorded.",

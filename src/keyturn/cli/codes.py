@@ -34,9 +34,11 @@ MEANING = {
     ExitCode.CONSUMER: "A consumer could not be told.",
     ExitCode.JOURNAL: "The journal failed, is from a newer keyturn, or does not verify.",
     ExitCode.FINDINGS: "`doctor` found something that is not as it should be.",
-    ExitCode.NEEDS_A_PERSON: "A rotation is parked: it says why and what to do. Both keys live.",
+    ExitCode.NEEDS_A_PERSON: (
+        "A rotation is parked: it says why and what to do. Nothing is revoked while it is parked."
+    ),
     ExitCode.IN_THE_WAY: "A rotation met a failure and is unfinished; the sweep tries again.",
-    ExitCode.UNDONE: "A rotation ended undone: the old key is current, the new one is revoked.",
+    ExitCode.UNDONE: "A rotation ended undone: it says which key is current, and what became of the new one.",
     ExitCode.INTERRUPTED: "Ctrl-C. A rotation that had begun stays in its state; the sweep goes on with it.",
     ExitCode.NOBODY_READS: "Whoever read the output went away; what was begun was finished.",
 }

@@ -6,6 +6,7 @@ import asyncio
 import signal
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -48,6 +49,16 @@ _CODES = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class _Left:
+    """How a command left a rotation."""
+
+    progress: Progress
+    interrupted: bool
+    #: What is true after it was undone; empty otherwise.
+    undone: str
+
+
 def outcome_of(rotation: Rotation) -> Outcome:
     """Say where a rotation that rests has been left."""
     if rotation.state is State.PARKED:
@@ -77,10 +88,10 @@ def conduct(
     Raises:
         KeyturnError: it could not be recorded.
     """
-    progress, interrupted = session.run(_conduct(out, loaded, begin, wait=wait))
-    outcome = Outcome.INTERRUPTED if interrupted else outcome_of(progress.rotation)
-    out.document(document(progress, outcome))
-    _tell(out, progress, outcome)
+    left = session.run(_conduct(out, loaded, begin, wait=wait))
+    outcome = Outcome.INTERRUPTED if left.interrupted else outcome_of(left.progress.rotation)
+    out.document(document(left.progress, outcome))
+    _tell(out, left, outcome)
     if outcome is Outcome.ABORTED:
         return ExitCode.OK if undoing else ExitCode.UNDONE
     return _CODES[outcome]
@@ -98,11 +109,12 @@ def document(progress: Progress, outcome: Outcome) -> dict[str, Any]:
 
 async def _conduct(
     out: Out, loaded: LoadedInventory, begin: Callable[[Engine], Awaitable[Rotation]], *, wait: bool
-) -> tuple[Progress, bool]:
+) -> _Left:
+    from keyturn.engine.aftermath import aftermath
     from keyturn.engine.engine import Engine
 
     async with session.world(loaded) as world:
-        engine, show = Engine(world), Show(out)
+        engine, show = Engine(world), Show(out, loaded.inventory)
         with _first_interrupt() as stop:
             rotation = await begin(engine)
             with show.live(f"{rotation.credential}: rotation {rotation.id}"):
@@ -110,7 +122,9 @@ async def _conduct(
                 progress = await _advance(engine, rotation.id, show, stop, wait=wait)
         # What had come to its end when Ctrl-C arrived was not interrupted.
         over = progress.rest is not None and progress.wake_at is None
-        return progress, stop.is_set() and not over
+        undone = progress.rotation.state is State.ABORTED
+        now = await aftermath(world, progress.rotation) if undone else ""
+        return _Left(progress, stop.is_set() and not over, now)
 
 
 async def _advance(
@@ -160,8 +174,8 @@ def _first_interrupt() -> Iterator[asyncio.Event]:
         loop.remove_signal_handler(signal.SIGINT)
 
 
-def _tell(out: Out, progress: Progress, outcome: Outcome) -> None:
-    r = progress.rotation
+def _tell(out: Out, left: _Left, outcome: Outcome) -> None:
+    progress, r = left.progress, left.progress.rotation
     waits = progress.rest.waiting_for if progress.rest else ""
     again = f" It is looked at again after {clock(progress.wake_at)}." if progress.wake_at else ""
     goes_on = "It goes on with the next sweep (`keyturn up`, or `keyturn sweep`)."
@@ -171,7 +185,7 @@ def _tell(out: Out, progress: Progress, outcome: Outcome) -> None:
             out.line(f"{r.credential} runs on {r.new_fingerprint}.{proof}", "green")
         case Outcome.ABORTED:
             complain(f"Rotation {r.id} of {r.credential} was undone: {r.abort_reason}")
-            complain("Now: the old key is current; the new key is revoked.")
+            complain(f"Now: {left.undone}")
         case Outcome.WAITING:
             waits = waits or "the next sweep"
             out.line(f"Rotation {r.id} of {r.credential} is in {r.state}: waiting for {waits}.{again}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import signal
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
@@ -17,6 +18,16 @@ from keyturn.domain.errors import InventoryError, KeyturnError
 # Of an error that nobody foresaw.
 _NOW = "What had begun stays in the journal; `keyturn status` shows it."
 _TODO = "Run it again with KEYTURN_DEBUG=1 to see where, and report it."
+
+# Functions of commands: which leave a rotation to the sweep, and which change nothing.
+_ROTATING = frozenset({"rotate", "sweep", "resume", "abort", "rollback"})
+_LOOKING = frozenset({"check", "doctor", "schema", "status", "plan", "history", "verify_journal"})
+
+
+class Interrupted(KeyturnError):  # noqa: N818 - its name is the `kind` in the document
+    """Somebody pressed Ctrl-C."""
+
+    exit_code = 130
 
 
 def guarded(command: Callable[..., ExitCode | None]) -> Callable[..., None]:
@@ -51,10 +62,11 @@ def _run(command: Callable[..., ExitCode | None], arguments: dict[str, Any]) -> 
         complain("Error: " + error.diagnostics())
         _document(out, error)
     except KeyboardInterrupt:
-        code = ExitCode.INTERRUPTED
-        complain(
-            "Interrupted. What had begun stays in the journal; the next `keyturn sweep` goes on with it."
-        )
+        # One more would cut the document short, or end the process by the signal while it closes down.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        code, interrupted = ExitCode.INTERRUPTED, _interrupted(command.__name__)
+        complain(interrupted.diagnostics())
+        _document(out, interrupted)
     except ModuleNotFoundError as error:
         code = ExitCode.UNEXPECTED
         what, todo = f"{error.name} is not installed.", "pip install 'keyturn[orchestrator]'"
@@ -72,8 +84,20 @@ def _run(command: Callable[..., ExitCode | None], arguments: dict[str, Any]) -> 
 
 
 def _document(out: Out, error: KeyturnError) -> None:
+    if out.documented:
+        return  # the result is told, and stdout holds one document
     with suppress(OSError):  # the exit code and stderr have told it
         out.document(error_document(error))
+
+
+def _interrupted(command: str) -> Interrupted:
+    if command in _ROTATING:
+        now, todo = _NOW, "Nothing: the next `keyturn sweep` goes on with it."
+    elif command in _LOOKING:
+        now, todo = "Nothing was changed.", ""
+    else:
+        now, todo = "What it was doing may be done or not.", "Run it again: what is done stays done."
+    return Interrupted("Interrupted.", now=now, todo=todo)
 
 
 def error_document(error: KeyturnError) -> dict[str, Any]:

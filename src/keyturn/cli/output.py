@@ -57,6 +57,8 @@ class Out:
 
     def __init__(self, *, as_json: bool = False) -> None:
         self.as_json = as_json
+        #: The one document was begun.
+        self.documented = False
         #: Stdout takes nothing (any more). Work goes on; there is only nobody to tell. By this name the
         #: stand-in of `settle_streams` is known; a stdout sent to the null device has another.
         self.closed = getattr(sys.stdout, "name", "") == os.devnull
@@ -76,7 +78,9 @@ class Out:
         if self.as_json:
             # JSON has an escape of its own for what the stream has no character for.
             utf8 = (getattr(sys.stdout, "encoding", None) or "utf-8").lower().startswith("utf")
-            self._write(json.dumps(document, indent=2, ensure_ascii=not utf8, default=_encode) + "\n")
+            text = json.dumps(document, indent=2, ensure_ascii=not utf8, default=_encode)
+            self.documented = True
+            self._write(text + "\n")
 
     def table(self, heads: Sequence[str], rows: Iterable[Sequence[str]], styles: Sequence[str] = ()) -> None:
         """Write a table for people; the last column takes what room is left, and wraps on a terminal.

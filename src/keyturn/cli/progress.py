@@ -14,8 +14,10 @@ from keyturn.domain.rotation import Rotation, State
 if TYPE_CHECKING:
     from rich.status import Status
 
+    from keyturn.domain.inventory import Inventory
     from keyturn.engine.engine import Progress
 
+_OWED = "every proof that is owed is there"
 _SAYS = {
     State.PLANNED: "the rotation is recorded",
     State.MINTING: "the exchange is asked for a new key",
@@ -23,11 +25,11 @@ _SAYS = {
     State.VERIFIED: "the new key works and may do exactly what is declared",
     State.PROMOTED: "the new key is current",
     State.CUTTING_OVER: "the consumers are told",
-    State.GRACE: "every proof that is owed is there; both keys live",
+    State.GRACE: f"{_OWED}; both keys live",
     State.REVOKING: "the old key is being revoked",
     State.COMPLETED: "the old key is proved dead",
-    State.ABORTING: "going back: the new key is revoked",
-    State.ABORTED: "undone: the old key is current, the new one is dead",
+    State.ABORTING: "going back: revoking whatever was minted",
+    State.ABORTED: "undone",
     State.ROLLING_BACK: "rolling back: the old key becomes current again",
     State.PARKED: "parked: a person is needed",
 }
@@ -44,12 +46,20 @@ _DOING = {
 }
 
 
-def says(r: Rotation) -> str:
+def says(r: Rotation, inventory: Inventory) -> str:
     """Say in words where a rotation stands."""
+    if r.state is State.GRACE and r.old_ref is not None and not r.grace_seconds:
+        from keyturn.engine.plan import prove_nothing, unproved
+
+        silent = prove_nothing(inventory, r.credential)
+        told = f"; {unproved(silent)}" if silent else ""
+        return f"{_OWED}; no grace: the old key is revoked now{told}"
     if r.state is State.GRACE:
         return f"{_SAYS[r.state]} until {clock(r.grace_until)}"
     if r.state is State.COMPLETED and r.old_ref is None:
         return "done; there was no key before this one"
+    if r.state is State.ABORTED and r.abort_reason:
+        return f"{_SAYS[r.state]}: {r.abort_reason}"
     return _SAYS[r.state]
 
 
@@ -58,11 +68,13 @@ class Show:
 
     Args:
         out: where to; silent in JSON mode.
+        inventory: tells which consumers prove nothing.
         names: whether lines name the credential, for more than one rotation at a time.
     """
 
-    def __init__(self, out: Out, *, names: bool = False) -> None:
+    def __init__(self, out: Out, inventory: Inventory, *, names: bool = False) -> None:
         self._out = out
+        self._inventory = inventory
         self._names = names
         self._told: dict[str, State] = {}
         self._waiting: dict[str, str] = {}
@@ -104,7 +116,7 @@ class Show:
         if self._told.get(rotation.id) is rotation.state:
             return
         self._told[rotation.id] = rotation.state
-        self._line(rotation, str(rotation.state), says(rotation))
+        self._line(rotation, str(rotation.state), says(rotation, self._inventory))
 
     def _line(self, rotation: Rotation, word: str, text: str) -> None:
         name = f"{rotation.credential}  " if self._names else ""
@@ -116,7 +128,7 @@ class Show:
         from rich.markup import escape
 
         text = f"{rotation.credential}: " + (
-            f"waiting for {waits}" if waits else _DOING.get(rotation.state) or says(rotation)
+            f"waiting for {waits}" if waits else _DOING.get(rotation.state) or says(rotation, self._inventory)
         )
         if self._names:
             text = f"{len(self._told)} rotations, {text}"

@@ -43,10 +43,7 @@ def rotate(
         return None
     why = ask.reason(reason)
     if now:
-        ask.confirm(
-            f"Rotate {name} without a grace period? The old key dies once every consumer has confirmed.",
-            yes=yes,
-        )
+        ask.confirm(_question(loaded, name), yes=yes)
     mode = Mode.INCIDENT if now else Mode.MANUAL
 
     async def begin(engine: Engine) -> Rotation:
@@ -54,6 +51,17 @@ def rotate(
         return await engine.open(name, mode=mode, reason=why)
 
     return follow.conduct(out, loaded, begin, wait=not no_wait)
+
+
+def _question(loaded: LoadedInventory, name: str) -> str:
+    """Ask for an incident's rotation; name the consumers that nobody waits for."""
+    from keyturn.engine.plan import prove_nothing, unproved
+
+    silent = prove_nothing(loaded.inventory, name)
+    proving = [c for c in loaded.inventory.credentials[name].consumers if c not in silent]
+    when = f"once {', '.join(proving)} confirmed" if proving else "at once"
+    told = f"; {unproved(silent)}" if silent else ""
+    return f"Rotate {name} without a grace period? The old key dies {when}{told}."
 
 
 async def _refuse_second(engine: Engine, name: str) -> None:
@@ -65,7 +73,9 @@ async def _refuse_second(engine: Engine, name: str) -> None:
 
     go_on = f"To go on with it: keyturn sweep. To look at it: keyturn history {name}"
     if held.state is State.PARKED:
-        go_on = f"{held.parked_todo} To go on after that: keyturn resume {name}"
+        resume = f"keyturn resume {name}"
+        go_on = held.parked_todo
+        go_on += "" if resume in go_on else f" To go on after that: {resume}"
     raise RefusedError(
         f"{name} has a rotation that is not finished: {held.id}, {held.state}, begun by {held.actor}.",
         now="Nothing was changed; that rotation stays as it is.",

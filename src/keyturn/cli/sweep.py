@@ -73,7 +73,7 @@ async def _sweep(
     from keyturn.engine.sweep import sweep as of_engine
 
     async with session.world(loaded) as world:
-        show = Show(out, names=True)
+        show = Show(out, loaded.inventory, names=True)
         with show.live("looking for what is due"):
             done = await of_engine(Engine(world), limit=limit, on_progress=show.step)
         parked = [r for r in await world.journal.latest() if r.state is State.PARKED]
@@ -131,4 +131,4 @@ def _tell(out: Out, done: Sequence[Done], parked: Sequence[Rotation]) -> None:
         out.line(f"  Do: {r.parked_todo}", "yellow")
     counts = Counter(str(_outcome(each)) for each in done)
     told = ", ".join(f"{n} {outcome.replace('_', ' ')}" for outcome, n in sorted(counts.items()))
-    out.line(f"Swept: {told}." if told else "Nothing was due and nothing unfinished.")
+    out.line(f"Swept: {told}." if told else "Nothing was due now.")

@@ -57,8 +57,9 @@ class InventoryError(KeyturnError):
         self.problems = problems
 
     def diagnostics(self) -> str:
-        """Tell every problem on a line of its own."""
-        return "\n".join([self.what, *self.problems, *([f"Do: {self.todo}"] if self.todo else [])])
+        """Tell every problem on a line of its own, then what is true now and what to do."""
+        first, *rest = super().diagnostics().split("\n")
+        return "\n".join([first, *self.problems, *rest])
 
 
 class RefusedError(KeyturnError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 #: Names of sections, entries and fields, and indexes of lists, from the top down.
@@ -32,6 +33,18 @@ _NAME = re.compile(r"secret|passw|passphrase|token|api_?-?key|private_?-?key|mne
 # Secrets of exchanges are 24 letters and digits or more, without a break; chosen names have breaks.
 _RANDOM = re.compile(r"(?=[^0-9]*[0-9])(?=[^A-Za-z]*[A-Za-z])[A-Za-z0-9+/=]{24,}")
 
+# Of a sentence: addresses may have anything in their paths; what is in their queries `looks_secret` judges.
+_URL = re.compile(r"\bhttps?://\S+")
+_WORD_ENDS = re.compile(r"[^A-Za-z0-9_+/-]+")
+_RUN_ENDS = re.compile(r"[_+/-]+")
+_SHORTEST_WORD, _SHORTEST_RUN = 16, 8
+_UUID = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
+# Of a commit, a digest or a container. No exchange that keyturn knows gives secrets in small hex digits.
+_HASH = re.compile(r"[0-9a-f]{,23}|[0-9a-f]{40}|[0-9a-f]{64}")
+_DIGITS_APART = re.compile(r"[0-9][^0-9]+[0-9]")
+# Of neighbours in what is drawn three in five differ in kind (small, capital, digit); in names far fewer.
+_DRAWN_CHANGES = 0.4
+
 
 def names_a_secret(field: str) -> bool:
     """Tell whether a field of this name is there to hold a secret."""
@@ -47,6 +60,30 @@ def looks_secret(text: str) -> bool:
 def looks_random(value: str) -> bool:
     """Tell whether a value looks drawn rather than chosen: long, letters and digits, no break."""
     return _RANDOM.fullmatch(value) is not None
+
+
+def sentence_holds_secret(text: str) -> bool:
+    """Tell whether something in a sentence looks like a secret: of a known kind, or a word that is drawn.
+
+    Ticket numbers, UUIDs, commits (40 small hex digits), digests (64) and addresses of pages pass.
+    """
+    return looks_secret(text) or any(map(_is_drawn, _WORD_ENDS.split(_URL.sub(" ", text))))
+
+
+def _is_drawn(word: str) -> bool:
+    if len(word) < _SHORTEST_WORD or _UUID.fullmatch(word) or _HASH.fullmatch(word):
+        return False
+    if looks_random(word) and _DIGITS_APART.search(word) and "/" not in word:
+        return True
+    runs = _RUN_ENDS.split(word)
+    if max(map(len, runs)) < _SHORTEST_RUN or {_kind(c) for run in runs for c in run} != {"a", "A", "0"}:
+        return False
+    pairs = [_kind(a) != _kind(b) for run in runs for a, b in pairwise(run)]
+    return sum(pairs) >= _DRAWN_CHANGES * len(pairs)
+
+
+def _kind(character: str) -> str:
+    return "0" if character.isdigit() else "a" if character.islower() else "A"
 
 
 def secret_places(data: Any) -> Iterator[tuple[Path, str]]:

@@ -14,6 +14,7 @@ from keyturn.domain.labels import fingerprint
 from keyturn.domain.material import SecretMaterial
 from keyturn.domain.rotation import Fate, KeyRecord, Origin
 from keyturn.domain.slots import KeyMeta, Slot, SlotInfo
+from keyturn.engine.commands import with_reason
 from keyturn.engine.world import World
 from keyturn.ports.exchange import Caller
 
@@ -47,7 +48,7 @@ async def put_credential(world: World, credential: str, material: SecretMaterial
         raise RefusedError(
             f"{credential} has a current key already.",
             now="Nothing was changed.",
-            todo=f"keyturn rotate {credential} replaces it safely.",
+            todo=f"{with_reason('rotate', credential)} replaces it safely.",
         )
     meta = await _meta(world, entry.account, material, facts)
     info = current or await store.put(address.path, material, meta, expect_current=None)
@@ -152,7 +153,7 @@ async def _no_open_rotation(world: World, credential: str) -> None:
         raise RefusedError(
             f"{credential} is being rotated: {held.id}, {held.state}.",
             now="Nothing was changed.",
-            todo=f"Let it end, or: keyturn abort {credential}",
+            todo=f"Let it end, or: {with_reason('abort', credential)}",
         )
 
 

@@ -11,6 +11,8 @@ from keyturn.domain.evidence import STRENGTH, Confirmation, Evidence, Notice, No
 from keyturn.domain.rotation import EventType, Park, State
 from keyturn.domain.slots import Slot
 from keyturn.engine import mirrors
+from keyturn.engine.aftermath import THEIRS_WAS_KEPT
+from keyturn.engine.commands import with_reason
 from keyturn.engine.trouble import backoff
 from keyturn.engine.work import Rest, Work
 from keyturn.ports.exchange import Caller
@@ -45,7 +47,7 @@ async def promote(work: Work) -> Rest | None:
         if error.fault is StoreFault.OUTCOME_UNKNOWN:
             raise
         if (current.version if current else None) != r.old_version:
-            why = "Somebody else changed the current key while this rotation ran; theirs was kept."
+            why = THEIRS_WAS_KEPT
         else:
             why = "The store refused the promotion: its slots were moved by somebody else."
         await work.abort(why)
@@ -121,7 +123,7 @@ async def notify(work: Work, kind: NoticeKind = NoticeKind.PROMOTED) -> Rest | N
             Park.CONSUMER,
             f"Consumers could not be told that the key changed: {text}",
             f"Both keys live. Mend them, then: keyturn resume {r.credential};"
-            f" or go back: keyturn rollback {r.credential}",
+            f" or go back: {with_reason('rollback', r.credential)}",
         )
     return await work.defer(backoff(r), text)
 
@@ -166,7 +168,7 @@ async def _give_up_waiting(work: Work, waiting: list[str], behind: Mapping[str, 
         Park.UNCONFIRMED,
         f"Not confirmed by {names}; both keys live and nothing is revoked.",
         f"{' '.join(todo)} The rotation then goes on by itself."
-        f" Or go back: keyturn rollback {work.rotation.credential}",
+        f" Or go back: {with_reason('rollback', work.rotation.credential)}",
         wake_at=work.after(_POLL_CAP_SECONDS),
     )
 

@@ -11,6 +11,7 @@ from keyturn.domain.errors import JournalError, JournalFault, KeyturnError, Refu
 from keyturn.domain.labels import new_rotation_id
 from keyturn.domain.rotation import EventType, KeyRecord, Mode, Rotation, State
 from keyturn.engine import cutover, mint, revoke, settle, trouble, undo, verify
+from keyturn.engine.commands import with_reason
 from keyturn.engine.work import Rest, SupersededError, Work
 from keyturn.engine.world import World
 
@@ -185,7 +186,7 @@ class Engine:
             credential,
             EventType.ABORT_REQUESTED,
             "It is past the pivot: consumers may use the new key already.",
-            f"keyturn rollback {credential}",
+            with_reason("rollback", credential),
             abort_reason=reason,
         )
 
@@ -199,7 +200,8 @@ class Engine:
             credential,
             EventType.ROLLBACK_REQUESTED,
             "A roll-back is possible after the promotion and until the old key's revoke has begun.",
-            f"Before the promotion: keyturn abort {credential}. Afterwards: keyturn rotate {credential}",
+            f"Before the promotion: {with_reason('abort', credential)}."
+            f" Afterwards: {with_reason('rotate', credential)}",
             abort_reason=reason,
         )
 

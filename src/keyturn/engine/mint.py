@@ -16,6 +16,7 @@ from keyturn.domain.labels import MAX_ATTEMPTS, Attempt, parse_label
 from keyturn.domain.rotation import EventType, Fate, KeyRecord, Origin, Park
 from keyturn.domain.slots import Claim, KeyMeta, Slot, SlotInfo
 from keyturn.engine import revoke
+from keyturn.engine.commands import with_reason
 from keyturn.engine.witness import refuse_other_account
 from keyturn.engine.work import Rest, SupersededError, Work
 from keyturn.ports.exchange import Caller, KeyHandle
@@ -267,7 +268,7 @@ async def recover(work: Work) -> Rest | None:
         return await work.park(
             Park.TOO_MANY_ATTEMPTS,
             f"{r.attempt} attempts to mint a key failed; last: {r.problem or 'a worker died'}",
-            f"Mend the cause, then: keyturn abort {r.credential}, and rotate again",
+            f"Mend the cause, then: {with_reason('abort', r.credential)}, and rotate again",
         )
     manager = await work.manager()
     listed = await work.list_keys(manager)

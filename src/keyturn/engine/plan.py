@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from keyturn.domain.errors import KeyturnError, RefusedError
 from keyturn.domain.evidence import Evidence
-from keyturn.domain.inventory import format_duration
+from keyturn.domain.inventory import Inventory, format_duration
 from keyturn.domain.schedule import Due
 from keyturn.domain.slots import Slot, SlotInfo
 from keyturn.engine.sweep import due_dates
@@ -44,6 +44,20 @@ async def plan(world: World, credential: str | None = None, *, incident: bool = 
         )
     names = [credential] if credential else list(due)
     return [await _line(world, name, due[name], incident=incident) for name in names]
+
+
+def prove_nothing(inventory: Inventory, credential: str) -> list[str]:
+    """Name the consumers that never prove that they moved: all that they have is the grace period."""
+    entry = inventory.credentials.get(credential)
+    names = entry.consumers if entry else ()
+    return [name for name in names if inventory.consumers[name].evidence is Evidence.TIMED]
+
+
+def unproved(names: Sequence[str]) -> str:
+    """Say what it means for these consumers when the old key dies without a grace period."""
+    return (
+        f"no proof comes from {', '.join(names)}: calls fail there until somebody moves them to the new key"
+    )
 
 
 async def _line(world: World, name: str, due: Due, *, incident: bool) -> PlanLine:
@@ -93,18 +107,24 @@ def _steps(world: World, name: str, current: SlotInfo | None, *, incident: bool)
     steps += [f"tell {consumer} ({_owes(world, consumer)})" for consumer in entry.consumers]
     grace = timedelta(0) if incident else policy.grace
     confirm = format_duration(policy.confirm_within)
-    steps.append(f"wait for the confirmations, at most {confirm}; without them park, with both keys alive")
+    silent = prove_nothing(inventory, name)
+    if len(silent) < len(entry.consumers):
+        steps.append(
+            f"wait for the confirmations, at most {confirm}; without them park, with both keys alive"
+        )
     if current is None:
         steps.append("revoke nothing: there is no key before this one")
     else:
         old = current.meta.fingerprint if current.meta else "unknown to the journal"
         when = f"{format_duration(grace)} after that" if grace else "at once after that"
         steps.append(f"revoke the old key ({old}) {when}, prove that it is dead, destroy its secret")
+        if silent and not grace:
+            steps.append(unproved(silent))
     return steps
 
 
 def _owes(world: World, consumer: str) -> str:
     evidence = world.inventory.consumers[consumer].evidence
     kind = world.inventory.consumers[consumer].kind
-    owes = "owes no proof but the grace period" if evidence is Evidence.TIMED else f"owes proof: {evidence}"
+    owes = "owes no proof" if evidence is Evidence.TIMED else f"owes proof: {evidence}"
     return f"{kind}; {owes}"

@@ -9,6 +9,7 @@ from keyturn.domain.errors import ExchangeError, ExchangeFault, JournalError, Jo
 from keyturn.domain.rotation import EventType, Fate, KeyRecord, Origin, Park
 from keyturn.domain.slots import Slot, SlotInfo, Stored
 from keyturn.engine import mirrors
+from keyturn.engine.commands import with_reason
 from keyturn.engine.trouble import backoff
 from keyturn.engine.witness import shows
 from keyturn.engine.work import Rest, Work
@@ -72,7 +73,8 @@ async def _licence(work: Work) -> KeyRecord | Rest:
         return await work.park(
             Park.NOT_OURS,
             "The store shows the old key as current again, or no key at all; nothing was revoked.",
-            f"See who wrote to {work.path}. Then: keyturn rollback {r.credential}, or keyturn resume.",
+            f"See who wrote to {work.path}. Then: {with_reason('rollback', r.credential)},"
+            f" or: keyturn resume {r.credential}",
         )
     if named := await mirrors.astray(work):
         text = f"The new key is no longer current in {', '.join(named)}; see who wrote there."
@@ -103,8 +105,8 @@ async def _dead_current(work: Work) -> Rest | None:
         return await work.park(
             Park.NO_PROOF,
             "The exchange refuses the new key by now; the old one was not revoked.",
-            f"Go back: keyturn rollback {r.credential}. Or see at the exchange what became of the key; "
-            f"then: keyturn resume {r.credential}",
+            f"Go back: {with_reason('rollback', r.credential)}. Or see at the exchange what became"
+            f" of the key; then: keyturn resume {r.credential}",
         )
     return None
 

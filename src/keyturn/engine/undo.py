@@ -9,6 +9,7 @@ from keyturn.domain.evidence import NoticeKind
 from keyturn.domain.rotation import EventType, Fate, Park
 from keyturn.domain.slots import Slot
 from keyturn.engine import cutover, mirrors
+from keyturn.engine.commands import with_reason
 from keyturn.engine.settle import find
 from keyturn.engine.witness import refuse_other_account
 from keyturn.engine.work import Rest, Work
@@ -95,7 +96,7 @@ async def _restore(work: Work) -> Rest | None:
         return await work.park(
             Park.STORE,
             "The old key is no longer in the previous slot, so there is nothing to roll back to.",
-            f"Go forward instead: keyturn rotate {r.credential} once this one is resumed.",
+            f"Go forward instead: {with_reason('rotate', r.credential)} once this one is resumed.",
         )
     try:
         await work.driver.private_read(Caller(previous.material, work.entry.egress_proxy))

@@ -1,0 +1,8 @@
+"""Commands that texts tell a person to type."""
+
+from __future__ import annotations
+
+
+def with_reason(command: str, credential: str) -> str:
+    """Give a command that needs a reason, so that it runs as it stands."""
+    return f'keyturn {command} {credential} --reason "..."'
