@@ -14,7 +14,8 @@ COMPLETED`; `*` is the pivot. What is durable in each state:
 * COMPLETED: one live managed key, and it is current.
 * ABORTING, ABORTED: before the pivot: the new key is revoked, pending is discarded.
 * ROLLING_BACK: after the pivot, while the old key lives: previous becomes current again, consumers
-  are told and confirm, then ABORTING disposes of the new key.
+  are told and confirm, then ABORTING disposes of the new key. With nothing to go back to it is given up,
+  and the rotation is PROMOTED again: consumers are told and prove anew.
 * PARKED: a person is needed. Nothing is ever revoked from here.
 
 Rules that the table enforces:
@@ -35,7 +36,7 @@ from datetime import datetime
 from typing import Any
 
 from keyturn.domain.errors import IllegalTransitionError
-from keyturn.domain.rotation import BEFORE_PIVOT, CLOSED, Event, EventType, Rotation, State
+from keyturn.domain.rotation import BEFORE_PIVOT, CLOSED, Event, EventType, Park, Rotation, State
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +95,7 @@ TRANSITIONS: Mapping[EventType, Rule] = {
         to=_S.ROLLING_BACK,
         sets="abort_reason promoted_at",
     ),
+    _E.ROLLBACK_GIVEN_UP: _rule(_S.PARKED, to=_S.PROMOTED, sets="abort_reason"),
     _E.RESTORED: _rule(_S.ROLLING_BACK, sets="restored_at old_version new_version noticed_at"),
     _E.PARKED: Rule(
         _WORKING,
@@ -126,6 +128,9 @@ def allowed(rotation: Rotation, event: EventType) -> bool:
     if event is _E.ROLLBACK_REQUESTED:
         reversible = rotation.old_ref is not None and rotation.restored_at is None
         return reversible and was in {_S.PROMOTED, _S.CUTTING_OVER, _S.GRACE, _S.ABORTING}
+    if event is _E.ROLLBACK_GIVEN_UP:
+        unrestored = was is _S.ROLLING_BACK and rotation.restored_at is None
+        return unrestored and rotation.parked is Park.NO_WAY_BACK
     if event is _E.COMPLETED:
         return rotation.old_ref is None if rotation.state is _S.GRACE else rotation.dead_at is not None
     if event is _E.NOTICES_SENT and rotation.state is _S.ROLLING_BACK:

@@ -54,6 +54,8 @@ class Park(StrEnum):
     CONSUMER = "consumer"
     NOT_OURS = "not_ours"
     NO_PROOF = "no_proof"
+    #: A roll-back was asked for and the old key cannot be made current again; `resume` gives it up.
+    NO_WAY_BACK = "no_way_back"
     NOT_SUPPORTED = "not_supported"
     REJECTED = "rejected"
     TOO_MANY_ATTEMPTS = "too_many_attempts"
@@ -197,6 +199,7 @@ class EventType(StrEnum):
     ABORT_REQUESTED = "abort_requested"
     ABORTED = "aborted"
     ROLLBACK_REQUESTED = "rollback_requested"
+    ROLLBACK_GIVEN_UP = "rollback_given_up"
     RESTORED = "restored"
     PARKED = "parked"
     RESUMED = "resumed"

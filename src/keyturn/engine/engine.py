@@ -181,44 +181,58 @@ class Engine:
         Raises:
             RefusedError: there is none open, or it is past the pivot.
         """
-        return await self._ask(
+        rotation = await self._asked(
             credential,
             EventType.ABORT_REQUESTED,
             "It is past the pivot: consumers may use the new key already.",
             f"keyturn rollback {credential}",
-            abort_reason=reason,
         )
+        return await self._record(rotation, EventType.ABORT_REQUESTED, abort_reason=reason)
 
     async def rollback(self, credential: str, reason: str) -> Rotation:
         """Make the previous key current again, while it lives.
 
         Raises:
-            RefusedError: there is none open, or it is not between the pivot and the revoke.
+            RefusedError: there is none open, it is not between the pivot and the revoke, or the previous key
+                is dead or its secret gone.
         """
-        return await self._ask(
+        rotation = await self._asked(
             credential,
             EventType.ROLLBACK_REQUESTED,
             "A roll-back is possible after the promotion and until the old key's revoke has begun.",
             f"Before the promotion: keyturn abort {credential}. Afterwards: keyturn rotate {credential}",
-            abort_reason=reason,
         )
+        if why := await undo.foresee(Work(self.world, rotation)):
+            parked = rotation.state is State.PARKED
+            raise RefusedError(
+                f"Rotation {rotation.id} of {credential} cannot be rolled back. {why}",
+                now="Nothing was changed.",
+                todo=f"It can go forward: keyturn resume {credential}"
+                if parked
+                else f"It goes forward by itself: keyturn history {credential}",
+            )
+        return await self._record(rotation, EventType.ROLLBACK_REQUESTED, abort_reason=reason)
 
     async def resume(self, credential: str) -> Rotation:
         """Let a parked rotation go on from the state that it was in.
 
+        One that was to be rolled back, and has nothing to go back to, goes forward.
+
         Raises:
             RefusedError: there is none open, or it is not parked.
         """
-        held = await self.world.journal.open_rotation(credential)
-        return await self._ask(
+        rotation = await self._asked(
             credential,
             EventType.RESUMED,
             "It is not parked; it goes on by itself.",
             f"keyturn history {credential}",
-            problem=held.parked_why if held else "",
         )
+        if machine.allowed(rotation, EventType.ROLLBACK_GIVEN_UP):
+            return await self._record(rotation, EventType.ROLLBACK_GIVEN_UP, abort_reason="")
+        return await self._record(rotation, EventType.RESUMED, problem=rotation.parked_why)
 
-    async def _ask(self, credential: str, kind: EventType, refusal: str, todo: str, **data: str) -> Rotation:
+    async def _asked(self, credential: str, kind: EventType, refusal: str, todo: str) -> Rotation:
+        """Give the open rotation that a person asks something of, if it can be asked for now."""
         rotation = await self.world.journal.open_rotation(credential)
         if rotation is None:
             raise RefusedError(
@@ -232,12 +246,15 @@ class Engine:
                 now="Nothing was changed.",
                 todo=todo,
             )
+        return rotation
+
+    async def _record(self, rotation: Rotation, kind: EventType, **data: str) -> Rotation:
         work = Work(self.world, rotation)
         try:
             await work.commit(work.event(kind, **data))
         except SupersededError:
             raise RefusedError(
-                f"Rotation {rotation.id} of {credential} moved on at this moment.",
+                f"Rotation {rotation.id} of {rotation.credential} moved on at this moment.",
                 now="Your request was not recorded.",
                 todo="Look at it and ask again.",
             ) from None
