@@ -25,7 +25,8 @@ _POLL_FLOOR_SECONDS, _POLL_CAP_SECONDS = 0.25, 60.0
 async def promote(work: Work) -> Rest | None:
     """VERIFIED: make the attempt's key current in one write of the store."""
     r = work.rotation
-    if work.now() > r.updated_at + timedelta(seconds=_FRESH_SECONDS):
+    # A failure and a `resume` renew `updated_at`, not the key.
+    if r.failures or r.problem or work.now() > r.updated_at + timedelta(seconds=_FRESH_SECONDS):
         current = await work.peek(Slot.CURRENT)
         # A worker may have died between its promotion and the entry in the journal: then pending is empty.
         promoted = current is not None and current.attempt == r.current_attempt

@@ -10,7 +10,7 @@ from keyturn.domain import machine
 from keyturn.domain.errors import JournalError, JournalFault, KeyturnError, RefusedError
 from keyturn.domain.labels import new_rotation_id
 from keyturn.domain.rotation import EventType, KeyRecord, Mode, Rotation, State
-from keyturn.engine import cutover, mint, revoke, settle, trouble, undo, verify
+from keyturn.engine import cutover, mint, revoke, settle, timekeeping, trouble, undo, verify
 from keyturn.engine.work import Rest, SupersededError, Work
 from keyturn.engine.world import World
 
@@ -125,11 +125,11 @@ class Engine:
     async def _step(self, rotation: Rotation) -> Progress:
         if not rotation.is_open:
             return Progress(rotation, Rest(None, ""))
-        if not rotation.is_due(self.world.clock.now()):
-            return Progress(rotation, Rest(rotation.wake_at, rotation.problem or _waits_for(rotation)))
         work = Work(self.world, rotation)
         try:
-            rest = await self._act(work)
+            rest = await timekeeping.set_right(work) or _not_yet(work)
+            if rest is None:
+                rest = await self._act(work)
         except SupersededError:
             newest = await self.get(rotation.id)
             busy = work.after(_BUSY_SECONDS)
@@ -251,6 +251,8 @@ class Engine:
     async def _record(self, rotation: Rotation, kind: EventType, **data: str) -> Rotation:
         work = Work(self.world, rotation)
         try:
+            if kind is EventType.RESUMED and (rest := await timekeeping.set_right(work)):
+                raise RefusedError(rest.waiting_for, now="Nothing was changed.", todo="Then ask again.")
             await work.commit(work.event(kind, **data))
         except SupersededError:
             raise RefusedError(
@@ -272,5 +274,9 @@ def end_of_grace(rotation: Rotation) -> str:
     )
 
 
-def _waits_for(rotation: Rotation) -> str:
-    return "the end of the grace period" if rotation.grace_until == rotation.wake_at else "its time"
+def _not_yet(work: Work) -> Rest | None:
+    r = work.rotation
+    if r.is_due(work.now()):
+        return None
+    waits_for = "the end of the grace period" if r.grace_until == r.wake_at else "its time"
+    return Rest(r.wake_at, r.problem or waits_for)

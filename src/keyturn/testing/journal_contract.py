@@ -27,7 +27,7 @@ import pytest
 
 from keyturn.domain import machine
 from keyturn.domain.errors import JournalError, JournalFault, ProgrammingError
-from keyturn.domain.rotation import EventType, Fate, Rotation
+from keyturn.domain.rotation import CLOCK_MARGIN, EventType, Fate, Rotation
 from keyturn.ports.journal import Change, Journal
 from keyturn.testing.journal_cases import (
     START,
@@ -250,6 +250,15 @@ class JournalContract(TamperingContract):
         assert [r.credential for r in await journal.due(minutes(5))] == due
         put_off = await step(journal, made["early"], EventType.DEFERRED, wake_at=minutes(11))
         assert put_off.id not in ids(await journal.due(minutes(10)))
+
+    async def test_what_was_put_off_under_a_clock_that_was_ahead_is_due(self, journal: Journal) -> None:
+        put_off = minutes(60 * 24 * 40)
+        ahead = await opened(journal, "ahead", wake_at=put_off, updated_at=put_off)
+        a_little = await opened(journal, "a little", wake_at=put_off, updated_at=minutes(1))
+        for now in (minutes(0), minutes(1), put_off - CLOCK_MARGIN, put_off):
+            due = ids(await journal.due(now))
+            assert due == [r.id for r in (ahead, a_little) if r.is_due(now)]
+        assert ids(await journal.due(minutes(0))) == [ahead.id]
 
     async def test_the_history_of_a_credential(self, journal: Journal) -> None:
         assert await journal.latest() == await journal.last_completed() == await journal.rotations("a") == []
