@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from keyturn.domain.errors import ExchangeFault, RefusedError
-from keyturn.domain.rotation import Park, Rotation, State
+from keyturn.domain.rotation import EventType, Park, Rotation, State
 from keyturn.domain.slots import Slot
 from keyturn.engine.engine import Engine
 from keyturn.testing.fake_world import NAME, PATH, FakeWorld
@@ -122,3 +122,33 @@ async def test_a_roll_back_is_not_refused_when_somebody_made_the_old_key_current
     await engine.rollback(NAME, "a test wants it")
     assert (await fake.run(engine, rotation_id)).state is State.ABORTED
     await fake.judge_rest()
+
+
+@pytest.mark.parametrize("parked", [False, True])
+async def test_what_is_being_aborted_is_neither_aborted_again_nor_rolled_back(parked):
+    """Nothing was promoted: no consumer is told to go back to what it never left."""
+    fake = FakeWorld()
+    engine, rotation_id = await at(fake, State.STAGED)
+    await engine.abort(NAME, "a test wants it")
+    fake.exchange.fail("list_keys", ExchangeFault.REJECTED if parked else ExchangeFault.VENUE_DOWN)
+    assert (await engine.step(rotation_id)).rotation.effective_state is State.ABORTING
+    for ask in (engine.abort, engine.rollback):
+        with pytest.raises(RefusedError, match="being undone already") as caught:
+            await ask(NAME, "once more")
+        assert caught.value.todo == f"keyturn {'resume' if parked else 'history'} {NAME}"
+    if parked:
+        await engine.resume(NAME)
+    assert (await fake.run(engine, rotation_id)).state is State.ABORTED
+    told = [e.event.type for e in await fake.journal.events(rotation_id)]
+    assert EventType.ROLLBACK_REQUESTED not in told
+    await fake.judge_rest()
+
+
+async def test_a_roll_back_is_neither_asked_for_again_nor_aborted():
+    fake = FakeWorld()
+    engine, rotation_id = await at(fake, State.GRACE)
+    await engine.rollback(NAME, "a test wants it")
+    for ask in (engine.abort, engine.rollback):
+        with pytest.raises(RefusedError, match="being undone already"):
+            await ask(NAME, "once more")
+    assert (await fake.run(engine, rotation_id)).state is State.ABORTED

@@ -28,6 +28,8 @@ _STEPS: Mapping[State, Callable[[Work], Awaitable[Rest | None]]] = {
     State.PARKED: cutover.reconsider,
 }
 
+# What a person may ask for to get the old key back.
+_UNDOING = frozenset({EventType.ABORT_REQUESTED, EventType.ROLLBACK_REQUESTED})
 # Another worker has this rotation in hand: look again after this long.
 _BUSY_SECONDS = 1.0
 # A rotation has nine states to pass, and a lost key costs a few more; a loop beyond this is a bug.
@@ -179,7 +181,7 @@ class Engine:
         """Turn the open rotation back; only before the pivot.
 
         Raises:
-            RefusedError: there is none open, or it is past the pivot.
+            RefusedError: there is none open, it is past the pivot, or being undone already.
         """
         rotation = await self._asked(
             credential,
@@ -193,8 +195,8 @@ class Engine:
         """Make the previous key current again, while it lives.
 
         Raises:
-            RefusedError: there is none open, it is not between the pivot and the revoke, or the previous key
-                is dead or its secret gone.
+            RefusedError: there is none open, it is not between the pivot and the revoke, it is being undone
+                already, or the previous key is dead or its secret gone.
         """
         rotation = await self._asked(
             credential,
@@ -240,13 +242,18 @@ class Engine:
                 now="Nothing was changed.",
                 todo=f"keyturn history {credential} tells how the last one ended.",
             )
-        if not machine.allowed(rotation, kind):
-            raise RefusedError(
-                f"Rotation {rotation.id} of {credential} is {rotation.state}. {refusal}",
-                now="Nothing was changed.",
-                todo=todo,
-            )
-        return rotation
+        if kind in _UNDOING and rotation.effective_state in {State.ABORTING, State.ROLLING_BACK}:
+            # Also of an abort that may lose the race against the promotion: it goes back by itself then.
+            refusal = "It is being undone already."
+            way = "resume" if rotation.state is State.PARKED else "history"
+            todo = f"keyturn {way} {credential}"
+        elif machine.allowed(rotation, kind):
+            return rotation
+        raise RefusedError(
+            f"Rotation {rotation.id} of {credential} is {rotation.state}. {refusal}",
+            now="Nothing was changed.",
+            todo=todo,
+        )
 
     async def _record(self, rotation: Rotation, kind: EventType, **data: str) -> Rotation:
         work = Work(self.world, rotation)
