@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from keyturn.domain.errors import ExchangeFault, RefusedError
+from keyturn.domain.errors import ConsumerError, ConsumerFault, ExchangeFault, RefusedError
 from keyturn.domain.rotation import EventType, Park, Rotation, State
 from keyturn.domain.slots import Slot
 from keyturn.engine.engine import Engine
@@ -152,3 +152,53 @@ async def test_a_roll_back_is_neither_asked_for_again_nor_aborted():
         with pytest.raises(RefusedError, match="being undone already"):
             await ask(NAME, "once more")
     assert (await fake.run(engine, rotation_id)).state is State.ABORTED
+
+
+async def silent(fake: FakeWorld) -> None:
+    fake.bot.confirms = False
+
+
+async def deaf(fake: FakeWorld) -> None:
+    async def notify(_notice):
+        raise ConsumerError(ConsumerFault.REFUSED, "The bot wants no notices.")
+
+    fake.bot.notify = notify
+
+
+@pytest.mark.parametrize(("mishap", "park"), [(silent, Park.UNCONFIRMED), (deaf, Park.CONSUMER)])
+async def test_a_park_on_the_way_back_advises_what_leads_out_and_no_second_roll_back(mishap, park):
+    fake = FakeWorld(confirm_within="60s")
+    engine, rotation_id = await at(fake, State.GRACE)
+    await engine.rollback(NAME, "a test wants it")
+    await mishap(fake)
+    stopped = await parked(fake, engine, rotation_id)
+    assert (stopped.parked, stopped.parked_from) == (park, State.ROLLING_BACK)
+    assert "keyturn rollback" not in stopped.parked_todo
+    assert f"take it from the entry of {NAME} in the inventory" in stopped.parked_todo
+    # What was advised leads out.
+    entry = fake.inventory.credentials[NAME].model_copy(update={"consumers": ()})
+    fake.inventory = fake.inventory.model_copy(update={"credentials": {NAME: entry}})
+    engine = Engine(fake.world())
+    await engine.resume(NAME)
+    assert (await fake.run(engine, rotation_id)).state is State.ABORTED
+
+
+@pytest.mark.parametrize(("mishap", "park"), [(silent, Park.UNCONFIRMED), (deaf, Park.CONSUMER)])
+async def test_a_park_on_the_way_forward_advises_the_way_back(mishap, park):
+    fake = FakeWorld(confirm_within="60s")
+    engine, rotation_id = await at(fake, State.PROMOTED)
+    await mishap(fake)
+    stopped = await parked(fake, engine, rotation_id)
+    assert stopped.parked is park
+    assert f"keyturn rollback {NAME}" in stopped.parked_todo
+    await engine.rollback(NAME, "as advised")
+
+
+async def parked(fake: FakeWorld, engine: Engine, rotation_id: str) -> Rotation:
+    for _ in range(60):
+        progress = await engine.step(rotation_id)
+        if progress.rotation.state is State.PARKED:
+            return progress.rotation
+        if progress.rest and progress.rest.until:
+            fake.clock.travel_to(progress.rest.until)
+    raise AssertionError("never parked")

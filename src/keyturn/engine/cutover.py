@@ -121,8 +121,7 @@ async def notify(work: Work, kind: NoticeKind = NoticeKind.PROMOTED) -> Rest | N
         return await work.park(
             Park.CONSUMER,
             f"Consumers could not be told that the key changed: {text}",
-            f"Both keys live. Mend them, then: keyturn resume {r.credential};"
-            f" or go back: keyturn rollback {r.credential}",
+            f"Both keys live. Mend them, then: keyturn resume {r.credential}. {_way_out(work, kind)}",
         )
     return await work.defer(backoff(r), text)
 
@@ -146,7 +145,7 @@ async def confirm(work: Work, kind: NoticeKind = NoticeKind.PROMOTED) -> Rest | 
     if work.now() >= confirm_by:
         if events:
             await work.commit(*events, confirmations=tuple(new))
-        return await _give_up_waiting(work, waiting, behind)
+        return await _give_up_waiting(work, kind, waiting, behind)
     waited = (work.now() - (r.noticed_at or work.now())).total_seconds()
     pause = min(_POLL_CAP_SECONDS, max(_POLL_FLOOR_SECONDS, waited / 4))
     until = min(confirm_by, work.after(pause))
@@ -158,7 +157,9 @@ async def confirm(work: Work, kind: NoticeKind = NoticeKind.PROMOTED) -> Rest | 
     return Rest(until, "confirmation by " + ", ".join([*waiting, *behind]))
 
 
-async def _give_up_waiting(work: Work, waiting: list[str], behind: Mapping[str, str]) -> Rest:
+async def _give_up_waiting(
+    work: Work, kind: NoticeKind, waiting: list[str], behind: Mapping[str, str]
+) -> Rest:
     """Park for want of proofs; looks again by itself."""
     names = ", ".join([*waiting, *([mirrors.told(behind)] if behind else [])])
     todo = [f"See that {', '.join(waiting)} runs and loads the current key."] if waiting else []
@@ -166,10 +167,17 @@ async def _give_up_waiting(work: Work, waiting: list[str], behind: Mapping[str, 
     return await work.park(
         Park.UNCONFIRMED,
         f"Not confirmed by {names}; both keys live and nothing is revoked.",
-        f"{' '.join(todo)} The rotation then goes on by itself."
-        f" Or go back: keyturn rollback {work.rotation.credential}",
+        f"{' '.join(todo)} The rotation then goes on by itself. {_way_out(work, kind)}",
         wake_at=work.after(_POLL_CAP_SECONDS),
     )
+
+
+def _way_out(work: Work, kind: NoticeKind) -> str:
+    """Say what leads on when a consumer will never move."""
+    name = work.rotation.credential
+    if kind is NoticeKind.PROMOTED:
+        return f"Or go back: keyturn rollback {name}"
+    return f"Of one that is gone for good: take it from the entry of {name} in the inventory."
 
 
 def _grace_seconds(work: Work, kind: NoticeKind) -> float:
