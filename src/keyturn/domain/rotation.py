@@ -168,7 +168,8 @@ class Fate(StrEnum):
 class KeyRecord:
     """A key that keyturn made or was given: the licence to revoke it."""
 
-    #: The attempt (`<rotation>-<n>`) or, for adopted keys, `adopted-<fingerprint>`.
+    #: The attempt (`<rotation>-<n>`) or, for adopted keys, `adopted-<fingerprint>`; a key that a renamed
+    #: credential took over keeps the one that it had.
     key_id: str
     credential: str
     exchange: str

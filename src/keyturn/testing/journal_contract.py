@@ -27,7 +27,7 @@ import pytest
 
 from keyturn.domain import machine
 from keyturn.domain.errors import JournalError, JournalFault, ProgrammingError
-from keyturn.domain.rotation import CLOCK_MARGIN, EventType, Fate, Rotation
+from keyturn.domain.rotation import CLOCK_MARGIN, EventType, Fate, Origin, Rotation
 from keyturn.ports.journal import Change, Journal
 from keyturn.testing.journal_cases import (
     START,
@@ -289,6 +289,20 @@ class JournalContract(TamperingContract):
         assert await journal.keys("bybit-main") == [revoking, live]
         assert await journal.adopted() == [an_adopted_key("okx-main"), revoking]
         await journal.record_keys([])
+        assert (await journal.verify()).breaks == ()
+
+    async def test_a_minted_key_that_a_renamed_credential_takes_over_is_its_own(
+        self, journal: Journal
+    ) -> None:
+        moved = await claimed(journal, await opened(journal))
+        live = a_key(moved, Fate.LIVE, key_ref="ref-1", handle="78", fingerprint="fp1")
+        await step(journal, moved, EventType.STAGED, keys=[live], new_ref="ref-1")
+        taken = replace(live, credential="renamed", origin=Origin.ADOPTED, rotation_id=None)
+        await journal.record_keys([taken])
+        assert await journal.keys("bybit-main") == []
+        assert await journal.keys("renamed") == await journal.adopted() == [taken]
+        assert await journal.key("bybit", "main", "ref-1") == taken
+        assert await journal.unsettled() == []
         assert (await journal.verify()).breaks == ()
 
     async def test_a_key_that_the_journal_does_not_know_is_not_ours(self, journal: Journal) -> None:
