@@ -51,8 +51,8 @@ def every_standing() -> Iterator[Rotation]:
     ]
     for state, more in product(State, facts):
         if state is State.PARKED:
-            for was in WORKING:
-                yield rotation(state, parked=Park.STORE, parked_why="x", parked_from=was, **more)
+            for was, why in product(WORKING, (Park.STORE, Park.NO_WAY_BACK)):
+                yield rotation(state, parked=why, parked_why="x", parked_from=was, **more)
         else:
             yield rotation(state, **more)
 
@@ -137,6 +137,13 @@ def test_a_roll_back_is_refused_once_the_revoke_of_the_old_key_is_intended() -> 
     for before, after in reaches(EventType.ROLLBACK_REQUESTED):
         assert before.effective_state in AFTER_PIVOT | {State.ABORTING}
         assert after.state is State.ROLLING_BACK
+
+
+def test_a_roll_back_is_given_up_only_with_no_way_back_and_before_anything_was_undone() -> None:
+    for before, after in reaches(EventType.ROLLBACK_GIVEN_UP):
+        assert (before.parked, before.parked_from) == (Park.NO_WAY_BACK, State.ROLLING_BACK)
+        assert before.restored_at is None
+        assert (after.state, after.parked) == (State.PROMOTED, None)
 
 
 def test_a_roll_back_happens_once() -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
@@ -10,13 +11,23 @@ from keyturn.domain.errors import KeyturnError, RefusedError
 from keyturn.domain.keys import Permission
 from keyturn.domain.rotation import Mode, Origin, State
 from keyturn.domain.slots import Slot
-from keyturn.engine import adopt
+from keyturn.engine import adopt, sweep
 from keyturn.engine.engine import Engine
 from keyturn.engine.world import World
 from keyturn.testing.crash import Killed, Mishap
 from keyturn.testing.fake_world import NAME, PATH, FakeWorld
 
 _MANAGER_PATH = "managers/main"
+
+
+NEW_NAME = "renamed"
+
+
+def named(world: World, *names: str, **changes: object) -> World:
+    """The world with these names in the inventory, each with the one entry that there was."""
+    entry = world.inventory.credentials[NAME].model_copy(update=changes)
+    inventory = world.inventory.model_copy(update={"credentials": dict.fromkeys(names, entry)})
+    return replace(world, inventory=inventory)
 
 
 class Table:
@@ -124,3 +135,78 @@ async def test_the_manager_key_is_never_taken_in_as_a_bots_key():
     with pytest.raises(RefusedError, match="manager key of the account main"):
         await adopt.put_credential(world, NAME, table.manager)
     assert await table.fake.journal.keys(NAME) == []
+
+
+@pytest.mark.parametrize("minted", [False, True])
+async def test_a_renamed_credential_takes_its_key_over_and_rotates_on(minted):
+    table = Table()
+    await table.set()
+    await table.put(table.fake.world())
+    if minted:
+        engine = Engine(table.fake.world())
+        done = await engine.open(NAME, mode=Mode.MANUAL, reason="a test asks for it")
+        assert (await table.fake.run(engine, done.id)).state is State.COMPLETED
+    world = named(table.fake.world(), NEW_NAME)
+    engine = Engine(world)
+    opened = await engine.open(NEW_NAME, mode=Mode.MANUAL, reason="a test asks for it")
+    stopped = await table.fake.run(engine, opened.id)
+    assert f"keyturn adopt {NEW_NAME}" in stopped.parked_todo
+    taken = await adopt.adopt(world, NEW_NAME)
+    current = await table.fake.store.peek(PATH, Slot.CURRENT)
+    assert (taken.key_ref, taken.origin) == (current.meta.key_ref, Origin.ADOPTED)
+    assert taken.key_ref not in {key.key_ref for key in await table.fake.journal.keys(NAME)}
+    assert taken == await adopt.adopt(world, NEW_NAME)
+    await engine.resume(NEW_NAME)
+    assert (await table.fake.run(engine, opened.id)).state is State.COMPLETED
+    assert taken.key_ref not in table.fake.exchange.truth()
+    assert await table.fake.journal.unsettled() == []
+    assert not (await table.fake.journal.verify()).breaks
+
+
+async def test_the_age_of_a_key_that_was_taken_over_counts_from_its_making():
+    table = Table()
+    await table.set()
+    await table.put(table.fake.world())
+    made = table.fake.clock.now()
+    table.fake.clock.advance(30 * 86400)
+    world = named(table.fake.world(), NEW_NAME)
+    await adopt.adopt(world, NEW_NAME)
+    assert (await sweep.due_dates(world))[NEW_NAME].deadline <= made + timedelta(days=60)
+
+
+async def test_no_key_is_taken_over_from_a_name_that_is_still_in_the_inventory():
+    table = Table()
+    await table.set()
+    await table.put(table.fake.world())
+    with pytest.raises(RefusedError, match=f"recorded as {NAME}'s") as caught:
+        await adopt.adopt(named(table.fake.world(), NAME, NEW_NAME), NEW_NAME)
+    assert "a key of its own" in caught.value.todo
+    await table.judge()
+
+
+async def test_no_key_is_taken_over_from_a_name_whose_rotation_is_open():
+    table = Table()
+    await table.set()
+    await table.put(table.fake.world())
+    engine = Engine(table.fake.world())
+    opened = await engine.open(NAME, mode=Mode.MANUAL, reason="a test asks for it")
+    with pytest.raises(RefusedError, match=f"recorded as {NAME}'s") as caught:
+        await adopt.adopt(named(table.fake.world(), NEW_NAME), NEW_NAME)
+    assert f"Rename it back to {NAME}" in caught.value.todo
+    assert opened.id in caught.value.todo
+    assert (await table.fake.run(engine, opened.id)).state is State.COMPLETED
+
+
+async def test_a_key_that_is_recorded_under_another_account_is_not_taken_over():
+    """Its revoke would be asked of the manager key of the wrong account."""
+    table = Table()
+    await table.set()
+    await table.put(table.fake.world())
+    world = named(table.fake.world(), NEW_NAME, account="other")
+    accounts = {**world.inventory.accounts, "other": world.inventory.accounts["main"]}
+    other = replace(world, inventory=world.inventory.model_copy(update={"accounts": accounts}))
+    with pytest.raises(RefusedError, match=f"recorded as {NAME}'s") as caught:
+        await adopt.adopt(other, NEW_NAME)
+    assert f"Rename it back to {NAME}" in caught.value.todo
+    with pytest.raises(RefusedError, match=f"recorded as {NAME}'s"):
+        await adopt.put_credential(other, NEW_NAME, table.key)

@@ -14,7 +14,8 @@ COMPLETED`; `*` is the pivot. What is durable in each state:
 * COMPLETED: one live managed key, and it is current.
 * ABORTING, ABORTED: before the pivot: the new key is revoked, pending is discarded.
 * ROLLING_BACK: after the pivot, while the old key lives: previous becomes current again, consumers
-  are told and confirm, then ABORTING disposes of the new key.
+  are told and confirm, then ABORTING disposes of the new key. With nothing to go back to it is given up,
+  and the rotation is PROMOTED again: consumers are told and prove anew.
 * PARKED: a person is needed. Nothing is ever revoked from here.
 
 Rules that the table enforces:
@@ -31,11 +32,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from keyturn.domain.errors import IllegalTransitionError
-from keyturn.domain.rotation import BEFORE_PIVOT, CLOSED, Event, EventType, Rotation, State
+from keyturn.domain.rotation import (
+    BEFORE_PIVOT,
+    CLOCK_MARGIN,
+    CLOSED,
+    Event,
+    EventType,
+    Park,
+    Rotation,
+    State,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +67,9 @@ def _rule(*sources: State, to: State | None = None, sets: str = "", progress: bo
 _S, _E = State, EventType
 _OPEN = frozenset(State) - CLOSED
 _WORKING = _OPEN - {_S.PARKED}
+
+#: The times that tell when something happened.
+_PAST = frozenset({"promoted_at", "noticed_at", "confirmed_at", "restored_at", "revoke_at", "dead_at"})
 
 TRANSITIONS: Mapping[EventType, Rule] = {
     _E.ATTEMPT_CLAIMED: _rule(
@@ -83,6 +96,12 @@ TRANSITIONS: Mapping[EventType, Rule] = {
     _E.OLD_KEY_DEAD: _rule(_S.REVOKING, sets="dead_at death_proof"),
     _E.COMPLETED: _rule(_S.GRACE, _S.REVOKING, to=_S.COMPLETED),
     _E.DEFERRED: Rule(_WORKING, None, frozenset({"wake_at", "failures", "problem"}), progress=False),
+    _E.CLOCK_SET_BACK: Rule(
+        _OPEN,
+        None,
+        _PAST | {"wake_at", "failures", "problem", "probe_by", "confirm_by", "grace_until"},
+        progress=False,
+    ),
     _E.ABORT_REQUESTED: Rule(BEFORE_PIVOT | {_S.PARKED}, _S.ABORTING, frozenset({"abort_reason"})),
     _E.ABORTED: _rule(_S.ABORTING, to=_S.ABORTED),
     _E.ROLLBACK_REQUESTED: _rule(
@@ -94,6 +113,7 @@ TRANSITIONS: Mapping[EventType, Rule] = {
         to=_S.ROLLING_BACK,
         sets="abort_reason promoted_at",
     ),
+    _E.ROLLBACK_GIVEN_UP: _rule(_S.PARKED, to=_S.PROMOTED, sets="abort_reason"),
     _E.RESTORED: _rule(_S.ROLLING_BACK, sets="restored_at old_version new_version noticed_at"),
     _E.PARKED: Rule(
         _WORKING,
@@ -126,6 +146,9 @@ def allowed(rotation: Rotation, event: EventType) -> bool:
     if event is _E.ROLLBACK_REQUESTED:
         reversible = rotation.old_ref is not None and rotation.restored_at is None
         return reversible and was in {_S.PROMOTED, _S.CUTTING_OVER, _S.GRACE, _S.ABORTING}
+    if event is _E.ROLLBACK_GIVEN_UP:
+        unrestored = was is _S.ROLLING_BACK and rotation.restored_at is None
+        return unrestored and rotation.parked is Park.NO_WAY_BACK
     if event is _E.COMPLETED:
         return rotation.old_ref is None if rotation.state is _S.GRACE else rotation.dead_at is not None
     if event is _E.NOTICES_SENT and rotation.state is _S.ROLLING_BACK:
@@ -163,6 +186,25 @@ def apply(rotation: Rotation, event: Event) -> Rotation:
 def event(kind: EventType, at: datetime, actor: str, /, note: str = "", **data: Any) -> Event:
     """Build an event; `data` names fields of `Rotation`."""
     return Event(kind, at, actor, {**data, **({"note": note} if note else {})})
+
+
+def clock_set_back(rotation: Rotation, at: datetime, actor: str) -> Event:
+    """Build the event that judges a rotation by the clock as it is, when its last step lies in the future.
+
+    Nothing has happened after now, and no deadline is later than if its time began now.
+    """
+    confirming, grace = timedelta(seconds=rotation.confirm_seconds), timedelta(seconds=rotation.grace_seconds)
+    latest = dict.fromkeys(_PAST, at) | {"wake_at": at, "grace_until": at + grace}
+    latest["confirmed_at"] -= CLOCK_MARGIN  # no longer a moment ago: the key is looked at once more
+    latest |= {"probe_by": at + confirming, "confirm_by": at + confirming}
+    told = {name: getattr(rotation, name) for name in latest}
+    changed = {name: min(when, latest[name]) for name, when in told.items() if when is not None}
+    if rotation.state in {_S.GRACE, _S.ABORTING}:  # a roll-back has its grace before it ends the new key
+        changed["wake_at"] = changed.get("grace_until")
+    # Counted as a failure: a key that was verified a moment ago by that clock is looked at once more.
+    note = f"the last step was written at {rotation.updated_at:%Y-%m-%d %H:%M} UTC by a clock that was ahead"
+    # What was in the way then may have been the clock.
+    return event(_E.CLOCK_SET_BACK, at, actor, note, failures=rotation.failures + 1, problem="", **changed)
 
 
 def opened(rotation: Rotation, actor: str) -> Event:

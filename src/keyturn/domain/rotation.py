@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
 from keyturn.domain.labels import Attempt
+
+#: A record that lies further in the future than this was written under a clock that was wrong; the clocks of
+#: two machines may differ by less, and to wait that much longer does no harm.
+CLOCK_MARGIN = timedelta(minutes=1)
 
 
 class State(StrEnum):
@@ -54,6 +58,8 @@ class Park(StrEnum):
     CONSUMER = "consumer"
     NOT_OURS = "not_ours"
     NO_PROOF = "no_proof"
+    #: A roll-back was asked for and the old key cannot be made current again; `resume` gives it up.
+    NO_WAY_BACK = "no_way_back"
     NOT_SUPPORTED = "not_supported"
     REJECTED = "rejected"
     TOO_MANY_ATTEMPTS = "too_many_attempts"
@@ -128,9 +134,13 @@ class Rotation:
         """The state, or the one that a parked rotation was in."""
         return self.parked_from if self.state is State.PARKED and self.parked_from else self.state
 
+    def is_ahead(self, now: datetime) -> bool:
+        """Whether its last step was written under a clock that has been set back since."""
+        return self.updated_at > now + CLOCK_MARGIN
+
     def is_due(self, now: datetime) -> bool:
-        """Whether there is something to do at this time."""
-        return self.is_open and (self.wake_at is None or self.wake_at <= now)
+        """Whether there is something to do at this time; what a wrong clock put off is due at once."""
+        return self.is_open and (self.wake_at is None or self.wake_at <= now or self.is_ahead(now))
 
 
 class Origin(StrEnum):
@@ -158,7 +168,8 @@ class Fate(StrEnum):
 class KeyRecord:
     """A key that keyturn made or was given: the licence to revoke it."""
 
-    #: The attempt (`<rotation>-<n>`) or, for adopted keys, `adopted-<fingerprint>`.
+    #: The attempt (`<rotation>-<n>`) or, for adopted keys, `adopted-<fingerprint>`; a key that a renamed
+    #: credential took over keeps the one that it had.
     key_id: str
     credential: str
     exchange: str
@@ -194,9 +205,11 @@ class EventType(StrEnum):
     OLD_KEY_DEAD = "old_key_dead"
     COMPLETED = "completed"
     DEFERRED = "deferred"
+    CLOCK_SET_BACK = "clock_set_back"
     ABORT_REQUESTED = "abort_requested"
     ABORTED = "aborted"
     ROLLBACK_REQUESTED = "rollback_requested"
+    ROLLBACK_GIVEN_UP = "rollback_given_up"
     RESTORED = "restored"
     PARKED = "parked"
     RESUMED = "resumed"

@@ -6,7 +6,7 @@ takes a person who says so.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from keyturn.domain.errors import ExchangeError, ExchangeFault, RefusedError
 from keyturn.domain.keys import KeyFacts
@@ -82,9 +82,11 @@ async def put_manager(world: World, account: str, material: SecretMaterial) -> T
 async def adopt(world: World, credential: str) -> KeyRecord:
     """Record that the key in a credential's current slot is this credential's own.
 
+    A credential that was renamed in the inventory takes its key over from the name that is gone.
+
     Raises:
         RefusedError: unknown credential, an empty slot, a document that is not keyturn's, or the key is
-            recorded for another credential.
+            recorded for another credential, that is in the inventory or being rotated.
         ExchangeError: the exchange does not know the key, or cannot be asked.
     """
     _known(world, credential)
@@ -102,9 +104,15 @@ async def adopt(world: World, credential: str) -> KeyRecord:
     known = await world.journal.key(exchange, entry.account, meta.key_ref)
     if known is not None and known.credential == credential:
         return known
-    await _nobody_elses(world, credential, meta.key_ref)
+    left = known if known and await _is_left(world, known.credential) else None
+    await _nobody_elses(world, credential, meta.key_ref, left=left)
     facts = await _introspect(world, entry.account, Caller(stored.material, entry.egress_proxy))
     adopted = record(world, credential, meta, facts)
+    if left is not None:
+        # The same record under the new name: there is one owner of a key at every moment.
+        adopted = replace(
+            adopted, key_id=left.key_id, subaccount=left.subaccount, handle=meta.handle or left.handle
+        )
     await world.journal.record_keys([adopted])
     return adopted
 
@@ -118,13 +126,21 @@ def _known(world: World, credential: str) -> None:
         )
 
 
-async def _nobody_elses(world: World, credential: str, key_ref: str) -> None:
-    """Refuse a key whose revoke would break something else than this credential."""
+async def _is_left(world: World, owner: str) -> bool:
+    """Tell whether a name owns keys and nothing will ever rotate them: it left the inventory, at rest."""
+    gone = owner not in world.inventory.credentials
+    return gone and await world.journal.open_rotation(owner) is None
+
+
+async def _nobody_elses(
+    world: World, credential: str, key_ref: str, *, left: KeyRecord | None = None
+) -> None:
+    """Refuse a key whose revoke would break something else than this credential; `left` is nobody's."""
     name = world.inventory.credentials[credential].account
     account = world.inventory.accounts[name]
     owner = await _owner(world, account.exchange, key_ref)
-    if owner and owner != credential:
-        raise _shared(f"That key is recorded as {owner}'s.")
+    if owner and owner != credential and (left is None or owner != left.credential):
+        raise _shared(f"That key is recorded as {owner}'s.", await _renamed(world, owner))
     manager = await world.adapters.store(account.manager.store).peek(account.manager.path, Slot.CURRENT)
     if manager and manager.meta and manager.meta.key_ref == key_ref:
         raise _shared(f"That key is the manager key of the account {name}.")
@@ -139,11 +155,20 @@ async def _owner(world: World, exchange: str, key_ref: str) -> str | None:
     return None
 
 
-def _shared(what: str) -> RefusedError:
+async def _renamed(world: World, owner: str) -> str:
+    """Say what to do when the owner of a key is not in the inventory; empty when it is."""
+    if owner in world.inventory.credentials:
+        return ""
+    if held := await world.journal.open_rotation(owner):
+        return f"Rename it back to {owner}, and let rotation {held.id} end before you change the name."
+    return f"Rename it back to {owner}, or give this credential a key of its own."
+
+
+def _shared(what: str, todo: str = "") -> RefusedError:
     return RefusedError(
         what,
         now="Nothing was changed; revoking it for one would break the other.",
-        todo="Give each credential a key of its own, and each account a manager key of its own.",
+        todo=todo or "Give each credential a key of its own, and each account a manager key of its own.",
     )
 
 

@@ -27,7 +27,8 @@ _POLL_FLOOR_SECONDS, _POLL_CAP_SECONDS = 0.25, 60.0
 async def promote(work: Work) -> Rest | None:
     """VERIFIED: make the attempt's key current in one write of the store."""
     r = work.rotation
-    if work.now() > r.updated_at + timedelta(seconds=_FRESH_SECONDS):
+    # A failure and a `resume` renew `updated_at`, not the key.
+    if r.failures or r.problem or work.now() > r.updated_at + timedelta(seconds=_FRESH_SECONDS):
         current = await work.peek(Slot.CURRENT)
         # A worker may have died between its promotion and the entry in the journal: then pending is empty.
         promoted = current is not None and current.attempt == r.current_attempt
@@ -122,8 +123,7 @@ async def notify(work: Work, kind: NoticeKind = NoticeKind.PROMOTED) -> Rest | N
         return await work.park(
             Park.CONSUMER,
             f"Consumers could not be told that the key changed: {text}",
-            f"Both keys live. Mend them, then: keyturn resume {r.credential};"
-            f" or go back: {with_reason('rollback', r.credential)}",
+            f"Both keys live. Mend them, then: keyturn resume {r.credential}. {_way_out(work, kind)}",
         )
     return await work.defer(backoff(r), text)
 
@@ -147,7 +147,7 @@ async def confirm(work: Work, kind: NoticeKind = NoticeKind.PROMOTED) -> Rest | 
     if work.now() >= confirm_by:
         if events:
             await work.commit(*events, confirmations=tuple(new))
-        return await _give_up_waiting(work, waiting, behind)
+        return await _give_up_waiting(work, kind, waiting, behind)
     waited = (work.now() - (r.noticed_at or work.now())).total_seconds()
     pause = min(_POLL_CAP_SECONDS, max(_POLL_FLOOR_SECONDS, waited / 4))
     until = min(confirm_by, work.after(pause))
@@ -159,7 +159,9 @@ async def confirm(work: Work, kind: NoticeKind = NoticeKind.PROMOTED) -> Rest | 
     return Rest(until, "confirmation by " + ", ".join([*waiting, *behind]))
 
 
-async def _give_up_waiting(work: Work, waiting: list[str], behind: Mapping[str, str]) -> Rest:
+async def _give_up_waiting(
+    work: Work, kind: NoticeKind, waiting: list[str], behind: Mapping[str, str]
+) -> Rest:
     """Park for want of proofs; looks again by itself."""
     names = ", ".join([*waiting, *([mirrors.told(behind)] if behind else [])])
     todo = [f"See that {', '.join(waiting)} runs and loads the current key."] if waiting else []
@@ -167,10 +169,17 @@ async def _give_up_waiting(work: Work, waiting: list[str], behind: Mapping[str, 
     return await work.park(
         Park.UNCONFIRMED,
         f"Not confirmed by {names}; both keys live and nothing is revoked.",
-        f"{' '.join(todo)} The rotation then goes on by itself."
-        f" Or go back: {with_reason('rollback', work.rotation.credential)}",
+        f"{' '.join(todo)} The rotation then goes on by itself. {_way_out(work, kind)}",
         wake_at=work.after(_POLL_CAP_SECONDS),
     )
+
+
+def _way_out(work: Work, kind: NoticeKind) -> str:
+    """Say what leads on when a consumer will never move."""
+    name = work.rotation.credential
+    if kind is NoticeKind.PROMOTED:
+        return f"Or go back: {with_reason('rollback', name)}"
+    return f"Of one that is gone for good: take it from the entry of {name} in the inventory."
 
 
 def _grace_seconds(work: Work, kind: NoticeKind) -> float:

@@ -10,7 +10,7 @@ from keyturn.domain import machine
 from keyturn.domain.errors import JournalError, JournalFault, KeyturnError, RefusedError
 from keyturn.domain.labels import new_rotation_id
 from keyturn.domain.rotation import EventType, KeyRecord, Mode, Rotation, State
-from keyturn.engine import cutover, mint, revoke, settle, trouble, undo, verify
+from keyturn.engine import cutover, mint, revoke, settle, timekeeping, trouble, undo, verify
 from keyturn.engine.commands import with_reason
 from keyturn.engine.work import Rest, SupersededError, Work
 from keyturn.engine.world import World
@@ -29,6 +29,8 @@ _STEPS: Mapping[State, Callable[[Work], Awaitable[Rest | None]]] = {
     State.PARKED: cutover.reconsider,
 }
 
+# What a person may ask for to get the old key back.
+_UNDOING = frozenset({EventType.ABORT_REQUESTED, EventType.ROLLBACK_REQUESTED})
 # Another worker has this rotation in hand: look again after this long.
 _BUSY_SECONDS = 1.0
 # A rotation has nine states to pass, and a lost key costs a few more; a loop beyond this is a bug.
@@ -126,11 +128,11 @@ class Engine:
     async def _step(self, rotation: Rotation) -> Progress:
         if not rotation.is_open:
             return Progress(rotation, Rest(None, ""))
-        if not rotation.is_due(self.world.clock.now()):
-            return Progress(rotation, Rest(rotation.wake_at, rotation.problem or _waits_for(rotation)))
         work = Work(self.world, rotation)
         try:
-            rest = await self._act(work)
+            rest = await timekeeping.set_right(work) or _not_yet(work)
+            if rest is None:
+                rest = await self._act(work)
         except SupersededError:
             newest = await self.get(rotation.id)
             busy = work.after(_BUSY_SECONDS)
@@ -180,47 +182,61 @@ class Engine:
         """Turn the open rotation back; only before the pivot.
 
         Raises:
-            RefusedError: there is none open, or it is past the pivot.
+            RefusedError: there is none open, it is past the pivot, or being undone already.
         """
-        return await self._ask(
+        rotation = await self._asked(
             credential,
             EventType.ABORT_REQUESTED,
             "It is past the pivot: consumers may use the new key already.",
             with_reason("rollback", credential),
-            abort_reason=reason,
         )
+        return await self._record(rotation, EventType.ABORT_REQUESTED, abort_reason=reason)
 
     async def rollback(self, credential: str, reason: str) -> Rotation:
         """Make the previous key current again, while it lives.
 
         Raises:
-            RefusedError: there is none open, or it is not between the pivot and the revoke.
+            RefusedError: there is none open, it is not between the pivot and the revoke, it is being undone
+                already, or the previous key is dead or its secret gone.
         """
-        return await self._ask(
+        rotation = await self._asked(
             credential,
             EventType.ROLLBACK_REQUESTED,
             "A roll-back is possible after the promotion and until the old key's revoke has begun.",
             f"Before the promotion: {with_reason('abort', credential)}."
             f" Afterwards: {with_reason('rotate', credential)}",
-            abort_reason=reason,
         )
+        if why := await undo.foresee(Work(self.world, rotation)):
+            parked = rotation.state is State.PARKED
+            raise RefusedError(
+                f"Rotation {rotation.id} of {credential} cannot be rolled back. {why}",
+                now="Nothing was changed.",
+                todo=f"It can go forward: keyturn resume {credential}"
+                if parked
+                else f"It goes forward by itself: keyturn history {credential}",
+            )
+        return await self._record(rotation, EventType.ROLLBACK_REQUESTED, abort_reason=reason)
 
     async def resume(self, credential: str) -> Rotation:
         """Let a parked rotation go on from the state that it was in.
 
+        One that was to be rolled back, and has nothing to go back to, goes forward.
+
         Raises:
             RefusedError: there is none open, or it is not parked.
         """
-        held = await self.world.journal.open_rotation(credential)
-        return await self._ask(
+        rotation = await self._asked(
             credential,
             EventType.RESUMED,
             "It is not parked; it goes on by itself.",
             f"keyturn history {credential}",
-            problem=held.parked_why if held else "",
         )
+        if machine.allowed(rotation, EventType.ROLLBACK_GIVEN_UP):
+            return await self._record(rotation, EventType.ROLLBACK_GIVEN_UP, abort_reason="")
+        return await self._record(rotation, EventType.RESUMED, problem=rotation.parked_why)
 
-    async def _ask(self, credential: str, kind: EventType, refusal: str, todo: str, **data: str) -> Rotation:
+    async def _asked(self, credential: str, kind: EventType, refusal: str, todo: str) -> Rotation:
+        """Give the open rotation that a person asks something of, if it can be asked for now."""
         rotation = await self.world.journal.open_rotation(credential)
         if rotation is None:
             raise RefusedError(
@@ -228,18 +244,28 @@ class Engine:
                 now="Nothing was changed.",
                 todo=f"keyturn history {credential} tells how the last one ended.",
             )
-        if not machine.allowed(rotation, kind):
-            raise RefusedError(
-                f"Rotation {rotation.id} of {credential} is {rotation.state}. {refusal}",
-                now="Nothing was changed.",
-                todo=todo,
-            )
+        if kind in _UNDOING and rotation.effective_state in {State.ABORTING, State.ROLLING_BACK}:
+            # Also of an abort that may lose the race against the promotion: it goes back by itself then.
+            refusal = "It is being undone already."
+            way = "resume" if rotation.state is State.PARKED else "history"
+            todo = f"keyturn {way} {credential}"
+        elif machine.allowed(rotation, kind):
+            return rotation
+        raise RefusedError(
+            f"Rotation {rotation.id} of {credential} is {rotation.state}. {refusal}",
+            now="Nothing was changed.",
+            todo=todo,
+        )
+
+    async def _record(self, rotation: Rotation, kind: EventType, **data: str) -> Rotation:
         work = Work(self.world, rotation)
         try:
+            if kind is EventType.RESUMED and (rest := await timekeeping.set_right(work)):
+                raise RefusedError(rest.waiting_for, now="Nothing was changed.", todo="Then ask again.")
             await work.commit(work.event(kind, **data))
         except SupersededError:
             raise RefusedError(
-                f"Rotation {rotation.id} of {credential} moved on at this moment.",
+                f"Rotation {rotation.id} of {rotation.credential} moved on at this moment.",
                 now="Your request was not recorded.",
                 todo="Look at it and ask again.",
             ) from None
@@ -257,5 +283,9 @@ def end_of_grace(rotation: Rotation) -> str:
     )
 
 
-def _waits_for(rotation: Rotation) -> str:
-    return "the end of the grace period" if rotation.grace_until == rotation.wake_at else "its time"
+def _not_yet(work: Work) -> Rest | None:
+    r = work.rotation
+    if r.is_due(work.now()):
+        return None
+    waits_for = "the end of the grace period" if r.grace_until == r.wake_at else "its time"
+    return Rest(r.wake_at, r.problem or waits_for)

@@ -35,8 +35,8 @@ async def settle(world: World, credential: str) -> list[KeyRecord]:
         if opened and _looked_after(record, opened.id, opened.attempt, opened.old_ref):
             continue
         rotation = await world.journal.get(record.rotation_id) if record.rotation_id else None
-        if rotation is None:
-            continue
+        if rotation is None or (rotation.is_open and rotation.is_ahead(world.clock.now())):
+            continue  # of the latter, its next step sets the times right
         work = Work(world, rotation)
         place = (rotation.account, rotation.subaccount)
         if place not in listed:

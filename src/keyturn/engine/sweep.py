@@ -104,8 +104,9 @@ async def _after_abort(world: World, credential: str) -> datetime:
         if rotation.state not in CLOSED or rotation.state is State.COMPLETED:
             break
         aborted.append(rotation)
-    if not aborted:
-        return world.clock.now()
+    now = world.clock.now()
+    if not aborted or aborted[0].is_ahead(now):
+        return now
     wait: timedelta = min(_ABORT_CAP, _ABORT_FLOOR * (1 << (len(aborted) - 1)))
     return aborted[0].updated_at + wait
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from keyturn.domain.errors import ExchangeError, ExchangeFault, JournalError, JournalFault
+from keyturn.domain.errors import ExchangeError, ExchangeFault, JournalError, JournalFault, KeyturnError
 from keyturn.domain.evidence import NoticeKind
 from keyturn.domain.rotation import EventType, Fate, Park
-from keyturn.domain.slots import Slot
+from keyturn.domain.slots import Slot, SlotInfo
 from keyturn.engine import cutover, mirrors
-from keyturn.engine.commands import with_reason
 from keyturn.engine.settle import find
 from keyturn.engine.witness import refuse_other_account
 from keyturn.engine.work import Rest, Work
@@ -83,35 +82,63 @@ async def roll_back(work: Work) -> Rest | None:
 async def _restore(work: Work) -> Rest | None:
     r = work.rotation
     current = await work.peek(Slot.CURRENT)
-    if current and current.meta and current.meta.key_ref == r.old_ref:
+    if current and _is_old(work, current):
         await _restored(work, current.version, r.new_version)
         return None
-    previous = await work.store.read(work.path, Slot.PREVIOUS)
-    if (
-        previous is None
-        or not previous.info.meta
-        or previous.info.meta.key_ref != r.old_ref
-        or current is None
-    ):
+    if current is None:
         return await work.park(
             Park.STORE,
-            "The old key is no longer in the previous slot, so there is nothing to roll back to.",
-            f"Go forward instead: {with_reason('rotate', r.credential)} once this one is resumed.",
+            f"No key is current at {work.path}, so the old one cannot take its place.",
+            f"See who emptied it. Then: keyturn resume {r.credential}",
         )
+    if why := await _nothing_to_restore(work):
+        # Nothing was undone yet: the rotation can still go forward.
+        return await work.park(
+            Park.NO_WAY_BACK,
+            f"{why} Nothing was rolled back; the new key is current.",
+            f"Go forward instead: keyturn resume {r.credential}",
+        )
+    done = await work.store.restore_previous(work.path, expect_current=current.version)
+    await _restored(work, done.current, done.previous)
+    return None
+
+
+async def foresee(work: Work) -> str:
+    """Say what is sure to stop a roll-back, before it is recorded; empty when nothing is, or none can tell.
+
+    The look can be overtaken: `_restore` looks again.
+    """
+    try:
+        current = await work.peek(Slot.CURRENT)
+        if current and _is_old(work, current):
+            return ""
+        return await _nothing_to_restore(work)
+    except KeyturnError:
+        return ""
+
+
+def _is_old(work: Work, info: SlotInfo) -> bool:
+    return info.meta is not None and info.meta.key_ref == work.rotation.old_ref
+
+
+async def _nothing_to_restore(work: Work) -> str:
+    """Say why the old key cannot be made current again; empty when it can.
+
+    Raises:
+        ExchangeError: the exchange cannot be asked whether it lives.
+        StoreError: it cannot be read.
+    """
+    previous = await work.store.read(work.path, Slot.PREVIOUS)
+    if previous is None or not _is_old(work, previous.info):
+        return "The old key is no longer in the previous slot, so there is nothing to roll back to."
     try:
         await work.driver.private_read(Caller(previous.material, work.entry.egress_proxy))
     except ExchangeError as error:
         if error.fault is ExchangeFault.INVALID_KEY:
-            return await work.park(
-                Park.NO_PROOF,
-                "The old key is dead at the exchange; rolling back would point consumers at a dead key.",
-                f"Go forward instead: keyturn resume {r.credential}",
-            )
-        if error.fault is not ExchangeFault.WRONG_IP:
+            return "The old key is dead at the exchange; rolling back would point consumers at a dead key."
+        if error.fault is not ExchangeFault.WRONG_IP:  # bound to its bot's address, and alive
             raise
-    done = await work.store.restore_previous(work.path, expect_current=current.version)
-    await _restored(work, done.current, done.previous)
-    return None
+    return ""
 
 
 async def _restored(work: Work, current: str, previous: str | None) -> None:

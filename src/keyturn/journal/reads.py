@@ -19,7 +19,7 @@ from sqlalchemy import (
 )
 
 from keyturn.domain.evidence import Confirmation
-from keyturn.domain.rotation import Fate, KeyRecord, Origin, Rotation, State
+from keyturn.domain.rotation import CLOCK_MARGIN, Fate, KeyRecord, Origin, Rotation, State
 from keyturn.journal.chain import Head
 from keyturn.journal.codec import read_event, read_record, time_text, unreadable
 from keyturn.journal.schema import confirmations, events, keys, meta, rotations
@@ -81,9 +81,12 @@ def open_rotation(connection: Connection, credential: str) -> Rotation | None:
 def due(connection: Connection, now: datetime, limit: int | None) -> Sequence[Rotation]:
     """Give the open rotations whose time has come; one without a wake-up time waits since its last step."""
     wake_at = rotations.c.wake_at
+    # What was put off under a clock that was set back since: that time says nothing.
+    ahead = rotations.c.updated_at > time_text(now + CLOCK_MARGIN)
+    come = or_(wake_at.is_(None), wake_at <= time_text(now), ahead)
     query = (
         select(rotations.c.record)
-        .where(rotations.c.is_open == literal_column("1"), or_(wake_at.is_(None), wake_at <= time_text(now)))
+        .where(rotations.c.is_open == literal_column("1"), come)
         .order_by(func.coalesce(wake_at, rotations.c.updated_at), rotations.c.number)
     )
     return _rotations(connection, query.limit(limit))

@@ -85,7 +85,7 @@ class Journal(Protocol):
         ...
 
     async def due(self, now: datetime, *, limit: int | None = None) -> Sequence[Rotation]:
-        """Give the open rotations whose wake-up time has come, the longest waiting first."""
+        """Give the open rotations for which `is_due` holds, the longest waiting first."""
         ...
 
     async def latest(self) -> Sequence[Rotation]:

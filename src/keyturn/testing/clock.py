@@ -25,6 +25,10 @@ class FakeClock:
         """Move the clock on."""
         self._now += timedelta(seconds=seconds)
 
+    def set_back(self, seconds: float) -> None:
+        """Let somebody mend a clock that was ahead."""
+        self._now -= timedelta(seconds=seconds)
+
     def travel_to(self, moment: datetime) -> None:
         """Move the clock to a moment that has not passed yet; otherwise leave it."""
         self._now = max(self._now, moment)

@@ -27,7 +27,7 @@ import pytest
 
 from keyturn.domain import machine
 from keyturn.domain.errors import JournalError, JournalFault, ProgrammingError
-from keyturn.domain.rotation import EventType, Fate, Rotation
+from keyturn.domain.rotation import CLOCK_MARGIN, EventType, Fate, Origin, Rotation
 from keyturn.ports.journal import Change, Journal
 from keyturn.testing.journal_cases import (
     START,
@@ -251,6 +251,15 @@ class JournalContract(TamperingContract):
         put_off = await step(journal, made["early"], EventType.DEFERRED, wake_at=minutes(11))
         assert put_off.id not in ids(await journal.due(minutes(10)))
 
+    async def test_what_was_put_off_under_a_clock_that_was_ahead_is_due(self, journal: Journal) -> None:
+        put_off = minutes(60 * 24 * 40)
+        ahead = await opened(journal, "ahead", wake_at=put_off, updated_at=put_off)
+        a_little = await opened(journal, "a little", wake_at=put_off, updated_at=minutes(1))
+        for now in (minutes(0), minutes(1), put_off - CLOCK_MARGIN, put_off):
+            due = ids(await journal.due(now))
+            assert due == [r.id for r in (ahead, a_little) if r.is_due(now)]
+        assert ids(await journal.due(minutes(0))) == [ahead.id]
+
     async def test_the_history_of_a_credential(self, journal: Journal) -> None:
         assert await journal.latest() == await journal.last_completed() == await journal.rotations("a") == []
         first = await completed(journal, await opened(journal, "a", created_at=minutes(50)))
@@ -280,6 +289,20 @@ class JournalContract(TamperingContract):
         assert await journal.keys("bybit-main") == [revoking, live]
         assert await journal.adopted() == [an_adopted_key("okx-main"), revoking]
         await journal.record_keys([])
+        assert (await journal.verify()).breaks == ()
+
+    async def test_a_minted_key_that_a_renamed_credential_takes_over_is_its_own(
+        self, journal: Journal
+    ) -> None:
+        moved = await claimed(journal, await opened(journal))
+        live = a_key(moved, Fate.LIVE, key_ref="ref-1", handle="78", fingerprint="fp1")
+        await step(journal, moved, EventType.STAGED, keys=[live], new_ref="ref-1")
+        taken = replace(live, credential="renamed", origin=Origin.ADOPTED, rotation_id=None)
+        await journal.record_keys([taken])
+        assert await journal.keys("bybit-main") == []
+        assert await journal.keys("renamed") == await journal.adopted() == [taken]
+        assert await journal.key("bybit", "main", "ref-1") == taken
+        assert await journal.unsettled() == []
         assert (await journal.verify()).breaks == ()
 
     async def test_a_key_that_the_journal_does_not_know_is_not_ours(self, journal: Journal) -> None:

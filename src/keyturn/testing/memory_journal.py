@@ -9,7 +9,7 @@ from datetime import datetime
 
 from keyturn.domain.errors import ProgrammingError
 from keyturn.domain.evidence import Confirmation
-from keyturn.domain.rotation import Event, Fate, KeyRecord, Origin, Rotation, State
+from keyturn.domain.rotation import CLOCK_MARGIN, Event, Fate, KeyRecord, Origin, Rotation, State
 from keyturn.journal import rows
 from keyturn.journal.chain import Batch, Head, genesis
 from keyturn.journal.codec import read_event, read_record, time_text
@@ -87,11 +87,12 @@ class MemoryJournal:
 
     async def due(self, now: datetime, *, limit: int | None = None) -> Sequence[Rotation]:
         """Give the open rotations whose wake-up time has come, the longest waiting first."""
-        until = time_text(now)
+        until, ahead = time_text(now), time_text(now + CLOCK_MARGIN)
         found = [
             row
             for row in self.tables["rotations"]
-            if row["is_open"] and (row["wake_at"] is None or row["wake_at"] <= until)
+            if row["is_open"]
+            and (row["wake_at"] is None or row["wake_at"] <= until or row["updated_at"] > ahead)
         ]
         found.sort(key=lambda row: (row["wake_at"] or row["updated_at"], row["number"]))
         return [read_record(Rotation, row["record"]) for row in found[:limit]]

@@ -199,6 +199,15 @@ async def long_in_grace(fake: FakeWorld, engine: Engine) -> None:
     await fake.run(engine, rotation_id)
 
 
+async def clock_set_back(fake: FakeWorld, engine: Engine) -> None:
+    """Rotate, let the grace begin under a clock that is ahead, and go on when it was set back."""
+    rotation_id = await _until(fake, engine, State.CUTTING_OVER)
+    fake.clock.advance(3600)
+    await engine.advance(rotation_id)
+    fake.clock.set_back(3600)
+    await fake.run(engine, rotation_id)
+
+
 async def mirror_emptied(fake: FakeWorld, engine: Engine) -> None:
     """Rotate, while somebody empties the mirror before the revoke."""
     rotation_id = await _until(fake, engine, State.GRACE)
@@ -234,6 +243,7 @@ ROADS: dict[str, Road] = {
     "the confirmation comes late": Road(late_confirmation, {"confirm_within": "5s"}),
     "verified long ago": Road(woken_late),
     "a long grace": Road(long_in_grace),
+    "the clock is set back in grace": Road(clock_set_back),
     "a mirror is emptied in grace": Road(mirror_emptied, {"mirrored": True}),
     "with a mirror": Road(forward, {"mirrored": True}),
     "with a mirror, rolled back in grace": Road(rolled_back_at(State.GRACE), {"mirrored": True}),
