@@ -37,6 +37,21 @@ async def test_the_last_key_that_lives_is_never_revoked(venue):
         assert (await world.current()).material.key_ref == world.books.old.key_ref
 
 
+@ANY_VENUE
+async def test_when_no_key_lives_a_resume_closes_the_rotation_and_the_next_makes_one(venue):
+    async with opened(venue) as world:
+        rotation_id = await begun(world, State.GRACE)
+        new_ref = (await world.rotation()).new_ref
+        world.tracer = Tracer(lambda: "")  # its judge would see that current is dead: so it is
+        world.sim.kill_key(new_ref)
+        world.sim.kill_key(world.books.old.key_ref)
+        parked(await world.run(rotation_id), Park.NO_PROOF, "keyturn resume", "keyturn rotate")
+        await world.engine().resume(NAME)
+        assert (await world.run(rotation_id)).state is State.COMPLETED
+        assert (await world.rotate()).state is State.COMPLETED
+        assert world.books.accepts((await world.current()).material)
+
+
 def move_to_another_sub_account(world: VenueWorld) -> None:
     made = world.sim.add_account("other", parent="main")
     name = made.uid if world.venue.code == "bybit" else made.name

@@ -73,7 +73,7 @@ class Holder:
             raise RefusedError(
                 f"The store holds no current key for {credential!r}.",
                 now="Nothing was changed; the bot has no key.",
-                todo=f"Run `keyturn rotate {credential} --reason "..."`, then start the bot again.",
+                todo=f'Run `keyturn rotate {credential} --reason "..."`, then start the bot again.',
             )
         self._current = Loaded.of(stored, source)
         self._proof: Proof | None = None

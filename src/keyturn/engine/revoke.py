@@ -22,6 +22,7 @@ _DEATH_MARGIN_SECONDS = 600.0
 _DEATH_LOOKS = 10
 # The longest pause between two looks at a key that should be dead.
 _DEATH_POLL_SECONDS = 60.0
+_NO_KEY_LIVES = "The exchange refuses the new key by now, and the old one, too."
 # A confirmation that is older than this says nothing of the key that it was given for.
 _FRESH_SECONDS = 60.0
 
@@ -102,6 +103,8 @@ async def _dead_current(work: Work) -> Rest | None:
             return None
         if error.fault is not ExchangeFault.INVALID_KEY:
             raise
+        if await _is_refused(work, await work.store.read(work.path, Slot.PREVIOUS)):
+            return await _both_dead(work)
         return await work.park(
             Park.NO_PROOF,
             "The exchange refuses the new key by now; the old one was not revoked.",
@@ -109,6 +112,19 @@ async def _dead_current(work: Work) -> Rest | None:
             f" of the key; then: keyturn resume {r.credential}",
         )
     return None
+
+
+async def _both_dead(work: Work) -> Rest | None:
+    """Say once that no key lives; who resumes then wants this rotation closed, and a new one."""
+    r = work.rotation
+    if r.problem == _NO_KEY_LIVES:
+        return None
+    return await work.park(
+        Park.NO_PROOF,
+        _NO_KEY_LIVES,
+        f"keyturn resume {r.credential} closes this rotation. Then make a new key:"
+        f" {with_reason('rotate', r.credential)}",
+    )
 
 
 async def park_manager_key(work: Work) -> Rest:

@@ -154,7 +154,7 @@ class FieldSecrets:
             return None, Finding(where, ok=False, detail=error.what, todo=error.todo)
         same = truth is not None and truth.current == holder
         detail = f"{field}, {'of the same version as' if same else 'and another version than'} {path}"
-        todo = "" if same else "An open rotation brings it up; without one: keyturn rotate."
+        todo = "" if same else "An open rotation brings it up; without one, rotate the credential."
         return view, Finding(where, ok=same, detail=detail, todo=todo)
 
 
