@@ -10,7 +10,6 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -27,6 +26,7 @@ import certifi
 from keyturn import wiring
 from keyturn.exchanges import catalog
 from keyturn.settings import load_inventory
+from tests.ports import free_port
 
 from .house import VENUES, House, Tenant, new_canary
 from .remote import GATES, REMOTE, Remote
@@ -48,12 +48,6 @@ _STORES = ("main", *REMOTE)
 _WIRED = 4
 
 
-def _free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
-
-
 class Play:
     """Plays once; then every test searches what is left."""
 
@@ -67,7 +61,7 @@ class Play:
             (self.folder / each).mkdir(parents=True)
         self._apart.mkdir()
         self.prefect_home = self.folder / "home" / "prefect"
-        self._port = _free_port()
+        self._port = free_port()
         self._stack = ExitStack()
         self.sampler = self._stack.enter_context(Sampler())
         self.street = self._stack.enter_context(Street(self.canary, self.hmac_key))

@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import secrets
-import socket
 import subprocess
 import sys
 import time
@@ -26,6 +25,7 @@ from keyturn.engine import adopt
 from keyturn.exchanges import catalog
 from keyturn.simulator import IssuedKey, SimBybit
 from keyturn.stores.keys import generate_identity
+from tests.ports import free_port
 
 NAMES = ("mm-bybit", "arb.bybit")
 INVENTORY = """
@@ -149,12 +149,6 @@ def prefect_server(
 
 
 ENDED = {"COMPLETED", "FAILED", "CANCELLED", "CRASHED"}
-
-
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
 
 
 def wait_for(what: str, look: Callable[[], Any], seconds: float = 90, every: float = 0.1) -> Any:

@@ -116,7 +116,9 @@ def test_killing_the_supervisor_takes_its_children_along_and_a_new_one_finishes_
     assert all(children.values()), children
     town.supervisor.kill()
     town.supervisor.wait()
-    town.wait_for("the end of the children", lambda: not any(map(town.pids, children)))
+    # A run asks the dead server for its last words six times, with up to half a minute in between, and more
+    # than once (3.8.8).
+    town.wait_for("the end of the children", lambda: not any(map(town.pids, children)), 300)
     town.up()
     town.at_rest()
     assert before not in town.live()["mm-bybit"]

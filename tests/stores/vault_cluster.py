@@ -12,8 +12,9 @@ from typing import Any
 import requests
 
 from keyturn.simulator.vault_standby import VaultStandby
+from tests.ports import free_port
 
-from .vault_server import Server, free_port, running, simulated, wait_for
+from .vault_server import Server, running, simulated, wait_for
 
 _PATIENCE_SECONDS = 60
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -30,6 +29,7 @@ from cryptography.x509.oid import NameOID
 from keyturn.domain.inventory import VaultKv2Store as Entry
 from keyturn.simulator.vault import VaultSimulator
 from keyturn.stores.vault_kv2 import VaultKv2Store, open_vault_kv2
+from tests.ports import free_port
 
 POLICIES = Path(__file__).parents[2] / "infra" / "vault"
 BINARY = shutil.which("bao") or shutil.which("vault")
@@ -274,13 +274,6 @@ def wait_for(server: Server, *, active: bool = False) -> None:
             return
         time.sleep(0.1)
     raise AssertionError(f"{server.address} does not come up")
-
-
-def free_port() -> int:
-    """Give a port of the loopback that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _certificates(folder: Path) -> Path:
