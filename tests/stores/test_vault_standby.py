@@ -78,7 +78,7 @@ async def test_rotations_through_a_standby_meet_no_fault_and_leave_no_old_secret
         rows = cluster.leader.admin("GET", f"{cluster.leader.mount}/metadata/{path}")["data"]["versions"]
         assert [number for number, row in rows.items() if not row["destroyed"]] == [max(rows, key=int)]
         assert cluster.leader.get(path)["api_key"] == "key-new"
-    if more:
+    if more and cluster.simulator:  # a real one may have heard of everything in time
         assert store._session.place == 1, "the leader is remembered"
     await store.close()
 
