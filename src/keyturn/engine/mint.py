@@ -51,7 +51,7 @@ async def plan(work: Work) -> Rest | None:
     if current and current.meta and current.meta.key_ref == manager.material.key_ref:
         return await revoke.park_manager_key(work)
     listed = await work.list_keys(manager)
-    if rest := await refuse_other_account(work, listed):
+    if rest := await refuse_other_account(work, listed, current):
         return rest
     limit = work.driver.manifest.max_keys
     if limit is not None and len(listed) >= limit:
@@ -272,9 +272,10 @@ async def recover(work: Work) -> Rest | None:
         )
     manager = await work.manager()
     listed = await work.list_keys(manager)
-    if rest := await refuse_other_account(work, listed):
+    current = await work.peek(Slot.CURRENT)
+    if rest := await refuse_other_account(work, listed, current):
         return rest
-    stale = await _stale_keys(work, listed)
+    stale = await _stale_keys(work, listed, current)
     await _claim_attempt(
         work, r.attempt + 1, *[record for _, record in stale], note=f"stale keys: {len(stale)}"
     )
@@ -290,10 +291,11 @@ async def _revoke_stale(work: Work, manager: Caller, stale: list[tuple[KeyFacts,
         await work.commit(done, keys=(replace(record, fate=Fate.REVOKED),))
 
 
-async def _stale_keys(work: Work, listed: list[KeyFacts]) -> list[tuple[KeyFacts, KeyRecord]]:
+async def _stale_keys(
+    work: Work, listed: list[KeyFacts], current: SlotInfo | None
+) -> list[tuple[KeyFacts, KeyRecord]]:
     """Give the listed keys that earlier attempts of this rotation made, with their journal records."""
     r = work.rotation
-    current = await work.peek(Slot.CURRENT)
     records = {k.key_id: k for k in await work.world.journal.keys(r.credential)}
     found = []
     for facts in listed:

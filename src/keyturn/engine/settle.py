@@ -42,8 +42,10 @@ async def settle(world: World, credential: str) -> list[KeyRecord]:
         if place not in listed:
             listed[place] = await work.list_keys(await work.manager())
         found = find(record, listed[place])
-        if found is None and not await is_witnessed(work, listed[place], anywhere=True):
-            continue  # the list of another account says nothing of this key
+        if found is None:
+            current = await work.peek(Slot.CURRENT)
+            if not await is_witnessed(work, listed[place], current, anywhere=True):
+                continue  # the list of another account says nothing of this key
         done = await _settle_one(work, record, found)
         settled.extend([done] if done else [])
     return settled

@@ -29,7 +29,7 @@ async def abort(work: Work) -> Rest | None:
         )
         return None
     try:
-        rest = await _revoke_minted(work, current.meta.key_ref if current and current.meta else None)
+        rest = await _revoke_minted(work, current)
     except JournalError as error:
         if error.fault is not JournalFault.TAMPERED:
             raise
@@ -45,7 +45,7 @@ async def abort(work: Work) -> Rest | None:
     return None
 
 
-async def _revoke_minted(work: Work, current_ref: str | None) -> Rest | None:
+async def _revoke_minted(work: Work, current: SlotInfo | None) -> Rest | None:
     """Revoke every key that this rotation made, one journal entry each."""
     r = work.rotation
     if r.attempt == 0:
@@ -53,8 +53,9 @@ async def _revoke_minted(work: Work, current_ref: str | None) -> Rest | None:
     records = {k.key_id: k for k in await work.world.journal.keys(r.credential) if k.rotation_id == r.id}
     manager = await work.manager()
     listed = await work.list_keys(manager)
-    if rest := await refuse_other_account(work, listed):
+    if rest := await refuse_other_account(work, listed, current):
         return rest
+    current_ref = current.meta.key_ref if current and current.meta else None
     for record in records.values():
         facts = find(record, listed)
         key_ref = record.key_ref or (facts.key_ref if facts else None)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from keyturn.domain.errors import ExchangeError, ExchangeFault
 from keyturn.domain.keys import KeyFacts
 from keyturn.domain.rotation import Park
-from keyturn.domain.slots import Slot
+from keyturn.domain.slots import Slot, SlotInfo
 from keyturn.engine.trouble import backoff
 from keyturn.engine.work import Rest, Work
 from keyturn.ports.exchange import Caller
@@ -22,9 +22,17 @@ from keyturn.ports.exchange import Caller
 _LOOKS = 5
 
 
-async def refuse_other_account(work: Work, listed: Sequence[KeyFacts]) -> Rest | None:
-    """Come back later, and in the end park, when the manager key does not list the key that is current."""
-    if await is_witnessed(work, listed):
+async def refuse_other_account(
+    work: Work, listed: Sequence[KeyFacts], current: SlotInfo | None
+) -> Rest | None:
+    """Come back later, and in the end park, when the manager key does not list the key that is current.
+
+    Args:
+        work: of the rotation.
+        listed: the manager key's list.
+        current: what this step saw in the slot.
+    """
+    if await is_witnessed(work, listed, current):
         return None
     r = work.rotation
     text = f"The manager key of {r.account} does not list the key of {r.credential} that is current and alive"
@@ -38,12 +46,15 @@ async def refuse_other_account(work: Work, listed: Sequence[KeyFacts]) -> Rest |
     )
 
 
-async def is_witnessed(work: Work, listed: Sequence[KeyFacts], *, anywhere: bool = False) -> bool:
+async def is_witnessed(
+    work: Work, listed: Sequence[KeyFacts], current: SlotInfo | None, *, anywhere: bool = False
+) -> bool:
     """Tell whether a list is of the account that current is in, as far as that can be told.
 
     Args:
         work: of the rotation whose place was listed.
         listed: the manager key's list.
+        current: what this step saw in the slot.
         anywhere: current may lie in another sub-account of the manager key by now.
 
     Raises:
@@ -51,7 +62,6 @@ async def is_witnessed(work: Work, listed: Sequence[KeyFacts], *, anywhere: bool
         StoreError: it cannot be read.
     """
     r = work.rotation
-    current = await work.peek(Slot.CURRENT)
     if current is None or current.meta is None:
         return True
     ref = current.meta.key_ref
