@@ -149,6 +149,22 @@ async def list_without_current(fake: FakeWorld, engine: Engine) -> None:
     await forward(fake, engine)
 
 
+async def recovered_late(fake: FakeWorld, engine: Engine) -> None:
+    """Look for a lost mint while the list does not show the current key yet."""
+    fake.exchange.fail("create_key", ExchangeFault.OUTCOME_UNKNOWN, effect=True)
+    rotation_id = await _until(fake, engine, State.MINTING)
+    fake.exchange.serve_stale_list(changes=9)
+    await fake.run(engine, rotation_id)
+
+
+async def aborted_late(fake: FakeWorld, engine: Engine) -> None:
+    """Abort while the list does not show the current key yet."""
+    rotation_id = await _until(fake, engine, State.VERIFIED)
+    await engine.abort(NAME, "a test wants it")
+    fake.exchange.serve_stale_list(changes=9)
+    await fake.run(engine, rotation_id)
+
+
 async def late_confirmation(fake: FakeWorld, engine: Engine) -> None:
     """Rotate while the bot confirms only after the rotation was parked."""
     fake.bot.confirms = False
@@ -240,6 +256,8 @@ ROADS: dict[str, Road] = {
     "outcome of the mint unknown": Road(mint_unknown),
     "the list is stale": Road(stale_list),
     "the list is late for current": Road(list_without_current),
+    "the list is late for current after a lost mint": Road(recovered_late),
+    "the list is late for current in an abort": Road(aborted_late),
     "the confirmation comes late": Road(late_confirmation, {"confirm_within": "5s"}),
     "verified long ago": Road(woken_late),
     "a long grace": Road(long_in_grace),
