@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -103,11 +104,7 @@ def attach(
     """
     found, name, box = _found(credential, inventory, consumer, source, mailbox, interval)
     holder = Holder(found, credential, None if source else lambda: _located(credential, inventory, interval))
-    try:
-        loop = asyncio.get_running_loop()
-    except RuntimeError:
-        loop = None
-    link = Link(exchange, holder, loop)
+    link = Link(exchange, holder, _running_loop())
     watcher = Watcher(
         link,
         holder,
@@ -120,6 +117,12 @@ def attach(
     link.hook()
     watcher.start()
     return Attachment(link, holder, watcher)
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    with suppress(RuntimeError):
+        return asyncio.get_running_loop()
+    return None
 
 
 def current(
