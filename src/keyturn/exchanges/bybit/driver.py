@@ -55,12 +55,6 @@ class Driver(CcxtDriver):
 
     errors = TABLE
 
-    def grants_for(self, permissions: frozenset[Permission]) -> frozenset[str]:
-        """Give Bybit's words; a key that may do anything but look is not read-only, and can look as well."""
-        words = super().grants_for(permissions)
-        acting = permissions - {Permission.READ}
-        return super().grants_for(acting) if acting else words
-
     async def introspect(self, caller: Caller) -> KeyFacts:
         """Ask what the calling key is (`query-api`)."""
         body = await self._call(INTROSPECT, caller=caller)
@@ -183,6 +177,8 @@ def _facts(row: Mapping[str, Any], key_ref: str, account_uid: str | None = None)
         # A key that does not expire shows the beginning of time.
         expires_at=expires if expires and expires.timestamp() > 0 else None,
         enabled=str(row.get("status", "")) != _EXPIRED_STATUS,
+        # Only query-api tells: "uta: 0: regular account; 1: unified trade account" (apikey-info).
+        added_here=frozenset({_UNIFIED_DERIVATIVES} if str(row.get("uta", "")) == "1" else ()),
     )
 
 
