@@ -11,6 +11,7 @@ import typer
 from keyturn.cli import session, shapes
 from keyturn.cli.options import InventoryPath
 from keyturn.cli.output import Out, clock, moment, span
+from keyturn.domain.difference import names_text
 
 if TYPE_CHECKING:
     from keyturn.engine.compare import Compared
@@ -97,13 +98,9 @@ def summary(told: Compared) -> str:
         return f"Nothing is compared: {told.missing}."
     if found.is_empty:
         return "No difference." if found.addresses_known else "No difference of rights."
-    parts = [f"{len(found.removed)} to take away", f"{len(found.added)} to add"]
-    parts += [f"{len(found.changed)} to change"]
-    lost = len(found.lost)
-    if lost and not told.unaccepted:
-        accepted = len(told.accepted)
-        return f"{', '.join(parts)}. Lost: {lost}" + (", accepted." if accepted == lost else ".")
-    return f"{', '.join(parts)}." + (f" Lost: {lost}, to be accepted: {len(told.unaccepted)}." if lost else "")
+    text = f"{len(found.removed)} to take away, {len(found.added)} to add, {len(found.changed)} to change."
+    text += f" Accepted: {names_text(told.accepted)}." if told.accepted else ""
+    return text + (f" To be accepted: {names_text(told.unaccepted)}." if told.unaccepted else "")
 
 
 def _when(line: PlanLine, now: datetime) -> str:

@@ -85,7 +85,9 @@ def compared(c: Compared) -> dict[str, Any]:
         "told_by": c.told_by,
         "removed": list(found.removed) if found else [],
         "added": list(found.added) if found else [],
-        "changed": [{"what": x.what, "from": x.before, "to": x.after} for x in found.changed] if found else [],
+        "changed": [{"what": x.what, "from": x.before, "to": x.after} for x in found.changed]
+        if found
+        else [],
         "addresses_known": found.addresses_known if found else False,
         "lost": sorted(found.lost) if found else [],
         "accepted": sorted(c.accepted),

@@ -15,8 +15,10 @@ def open_additions(inventory: Inventory, manifests: Mapping[str, DriverManifest]
         manifest = manifests.get(inventory.accounts[entry.account].exchange)
         if manifest is None or manifest.unsupported(entry.permissions):
             continue
-        for added in manifest.unaccepted(manifest.grants_for(entry.permissions), entry.accepts):
-            told.append(f"{name}: {addition(manifest, added)} {how_to_accept(name, added)}")
+        told += [
+            f"{name}: {addition(manifest, added)} {how_to_accept(name, added)}"
+            for added in manifest.unaccepted(manifest.grants_for(entry.permissions), entry.accepts)
+        ]
     return told
 
 

@@ -138,8 +138,8 @@ class CredentialEntry(Entry):
     )
     accept_loss: Annotated[frozenset[Text], AfterValidator(normal_names)] = Field(
         frozenset(),
-        description="Rights and addresses of the living key that the next one need not have, as `keyturn plan`"
-        " shows them.",
+        description="Rights and addresses of the living key that the next one need not have, as"
+        " `keyturn plan` shows them.",
     )
     accept_loss_reason: Reason | None = Field(None, description="Needed for `accept_loss`.")
     store: Name | None = Field(None, description="One of `stores`. Default: `defaults.store`.")

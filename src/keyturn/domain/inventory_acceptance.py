@@ -1,4 +1,4 @@
-"""The rules of what a credential accepts: rights that a venue adds by itself, and rights that are given up."""
+"""The rules of what a credential accepts: rights that a venue adds by itself, and rights it gives up."""
 
 from __future__ import annotations
 

@@ -31,6 +31,8 @@ class Compared:
     #: None: it is not known; `missing` says why.
     difference: Difference | None = None
     missing: str = ""
+    #: Whether there is a living key all the same.
+    must_be_known: bool = False
     #: Who told what the living key may do.
     told_by: str = ""
     #: Of what is lost: what a person has accepted, and what parks the rotation until one does.
@@ -134,9 +136,7 @@ def _of_open(
     )
 
 
-async def _own(
-    world: World, name: str, current: SlotInfo | None, obstacles: list[str]
-) -> Caller | None:
+async def _own(world: World, name: str, current: SlotInfo | None, obstacles: list[str]) -> Caller | None:
     """Read the credential's own key, to ask the venue about it."""
     if current is None:
         return None
@@ -162,7 +162,9 @@ async def _against_new(
     entry = world.inventory.credentials[name]
     driver = world.adapters.driver(entry.account)
     if current is None:
-        return Compared(missing="there is no key before this one: nothing is lost", obstacles=tuple(obstacles))
+        return Compared(
+            missing="there is no key before this one: nothing is lost", obstacles=tuple(obstacles)
+        )
     ref = own.material.key_ref if own else current.meta.key_ref if current.meta else None
     living, told_by = next((facts for facts in listed or () if facts.key_ref == ref), None), _BY_LIST
     missing = "what the living key may do is not known"
@@ -177,7 +179,7 @@ async def _against_new(
                     f"the manager key of {entry.account} does not list the key that is current and alive"
                 )
     if living is None:
-        return Compared(missing=missing, obstacles=tuple(obstacles))
+        return Compared(missing=missing, must_be_known=True, obstacles=tuple(obstacles))
     try:
         difference = against_declared(world, driver, entry, living)
     except ExchangeError as error:

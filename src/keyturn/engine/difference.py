@@ -1,7 +1,7 @@
 """What a new key would lack that the living one has: told before anything is minted, and parked for.
 
 A person accepts once exactly what was shown: with the command, in the form, or in the inventory with a
-reason. The journal keeps who did and what, so that a worker that goes on later asks for what came on top alone.
+reason. The journal keeps who did and what, so that a later worker asks for what came on top alone.
 """
 
 from __future__ import annotations

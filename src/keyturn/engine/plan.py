@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 from keyturn.domain.difference import ANY_ADDRESS, names_text
@@ -43,7 +43,7 @@ class PlanLine:
     #: What stands in the way; the rotation would park or be refused.
     obstacles: tuple[str, ...] = ()
     #: The living key beside the new one.
-    compared: Compared = Compared()
+    compared: Compared = field(default_factory=Compared)
     #: The id and the state of the rotation that is open.
     open_rotation: str | None = None
     open_state: State | None = None
@@ -101,7 +101,8 @@ async def _line(lists: Lists, name: str, due: Due, *, incident: bool) -> PlanLin
             obstacles += await _current_obstacles(world, name, current)
     except KeyturnError as error:
         obstacles.append(error.what)
-        told = Compared(missing="what the living key may do is not known: the store cannot be read")
+        missing = "what the living key may do is not known: the store cannot be read"
+        told = Compared(missing=missing, must_be_known=True)
     else:
         told = await compared(lists, name, current, held)
     obstacles += told.obstacles + told.added
@@ -138,9 +139,7 @@ async def _current_obstacles(world: World, name: str, current: SlotInfo | None) 
     return [f"the journal does not own the current key: keyturn adopt {name}"]
 
 
-def _steps(
-    world: World, name: str, current: SlotInfo | None, *, incident: bool
-) -> list[tuple[State, str]]:
+def _steps(world: World, name: str, current: SlotInfo | None, *, incident: bool) -> list[tuple[State, str]]:
     """Give what a rotation does, each step with the last state in which it is still to be done."""
     inventory = world.inventory
     entry, policy, address = inventory.credentials[name], inventory.policy_of(name), inventory.store_of(name)
