@@ -130,7 +130,8 @@ def _missing(manifest: DriverManifest, one: KeySide, other: KeySide) -> list[str
         if limited or (held & words if held else words):
             lacks.add(permission)
     told = frozenset(word for permission in lacks for word in manifest.words_of(permission))
-    return [*sorted(lacks), *sorted(words - told)]
+    names = sorted(map(str, lacks))
+    return [*names, *sorted(words - told - set(names))]
 
 
 def _left_out(one: frozenset[str], other: frozenset[str]) -> list[str]:

@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 from keyturn.domain.errors import ExchangeFault, JournalError, RefusedError
+from keyturn.domain.manifest import AddedRight
 from keyturn.domain.rotation import Mode, State
 from keyturn.domain.slots import Slot
 from keyturn.engine.engine import Engine
@@ -17,6 +18,10 @@ from keyturn.testing.fake_world import NAME, PATH, FakeWorld
 from keyturn.testing.memory_exchange import NEUTRAL
 
 AFTER_CREATION = NEUTRAL.model_copy(update={"ip": NEUTRAL.ip.model_copy(update={"set_at": "after"})})
+#: A venue that may add a right by itself; these roads' exchange does not.
+ADDING = NEUTRAL.model_copy(
+    update={"adds": (AddedRight(right="extra", when="some keys", meaning="do more"),)}
+)
 BOT_ADDRESS, BOT_PROXY = "203.0.113.7", "http://bot.invalid"
 
 Story = Callable[[FakeWorld, Engine], Awaitable[None]]
@@ -149,6 +154,12 @@ async def list_without_current(fake: FakeWorld, engine: Engine) -> None:
     await forward(fake, engine)
 
 
+async def mint_lost(fake: FakeWorld, engine: Engine) -> None:
+    """Rotate, while the call that mints gets lost on its way, and its answer with it."""
+    fake.exchange.fail("create_key", ExchangeFault.OUTCOME_UNKNOWN)
+    await forward(fake, engine)
+
+
 async def recovered_late(fake: FakeWorld, engine: Engine) -> None:
     """Look for a lost mint while the list does not show the current key yet."""
     fake.exchange.fail("create_key", ExchangeFault.OUTCOME_UNKNOWN, effect=True)
@@ -248,6 +259,15 @@ ROADS: dict[str, Road] = {
         forward,
         {"ips": (BOT_ADDRESS,), "egress": {BOT_PROXY: BOT_ADDRESS}, "bot_proxy": BOT_PROXY},
     ),
+    "a right is given up by the inventory": Road(
+        forward,
+        {
+            "old_rights": ("transfer",),
+            "entry": {"accept_loss": ["transfer"], "accept_loss_reason": "this bot moves no funds"},
+        },
+    ),
+    "the venue may add a right": Road(forward, {"manifest": ADDING}),
+    "the venue may add a right, and the mint got lost": Road(mint_lost, {"manifest": ADDING}),
     "aborted while staged": Road(aborted_at(State.STAGED)),
     "due again after an abort": Road(due_again),
     "aborted when verified": Road(aborted_at(State.VERIFIED)),
