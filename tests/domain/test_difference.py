@@ -18,7 +18,8 @@ def _side(grants: str, permissions: str, addresses: frozenset[str] | None = froz
     )
 
 
-BYBIT_READ = "readOnly ContractTrade.Order ContractTrade.Position Options.OptionsTrade Spot.SpotTrade"
+BYBIT_CONTRACTS = "ContractTrade.Order ContractTrade.Position"
+BYBIT_READ = f"readOnly {BYBIT_CONTRACTS} Options.OptionsTrade Spot.SpotTrade"
 
 
 @pytest.mark.parametrize(
@@ -27,7 +28,7 @@ BYBIT_READ = "readOnly ContractTrade.Order ContractTrade.Position Options.Option
         # A bot that traded derivatives, and an inventory that never said so.
         (
             "bybit",
-            ("Spot.SpotTrade ContractTrade.Order ContractTrade.Position", "read trade_spot trade_derivatives"),
+            (f"Spot.SpotTrade {BYBIT_CONTRACTS}", "read trade_spot trade_derivatives"),
             ("Spot.SpotTrade", "read trade_spot"),
             ("trade_derivatives",),
             (),
