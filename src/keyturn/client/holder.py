@@ -29,13 +29,16 @@ class Loaded:
     material: SecretMaterial = field(repr=False)
     #: Monotonic seconds.
     since: float
+    #: The venue, as keyturn names it; empty for a key that was put into the store without keyturn.
+    exchange: str = ""
 
     @classmethod
     def of(cls, stored: Stored, source: Source) -> Loaded:
         """Take over what a store gave."""
         meta, place = stored.info.meta, getattr(source, "place", "")
         version = f"{place}.{stored.info.version}" if place else stored.info.version
-        return cls(version, meta.fingerprint if meta else "", stored.material, time.monotonic())
+        fingerprint, exchange = (meta.fingerprint, meta.exchange) if meta else ("", "")
+        return cls(version, fingerprint, stored.material, time.monotonic(), exchange)
 
 
 @dataclass(frozen=True, slots=True)

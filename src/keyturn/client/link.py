@@ -11,21 +11,21 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import math
 import threading
+import time
+import weakref
 from collections.abc import Callable
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from keyturn.client import copies, hooked
 from keyturn.client.holder import Holder, Loaded, log
 from keyturn.client.mailbox import NoticeMessage
 from keyturn.client.refusal import is_refused_key
 from keyturn.client.streams import PrivateStream, Streams
 from keyturn.domain.errors import RefusedError
-
-#: ccxt's names for the parts of a credential.
-FIELDS = {"api_key": "apiKey", "secret": "secret", "passphrase": "password"}
-_MARK = "_keyturn_link"
 
 
 @dataclass(slots=True)
@@ -62,6 +62,23 @@ def _describe(args: tuple[Any, ...]) -> str:
     return f"{method} {path}"[:200]
 
 
+@dataclass(slots=True)
+class _Reading:
+    """One version, as one task or thread reads it field by field."""
+
+    link: weakref.ref[Link]
+    loaded: Loaded
+    #: Monotonic seconds; infinite while a call is signed.
+    until: float
+    fields: set[str] = field(default_factory=set)
+
+
+_READING: ContextVar[_Reading | None] = ContextVar("keyturn_reading", default=None)
+# Code of the bot's own reads the key and its secret one after the other; a pair within this time is of one
+# version. Longer, and a secret that is read alone would be an old one.
+_PAIR_SECONDS = 1.0
+
+
 class Link:
     """Keeps one exchange object on the holder's current version.
 
@@ -69,54 +86,70 @@ class Link:
         exchange: a ccxt exchange: sync, async or pro.
         holder: of the credential.
         loop: the event loop that an async exchange is used in; None to take the one that it reports.
+        recipe: what attaches the object again when it comes out of a pickle; None for one that is then plain.
 
     Raises:
         RefusedError: the object is no ccxt exchange, or is attached already.
     """
 
-    def __init__(self, exchange: Any, holder: Holder, loop: asyncio.AbstractEventLoop | None = None) -> None:
-        if not all(hasattr(exchange, name) for name in ("fetch2", "sign", "apiKey")):
-            raise RefusedError(
-                f"A {type(exchange).__name__} is not a ccxt exchange.",
-                todo="Pass the exchange object, or use keyturn.client.current() without ccxt.",
-            )
-        if getattr(exchange, _MARK, None) is not None:
-            raise RefusedError(
-                "This exchange object is attached already.", todo="Detach it first, or attach another one."
-            )
+    def __init__(
+        self,
+        exchange: Any,
+        holder: Holder,
+        loop: asyncio.AbstractEventLoop | None = None,
+        recipe: copies.Recipe | None = None,
+    ) -> None:
+        _leave(exchange)
         self.exchange = exchange
         self.holder = holder
-        self.is_async = inspect.iscoroutinefunction(type(exchange).fetch2)
-        has_streams = self.is_async and hasattr(exchange, "watch")
+        self.recipe = recipe
+        #: Whether it follows another object's attachment, being a copy of that object.
+        self.is_copy = False
+        #: False once it is detached, or the bot has set another key.
+        self.active = False
+        #: What a call on the object passes through, by the method's name.
+        self.hooks: dict[str, Callable[..., Any]] = {}
+        #: What the bot had put in the place of such methods before it attached the object.
+        self.set_aside: dict[str, Any] = {}
+        self._base = hooked.base_of(exchange)
+        self._fields = hooked.key_fields(self._base)
+        self.is_async = inspect.iscoroutinefunction(self._base.fetch2)  # type: ignore[attr-defined]
+        has_streams = hooked.watches(self._base)
         self.streams = Streams(exchange, self._freshen, self._set_version) if has_streams else None
         self.callbacks: list[Callable[[str], None]] = []
         #: Keeps the watcher for as long as the exchange object lives; see there.
-        self.watcher: object = None
+        self.watcher: Any = None
         #: Called at the next call, once.
         self.resume: Callable[[], None] | None = None
         self._loop = loop
         self._lock = threading.RLock()
-        self._applied = ""
-        self._hooked: list[str] = []
+        self._loaded: Loaded | None = None
+
+    def __reduce__(self) -> tuple[type, tuple[()]]:
+        """Leave nothing in a pickle that takes the object's dictionary along as it is."""
+        return type(None), ()
 
     def hook(self) -> None:
         """Set the current key and put the hooks in."""
-        self._apply()
-        sign = self.exchange.sign
-        check = self.exchange.check_required_credentials
+        for name in hooked.hooked_names(self._base):
+            if name in self.exchange.__dict__:
+                self.set_aside[name] = self.exchange.__dict__.pop(name)
+        sign, check = self.original("sign"), self.original("check_required_credentials")
 
         def sign_with_current(*args: Any, **kwargs: Any) -> Any:
             with self._lock:
-                loaded = self._apply()
-                call = _CALL.get()
-                if call is not None:
-                    call.loaded = loaded
-                request = sign(*args, **kwargs)
-                # Another thread of the bot may have set fields of its own meanwhile: that proves nothing.
-                if call is not None and self.exchange.apiKey != loaded.material.key_ref:
-                    call.loaded = None
+                loaded, call = self._apply(), _CALL.get()
+                token = _READING.set(_Reading(weakref.ref(self), loaded, math.inf) if loaded else None)
+                try:
+                    request = sign(*args, **kwargs)
+                finally:
+                    _READING.reset(token)
+                if call is None:
+                    return request
+                # The bot may have set fields of its own meanwhile: that proves nothing.
+                call.loaded = loaded if self.active else None
                 # The four venues whose `sign` checks nothing: a private path that names the key.
-                if call is not None and not call.signed and "public" not in str(args[1:2]).lower():
+                if loaded and not call.signed and "public" not in str(args[1:2]).lower():
                     call.signed = _carries(request, loaded.material.key_ref)
                 return request
 
@@ -126,25 +159,99 @@ class Link:
                 call.signed = True
             return check(*args, **kwargs)
 
-        self._put("sign", sign_with_current)
-        self._put("check_required_credentials", check_and_note)
-        self._put("fetch2", self._fetch2_async() if self.is_async else self._fetch2_sync())
-        self._put(_MARK, self)
+        self.hooks = {"sign": sign_with_current, "check_required_credentials": check_and_note}
+        self.hooks["fetch2"] = self._fetch2_async() if self.is_async else self._fetch2_sync()
         if self.streams is not None:
-            self.streams.hook()
+            self.hooks |= self.streams.hooks(self.original)
+        self.exchange.__class__ = hooked.hooked_class(self._base)
+        self.exchange.__dict__[hooked.MARK] = self
+        self.active = True
+        self._apply()
 
     def unhook(self) -> None:
         """Take the hooks out; the exchange stays on the key that it has."""
         with self._lock:
-            for name in self._hooked:
-                self.exchange.__dict__.pop(name, None)
-            self._hooked.clear()
-            if self.streams is not None:
-                self.streams.unhook()
+            self._let_go()
+            if self.exchange.__dict__.get(hooked.MARK) is self:
+                del self.exchange.__dict__[hooked.MARK]
+                self.exchange.__class__ = self._base
 
-    def hooked_names(self) -> list[str]:
-        """Name the attributes that a copy of the exchange must not carry."""
-        return [*self._hooked, *(self.streams.hooked if self.streams else [])]
+    def _let_go(self) -> None:
+        self.active = False
+        for name, value in self.set_aside.items():
+            self.exchange.__dict__.setdefault(name, value)
+        self.set_aside.clear()
+
+    def original(self, name: str) -> Any:
+        """Give a method of the object as it was before it was attached."""
+        if name in self.set_aside:
+            return self.set_aside[name]
+        return getattr(self._base, name).__get__(self.exchange, self._base)
+
+    def of_copy(self, exchange: Any) -> Link | None:
+        """Have a copy of the object follow the same key, through hooks of its own.
+
+        Returns:
+            Its link; None, and the copy is a plain object, where this one is attached no more.
+        """
+        with self._lock:
+            known: Link | None = exchange.__dict__.pop(hooked.MARK, None)
+            if known is not None and known.exchange is exchange:
+                exchange.__dict__[hooked.MARK] = known
+                return known
+            if not self.active:
+                exchange.__class__ = hooked.base_of(exchange)
+                return None
+            link = Link(exchange, self.holder, self._loop, self.recipe)
+            link.is_copy = True
+            link.hook()
+            if self.watcher is not None:
+                self.watcher.add(link)
+            return link
+
+    def plain_copy(self) -> Any:
+        """Copy the object without the hooks, and without what the bot has put in their place."""
+        twin: Any = object.__new__(self._base)
+        without = {hooked.MARK, *hooked.hooked_names(self._base)}
+        twin.__dict__.update({k: v for k, v in self.exchange.__dict__.items() if k not in without})
+        return twin
+
+    def reading(self, ours: str) -> str | None:
+        """Give a field of the key that calls are signed with.
+
+        What one task or thread reads within a moment, each field once, is of one version.
+        """
+        if self._loaded is None:
+            return None
+        now, read = time.monotonic(), _READING.get()
+        if read is None or read.link() is not self or now > read.until:
+            read = None
+        if read is None or (ours in read.fields and read.until != math.inf):
+            read = _Reading(weakref.ref(self), self._loaded, now + _PAIR_SECONDS)
+            _READING.set(read)
+        read.fields.add(ours)
+        return read.loaded.material.reveal().get(ours)
+
+    def was_set(self, ours: str, value: object) -> None:
+        """Take note that the bot has set a field of the key."""
+        known = [loaded.material.reveal() for loaded in (self._loaded, self.holder.current) if loaded]
+        if ours in self.holder.current.material.reveal() and value not in [k.get(ours) for k in known]:
+            self._stop()
+
+    def _stop(self) -> None:
+        """Leave the object to the bot, which has set another key: signing with ours would be wrong."""
+        if not self.active:
+            return
+        self._let_go()
+        if self.is_copy and self.watcher is not None:
+            self.watcher.drop(self)
+        log.warning(
+            "%s of %s is attached no longer: the bot set another key on it. It is signed with that key,"
+            " follows no rotation%s",
+            "A copy of an exchange object" if self.is_copy else "The exchange object",
+            self.holder.credential,
+            "." if self.is_copy else " and confirms none. If this is meant, call detach() on its attachment.",
+        )
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop | None:
@@ -165,7 +272,11 @@ class Link:
             current = self.holder.current
             # An async object whose loop does not run has no stream, and swaps at its next call.
             idle = self.is_async and self.loop is None
-            if not notice.is_about(current) or not (self._applied == current.version or idle):
+            if (
+                not self.active
+                or not notice.is_about(current)
+                or not (self._version == current.version or idle)
+            ):
                 return None
             return self.streams.status() if self.streams else "none"
         finally:
@@ -190,34 +301,49 @@ class Link:
             except RuntimeError:
                 log.debug("the event loop of %s has closed", self.holder.credential)
 
+    @property
+    def _version(self) -> str:
+        return self._loaded.version if self._loaded else ""
+
     def _apply_if_hooked(self) -> None:
         with self._lock:
-            if self._hooked:
+            if self.active:
                 self._apply()
 
-    def _apply(self) -> Loaded:
-        """Set the current version's values, all of them, if they are not set. No await in here."""
+    def _apply(self) -> Loaded | None:
+        """Set the current version's values, all of them, if they are not set. No await in here.
+
+        Returns:
+            What the object is on now; None where the bot has set another key, which is left in place.
+        """
         if self.resume is not None:
             resume, self.resume = self.resume, None
             resume()
-        loaded = self.holder.current
+        if not self.active:
+            return None
+        before, loaded = self._loaded, self.holder.current
         values = loaded.material.reveal()
-        for ours, theirs in FIELDS.items():
-            # By the values, for code of the bot's own may have set another key since.
-            if ours in values and getattr(self.exchange, theirs) != values[ours]:
-                setattr(self.exchange, theirs, values[ours])
-        if loaded.version != self._applied:
-            first, self._applied = not self._applied, loaded.version
-            if not first:
-                if self.streams is not None:
-                    self.streams.renew(self.loop)
-                self._tell(loaded.fingerprint)
+        earlier = before.material.reveal() if before else {}
+        for place in (f for f in self._fields if f.ours in values):
+            # By the values: code of the bot's may have written them past every hook.
+            stored = place.stored(self.exchange)
+            if before and stored not in (values[place.ours], earlier.get(place.ours)):
+                self._stop()
+                return None
+            if stored != values[place.ours]:
+                place.store(self.exchange, values[place.ours])
+        self._loaded = loaded
+        if before and loaded.version != before.version:
+            if self.streams is not None:
+                self.streams.renew(self.loop)
+            self._tell(loaded.fingerprint)
         return loaded
 
     def _set_version(self) -> str:
         """Set the current version before a login, which reads the fields itself, and name it."""
         self._apply_if_hooked()
-        return self._applied
+        _READING.set(None)
+        return self._version
 
     async def _freshen(self, version: str, error: Exception) -> bool:
         """After a login that was refused: tell whether there is another key by now, and set it."""
@@ -238,7 +364,7 @@ class Link:
             self.holder.note_success(call.loaded, _describe(args))
 
     def _fetch2_sync(self) -> Callable[..., Any]:
-        original = self.exchange.fetch2
+        original = self.original("fetch2")
 
         def once(call: _Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             token = _CALL.set(call)
@@ -262,7 +388,7 @@ class Link:
         return fetch2
 
     def _fetch2_async(self) -> Callable[..., Any]:
-        original = self.exchange.fetch2
+        original = self.original("fetch2")
 
         async def once(call: _Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             token = _CALL.set(call)
@@ -287,7 +413,28 @@ class Link:
 
         return fetch2
 
-    def _put(self, name: str, value: object) -> None:
-        # In the instance's own dictionary: the class, and every other exchange object, stay untouched.
-        self.exchange.__dict__[name] = value
-        self._hooked.append(name)
+
+def _leave(exchange: Any) -> None:
+    """See that the object can be attached; one that followed another's attachment leaves that.
+
+    Raises:
+        RefusedError: it is no ccxt exchange, or is attached already.
+    """
+    if not all(hasattr(exchange, name) for name in ("fetch2", "sign", "apiKey")):
+        raise RefusedError(
+            f"A {type(exchange).__name__} is not a ccxt exchange.",
+            now="Nothing was attached.",
+            todo="Pass the exchange object, such as ccxt.bybit(); without ccxt use keyturn.client.current().",
+        )
+    link = exchange.__dict__.get(hooked.MARK)
+    if link is None or link.exchange is not exchange:
+        return
+    if link.active and not link.is_copy:
+        raise RefusedError(
+            f"This exchange object is attached already, to {link.holder.credential}.",
+            now="It stays so.",
+            todo="Call detach() on the attachment that attach() gave, or attach another object.",
+        )
+    if link.watcher is not None:
+        link.watcher.drop(link)
+    link.unhook()
