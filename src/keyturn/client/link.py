@@ -176,6 +176,12 @@ class Link:
                 del self.exchange.__dict__[hooked.MARK]
                 self.exchange.__class__ = self._base
 
+    def leave(self) -> None:
+        """Take the hooks out, and have nobody watch the object or wait for it."""
+        if self.watcher is not None:
+            self.watcher.drop(self)
+        self.unhook()
+
     def _let_go(self) -> None:
         self.active = False
         for name, value in self.set_aside.items():
@@ -243,8 +249,9 @@ class Link:
         if not self.active:
             return
         self._let_go()
-        if self.is_copy and self.watcher is not None:
-            self.watcher.drop(self)
+        if self.is_copy:
+            # It may be of another account: nobody waits for it. The object itself is waited for.
+            self.leave()
         log.warning(
             "%s of %s is attached no longer: the bot set another key on it. It is signed with that key,"
             " follows no rotation%s",
@@ -435,6 +442,4 @@ def _leave(exchange: Any) -> None:
             now="It stays so.",
             todo="Call detach() on the attachment that attach() gave, or attach another object.",
         )
-    if link.watcher is not None:
-        link.watcher.drop(link)
-    link.unhook()
+    link.leave()

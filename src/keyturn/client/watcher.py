@@ -118,6 +118,9 @@ class Watcher:
         self._links = [known for known in tuple(self._links) if known() not in {None, link}]
         if self._peers is not None:
             self._peers.leave(link)
+        if not self.links:
+            self._stop.set()
+            self._wake.set()
 
     def _take(self, link: Link) -> None:
         link.watcher = self
