@@ -8,11 +8,11 @@ from keyturn.domain.errors import ExchangeError, ExchangeFault, JournalError, Jo
 from keyturn.domain.evidence import NoticeKind
 from keyturn.domain.rotation import EventType, Fate, Park
 from keyturn.domain.slots import Slot, SlotInfo
-from keyturn.engine import cutover, mirrors
-from keyturn.engine.settle import find
+from keyturn.engine import cutover, licence, mirrors, settle
+from keyturn.engine.trouble import backoff
 from keyturn.engine.witness import refuse_other_account
 from keyturn.engine.work import Rest, Work
-from keyturn.ports.exchange import Caller, KeyHandle
+from keyturn.ports.exchange import Caller
 
 
 async def abort(work: Work) -> Rest | None:
@@ -46,27 +46,28 @@ async def abort(work: Work) -> Rest | None:
 
 
 async def _revoke_minted(work: Work, current: SlotInfo | None) -> Rest | None:
-    """Revoke every key that this rotation made, one journal entry each."""
+    """Revoke every key that this rotation made, each with a licence of its own."""
     r = work.rotation
     if r.attempt == 0:
         return None
-    records = {k.key_id: k for k in await work.world.journal.keys(r.credential) if k.rotation_id == r.id}
     manager = await work.manager()
-    listed = await work.list_keys(manager)
+    listed = await settle.look(work, manager)
     if rest := await refuse_other_account(work, listed, current):
         return rest
-    current_ref = current.meta.key_ref if current and current.meta else None
-    for record in records.values():
-        facts = find(record, listed)
+    for record in [k for k in await work.world.journal.keys(r.credential) if k.rotation_id == r.id]:
+        facts = settle.find(record, listed)
         key_ref = record.key_ref or (facts.key_ref if facts else None)
-        if key_ref is None or key_ref == current_ref or record.fate is Fate.REVOKED:
+        if key_ref is None or record.fate is Fate.REVOKED:
             # Intended and not listed stays open: `settle` looks again, for a list may be stale.
             continue
         # A key that is known by its ref is revoked whether it is listed or not, for the same reason.
-        handle = KeyHandle(key_ref, record.handle or (facts.handle if facts else None), record.subaccount)
-        await work.driver.revoke_key(manager, handle)
-        gone = replace(record, fate=Fate.REVOKED, key_ref=key_ref, recorded_at=work.now())
-        await work.commit(work.event(EventType.ORPHAN_REVOKED, f"attempt {record.key_id}"), keys=(gone,))
+        handle = record.handle or (facts.handle if facts else None)
+        if (
+            await licence.revoke_attempt(work, manager, replace(record, key_ref=key_ref, handle=handle))
+            is None
+        ):
+            text = "A store still shows the new key; while it does, the key is not revoked."
+            return await work.defer(backoff(work.rotation), text)
     return None
 
 
