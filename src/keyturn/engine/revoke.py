@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 
-from keyturn.domain.errors import ExchangeError, ExchangeFault
+from keyturn.domain.keys import Revocation
 from keyturn.domain.rotation import EventType, Fate, Park
-from keyturn.domain.slots import Slot, SlotInfo, Stored
-from keyturn.engine import licence, mirrors
+from keyturn.domain.slots import Slot, SlotInfo
+from keyturn.engine import licence, liveness, mirrors
 from keyturn.engine.commands import with_reason
+from keyturn.engine.liveness import Life
 from keyturn.engine.trouble import backoff
 from keyturn.engine.witness import shows
 from keyturn.engine.work import Rest, Work
@@ -51,22 +52,17 @@ async def _dead_current(work: Work) -> Rest | None:
     current = await work.store.read(work.path, Slot.CURRENT)
     if current is None:
         return None  # the licence tells
-    try:
-        await work.driver.private_read(Caller(current.material, work.entry.egress_proxy))
-    except ExchangeError as error:
-        if error.fault is ExchangeFault.WRONG_IP:  # bound to its bot's address, and alive
-            return None
-        if error.fault is not ExchangeFault.INVALID_KEY:
-            raise
-        if await _is_refused(work, await work.store.read(work.path, Slot.PREVIOUS)):
-            return await _both_dead(work)
-        return await work.park(
-            Park.NO_PROOF,
-            "The exchange refuses the new key by now; the old one was not revoked.",
-            f"Go back: {with_reason('rollback', r.credential)}. Or see at the exchange what became"
-            f" of the key; then: keyturn resume {r.credential}",
-        )
-    return None
+    if (await liveness.ask(work, current)).serves:
+        return None
+    previous = await work.store.read(work.path, Slot.PREVIOUS)
+    if previous and (await liveness.ask(work, previous)).life in {Life.UNKNOWN_TO_VENUE, Life.UNCLEAR}:
+        return await _both_dead(work)
+    return await work.park(
+        Park.NO_PROOF,
+        "The exchange refuses the new key by now; the old one was not revoked.",
+        f"Go back: {with_reason('rollback', r.credential)}. Or see at the exchange what became"
+        f" of the key; then: keyturn resume {r.credential}",
+    )
 
 
 async def _both_dead(work: Work) -> Rest | None:
@@ -127,12 +123,14 @@ async def _kill(work: Work) -> Rest | None:
     revoked = await licence.revoke_old(work, manager)
     if isinstance(revoked, Rest):
         return revoked
-    refused = await _is_refused(work, previous)
-    if refused is False:
-        return await _still_alive(work, "The exchange still honours the old key.")
-    proof = "a call signed with it was refused as an invalid key"
-    if refused is None or revoked.answer is None:
-        # A key that is disabled or expired is refused, too, and can come back: the list tells.
+    answer = await liveness.ask(work, previous) if previous else None
+    if answer and answer.is_known:
+        return await _still_alive(work, "The exchange still knows the old key.")
+    proof = "a call signed with it was refused: the exchange knows no such key"
+    told = revoked.answer is Revocation.REVOKED
+    if answer is None or answer.life is not Life.UNKNOWN_TO_VENUE or not told:
+        # The secret is gone, or the venue does not say whether it knows the key, or its "no such key" stands
+        # alone (a manager key of another site says it of living keys, too): the list tells.
         if doubt := await _doubt(work, manager, revoked.subaccount):
             return await _still_alive(work, doubt)
         proof = "the exchange no longer lists it"
@@ -140,25 +138,6 @@ async def _kill(work: Work) -> Rest | None:
     await work.commit(dead, keys=(replace(revoked.record, fate=Fate.REVOKED, recorded_at=work.now()),))
     await _forget(work, previous.info if previous else None)
     return None
-
-
-async def _is_refused(work: Work, previous: Stored | None) -> bool | None:
-    """Sign a call with the old key: tell whether it is refused as an invalid key.
-
-    None where that answer cannot be had: the secret is gone, or the venue answers another machine's key by
-    its address first.
-    """
-    if previous is None:
-        return None
-    try:
-        await work.driver.private_read(Caller(previous.material, work.entry.egress_proxy))
-    except ExchangeError as error:
-        if error.fault is ExchangeFault.INVALID_KEY:
-            return True
-        if error.fault is not ExchangeFault.WRONG_IP:
-            raise
-        return None
-    return False
 
 
 async def _doubt(work: Work, manager: Caller, subaccount: str | None) -> str:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from keyturn.domain.errors import ExchangeError, ExchangeFault, JournalError, JournalFault, KeyturnError
+from keyturn.domain.errors import JournalError, JournalFault, KeyturnError
 from keyturn.domain.evidence import NoticeKind
 from keyturn.domain.rotation import EventType, Fate, Park
 from keyturn.domain.slots import Slot, SlotInfo
-from keyturn.engine import cutover, licence, mirrors, settle
+from keyturn.engine import cutover, licence, liveness, mirrors, settle
+from keyturn.engine.liveness import Life
 from keyturn.engine.trouble import backoff
 from keyturn.engine.witness import refuse_other_account
 from keyturn.engine.work import Rest, Work
-from keyturn.ports.exchange import Caller
 
 
 async def abort(work: Work) -> Rest | None:
@@ -133,14 +133,14 @@ async def _nothing_to_restore(work: Work) -> str:
     previous = await work.store.read(work.path, Slot.PREVIOUS)
     if previous is None or not _is_old(work, previous.info):
         return "The old key is no longer in the previous slot, so there is nothing to roll back to."
-    try:
-        await work.driver.private_read(Caller(previous.material, work.entry.egress_proxy))
-    except ExchangeError as error:
-        if error.fault is ExchangeFault.INVALID_KEY:
-            return "The old key is dead at the exchange; rolling back would point consumers at a dead key."
-        if error.fault is not ExchangeFault.WRONG_IP:  # bound to its bot's address, and alive
-            raise
-    return ""
+    answer = await liveness.ask(work, previous)
+    if answer.serves or answer.life is Life.LACKS_RIGHT:
+        return ""
+    if answer.life is Life.UNKNOWN_TO_VENUE:
+        said = "The exchange does not know the old key any more"
+    else:
+        said = "The exchange refuses the old key"
+    return f"{said}; rolling back would point consumers at a key that does not work."
 
 
 async def _restored(work: Work, current: str, previous: str | None) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, ClassVar, Literal
 
-from keyturn.domain.errors import ExchangeError, ExchangeFault
+from keyturn.domain.errors import KEY_FAULTS, ExchangeError, ExchangeFault
 from keyturn.domain.keys import KeyFacts, KeySpec, MintedKey, Permission, Revocation
 from keyturn.domain.manifest import DriverManifest
 from keyturn.exchanges._client import Answer, Client, Endpoint, Quiet, UnansweredError
@@ -17,7 +17,7 @@ from keyturn.ports.exchange import Caller, KeyHandle
 _TOO_MANY_REQUESTS = 429
 _FIRST_SERVER_ERROR = 500
 # Faults after which "there is no such key" is worth a look: venues word it in codes that stand for much else.
-_MAYBE_ABSENT = frozenset({ExchangeFault.REJECTED, ExchangeFault.INVALID_KEY})
+_MAYBE_ABSENT = frozenset({ExchangeFault.REJECTED, *KEY_FAULTS})
 
 
 class CcxtDriver(ABC):

@@ -232,8 +232,8 @@ class Driver(CcxtDriver):
             try:
                 await self._scope(caller)
             except ExchangeError as error:
-                if error.fault is ExchangeFault.INVALID_KEY:
-                    return errors.UNKNOWN_KEY
+                if error.fault is ExchangeFault.UNCLEAR_REFUSAL:
+                    return errors.UNCLEAR
         return row
 
 
