@@ -17,7 +17,7 @@ from keyturn.domain.keys import Permission
 from keyturn.domain.labels import Attempt
 from keyturn.domain.rotation import EventType, Fate, Mode, State
 from keyturn.domain.slots import Slot
-from keyturn.engine import settle
+from keyturn.engine import listing
 from keyturn.engine.engine import Engine
 from keyturn.engine.work import Work
 from keyturn.testing.crash import Killed
@@ -279,7 +279,7 @@ async def test_a_second_key_under_the_label_of_a_living_one_is_written_down_as_o
     twin = fake.exchange.add_key([Permission.READ], label=Attempt(rotation_id, 1).label())
     _, second = await opened(fake)
     work = Work(fake.world(), await engine.get(second))
-    await settle.look(work, await work.manager())
+    await listing.look(work, await work.manager())
     record = await fake.journal.key("memory", "main", twin.key_ref)
     assert (record.credential, record.fate, str(record.attempt)) == (NAME, Fate.LIVE, f"{rotation_id}-1")
 

@@ -15,7 +15,7 @@ from keyturn.domain.keys import KeyFacts, MintedKey
 from keyturn.domain.labels import MAX_ATTEMPTS, Attempt
 from keyturn.domain.rotation import EventType, Fate, KeyRecord, Origin, Park
 from keyturn.domain.slots import Claim, KeyMeta, Slot, SlotInfo
-from keyturn.engine import licence, revoke, settle
+from keyturn.engine import licence, listing, revoke, settle
 from keyturn.engine.commands import with_reason
 from keyturn.engine.witness import refuse_other_account
 from keyturn.engine.work import Rest, SupersededError, Work
@@ -50,7 +50,7 @@ async def plan(work: Work) -> Rest | None:
     manager = await work.manager()
     if current and current.meta and current.meta.key_ref == manager.material.key_ref:
         return await revoke.park_manager_key(work)
-    listed = await settle.look(work, manager)
+    listed = await listing.look(work, manager)
     if rest := await refuse_other_account(work, listed, current):
         return rest
     limit = work.driver.manifest.max_keys
@@ -284,7 +284,7 @@ async def recover(work: Work) -> Rest | None:
             f"Mend the cause, then: {with_reason('abort', r.credential)}, and rotate again",
         )
     manager = await work.manager()
-    listed = await settle.look(work, manager)
+    listed = await listing.look(work, manager)
     current = await work.peek(Slot.CURRENT)
     if rest := await refuse_other_account(work, listed, current):
         return rest

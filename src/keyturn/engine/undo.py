@@ -8,7 +8,7 @@ from keyturn.domain.errors import JournalError, JournalFault, KeyturnError
 from keyturn.domain.evidence import NoticeKind
 from keyturn.domain.rotation import EventType, Fate, Park
 from keyturn.domain.slots import Slot, SlotInfo
-from keyturn.engine import cutover, licence, liveness, mirrors, settle
+from keyturn.engine import cutover, licence, listing, liveness, mirrors, settle
 from keyturn.engine.liveness import Life
 from keyturn.engine.trouble import backoff
 from keyturn.engine.witness import refuse_other_account
@@ -51,7 +51,7 @@ async def _revoke_minted(work: Work, current: SlotInfo | None) -> Rest | None:
     if r.attempt == 0:
         return None
     manager = await work.manager()
-    listed = await settle.look(work, manager)
+    listed = await listing.look(work, manager)
     if rest := await refuse_other_account(work, listed, current):
         return rest
     for record in [k for k in await work.world.journal.keys(r.credential) if k.rotation_id == r.id]:
