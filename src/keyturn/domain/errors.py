@@ -72,7 +72,10 @@ class ExchangeFault(StrEnum):
     """The closed set into which every driver translates its venue's errors."""
 
     INVALID_KEY = "invalid_key"
+    #: The key's own list does not have the address: the venue knows the key, and it lives.
     WRONG_IP = "wrong_ip"
+    #: The venue serves nobody who calls from there, a region or an address; it says nothing about the key.
+    BARRED_REGION = "barred_region"
     MISSING_PERMISSION = "missing_permission"
     CLOCK_SKEW = "clock_skew"
     KEY_QUOTA = "key_quota"
