@@ -21,9 +21,6 @@ _ELSEWHERE = (
     "Call from an address in a region that {venue} serves: run keyturn there, or name an egress_proxy there."
     f" Waiting alone does not mend it; keyturn looks again every {_BARRED_MINUTES} minutes."
 )
-# A pause that is asked for is kept up to here: coming back to a longer one costs a call an hour, believing
-# it costs the rotation when whoever asked was no exchange.
-_LONGEST_PAUSE = 3600.0
 
 _TODO: Mapping[ExchangeFault, str] = MappingProxyType(
     {
@@ -146,7 +143,7 @@ def exchange_error(
         fault,
         what,
         code=code,
-        retry_after=min(max(pauses), _LONGEST_PAUSE) if pauses else None,
+        retry_after=max(pauses, default=None),
         now=now,
         todo=todo.format(console=manifest.console_url, action=action, venue=manifest.name),
     )
