@@ -17,6 +17,7 @@ from keyturn.domain.rotation import EventType, Fate, KeyRecord, Origin, Park
 from keyturn.domain.slots import Claim, KeyMeta, Slot, SlotInfo
 from keyturn.engine import licence, listing, revoke, settle
 from keyturn.engine.commands import with_reason
+from keyturn.engine.trouble import asked
 from keyturn.engine.witness import refuse_other_account
 from keyturn.engine.work import Rest, SupersededError, Work
 from keyturn.ports.exchange import Caller
@@ -178,7 +179,8 @@ async def _mint_failed(work: Work, error: ExchangeError) -> Rest | None:
         except SupersededError:
             await licence.may_live(work, maybe)
             raise
-        return await work.defer(max(1.0, work.driver.manifest.propagation_seconds), error.what)
+        wait = max(1.0, work.driver.manifest.propagation_seconds, asked(error))
+        return await work.defer(wait, error.what)
     if error.fault is ExchangeFault.REJECTED:
         # Also what a venue says with a code that nobody has seen yet: `settle` looks for the key.
         raise error

@@ -32,6 +32,7 @@ _PROBE_POLL_SECONDS = 1.0
 _PASSING = {
     ExchangeFault.VENUE_DOWN,
     ExchangeFault.RATE_LIMITED,
+    ExchangeFault.BARRED_REGION,
     ExchangeFault.OUTCOME_UNKNOWN,
     ExchangeFault.CLOCK_SKEW,
 }
