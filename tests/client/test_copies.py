@@ -271,7 +271,7 @@ async def test_a_class_of_the_bots_own_is_kept_whole(world, way):
     assert world.calls_by(new).signed == 1
     assert isinstance(other, Counted)
     assert (type(other).__name__, Counted.kinds) == ("Counted", [])
-    assert other.sign("v5/x", "private", "GET")["headers"]["Referer"] == "mine"
+    assert other.sign("v5/x", ["private"], "GET")["headers"]["Referer"] == "mine"
 
 
 @pytest.mark.parametrize("when", ["before", "after"])

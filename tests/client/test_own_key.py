@@ -7,11 +7,13 @@ import logging
 import pickle
 import threading
 import time
+from dataclasses import replace
 
 import ccxt
 import pytest
 
 import keyturn.client
+from keyturn.client.holder import Loaded
 from keyturn.domain.errors import InventoryError, RefusedError
 
 from .conftest import BALANCE, CONSUMER, CREDENTIAL, until
@@ -43,7 +45,7 @@ async def test_an_object_whose_key_the_bot_sets_is_attached_no_longer_and_confir
     assert (world.calls_by(old).signed, world.calls_by(new).signed) == (1, 0)
     assert not attachment.attached
     assert attachment.fingerprint == ""
-    [said] = [r for r in caplog.records if r.levelno == logging.WARNING]
+    [said] = [r for r in caplog.records if (r.name, r.levelno) == ("keyturn.client", logging.WARNING)]
     assert "the bot set another key" in said.getMessage()
     assert world.keys[old].key_ref not in said.getMessage()
     world.notice(new)
@@ -172,7 +174,9 @@ async def test_code_that_signs_by_itself_confirms_with_what_it_signed_with(world
 async def test_an_object_of_another_venue_is_refused_and_is_given_no_key(world, put, monkeypatch):
     await world.put_first()
     if put == "by hand":
-        monkeypatch.setattr("keyturn.client.holder.Loaded.exchange", "", raising=False)
+        # As for a key that stands in the store without a word of keyturn's about it.
+        whole = Loaded.of
+        monkeypatch.setattr(Loaded, "of", lambda *given: replace(whole(*given), exchange=""))
     exchange = ccxt.okx()
     with pytest.raises(RefusedError, match=r"is of okx, and mm-bybit is a key of bybit") as caught:
         world.attach(exchange)

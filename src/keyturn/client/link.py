@@ -23,7 +23,7 @@ from typing import Any
 from keyturn.client import copies, hooked
 from keyturn.client.holder import Holder, Loaded, log
 from keyturn.client.mailbox import NoticeMessage
-from keyturn.client.refusal import is_refused_key
+from keyturn.client.refusal import fault_of, is_refused_key
 from keyturn.client.streams import PrivateStream, Streams
 from keyturn.domain.errors import RefusedError
 
@@ -122,7 +122,7 @@ class Link:
         #: Called at the next call, once.
         self.resume: Callable[[], None] | None = None
         self._loop = loop
-        self._lock = threading.RLock()
+        self._lock, self._stopping = threading.RLock(), threading.Lock()
         self._loaded: Loaded | None = None
 
     def __reduce__(self) -> tuple[type, tuple[()]]:
@@ -246,9 +246,10 @@ class Link:
 
     def _stop(self) -> None:
         """Leave the object to the bot, which has set another key: signing with ours would be wrong."""
-        if not self.active:
-            return
-        self._let_go()
+        with self._stopping:
+            if not self.active:
+                return
+            self._let_go()
         if self.is_copy:
             # It may be of another account: nobody waits for it. The object itself is waited for.
             self.leave()
@@ -291,7 +292,7 @@ class Link:
 
     def after_fork(self, resume: Callable[[], None]) -> None:
         """Begin anew in a forked process: a thread that it lacks may hold the lock."""
-        self._lock = threading.RLock()
+        self._lock, self._stopping = threading.RLock(), threading.Lock()
         self.resume = resume
 
     def swap_soon(self) -> None:
@@ -366,9 +367,13 @@ class Link:
             except Exception as error:  # noqa: BLE001 - the bot's own code must not break the bot's call
                 log.warning("an on_swap callback failed: %s", type(error).__name__)
 
-    def _note(self, call: _Call, args: tuple[Any, ...]) -> None:
-        if call.signed:
+    def _note(self, call: _Call, args: tuple[Any, ...], error: Exception | None = None) -> None:
+        if not call.signed:
+            return
+        if error is None:
             self.holder.note_success(call.loaded, _describe(args))
+        else:
+            self.holder.note_refusal(call.loaded, _describe(args), fault_of(error))
 
     def _fetch2_sync(self) -> Callable[..., Any]:
         original = self.original("fetch2")
@@ -377,6 +382,9 @@ class Link:
             token = _CALL.set(call)
             try:
                 answer = original(*args, **kwargs)
+            except Exception as error:
+                self._note(call, args, error)
+                raise
             finally:
                 _CALL.reset(token)
             self._note(call, args)
@@ -401,6 +409,9 @@ class Link:
             token = _CALL.set(call)
             try:
                 answer = await original(*args, **kwargs)
+            except Exception as error:
+                self._note(call, args, error)
+                raise
             finally:
                 _CALL.reset(token)
             self._note(call, args)

@@ -15,7 +15,15 @@ from datetime import UTC, datetime
 from keyturn.client import peers
 from keyturn.client.holder import Holder, Loaded
 from keyturn.client.link import Link
-from keyturn.client.mailbox import AckMessage, Mailbox, NoticeMessage, ProbeMessage, ProbeReportMessage
+from keyturn.client.mailbox import (
+    AckMessage,
+    Mailbox,
+    NoticeMessage,
+    ProbeMessage,
+    ProbeReportMessage,
+    RefusalsMessage,
+    joined,
+)
 from keyturn.client.peers import Peers
 from keyturn.client.trial import PASSING, try_key
 from keyturn.domain.errors import KEY_FAULTS, ExchangeFault, KeyturnError, StoreError, StoreFault
@@ -99,7 +107,7 @@ class Watcher:
         """Begin watching."""
         for link in self.links:
             self._take(link)
-        self._holder.on_proof = self._wake.set
+        self._holder.on_news = self._wake.set
         _watching.add(self)
         self._thread.start()
 
@@ -136,7 +144,7 @@ class Watcher:
         self._holder.after_fork()
         # Events have locks, too.
         self._wake, self._stop = threading.Event(), threading.Event()
-        self._holder.on_proof = self._wake.set
+        self._holder.on_news = self._wake.set
         # The parent alone answers: it is the one that a notice is for, and this process knows nothing of it.
         self._answers = False
         # Not before the bot's next call there: most forked processes make none.
@@ -198,6 +206,7 @@ class Watcher:
             self._verifying = _Trial()
             for each in self.links:
                 each.swap_soon()
+        self._tell_refusals(notices)
         if not self._answers or (link := self._active()) is None:
             return
         waiting = [n for n in notices if self._wants_ack(n)]
@@ -297,6 +306,23 @@ class Watcher:
                     private_stream=stream,
                 )
             )
+
+    def _tell_refusals(self, notices: list[NoticeMessage]) -> None:
+        """Tell which calls the exchange refuses to the key of a notice; of a forked process, too.
+
+        What stands there already is kept: another process of the bot, or this one before it was started anew,
+        may have told it.
+        """
+        refused = self._holder.refused
+        if self._mailbox is None or not refused:
+            return
+        for notice in notices:
+            if notice.consumer == self._consumer and notice.is_about(self._holder.current):
+                told = self._mailbox.refusals(notice.subject)
+                known = told.calls if told and told.fingerprint == notice.fingerprint else ()
+                calls = joined(known, refused)
+                if calls != known:
+                    self._mailbox.put(RefusalsMessage.about(notice, calls))
 
     def _verify(self, link: Link) -> None:
         """Make the signed call that an idle bot does not make."""

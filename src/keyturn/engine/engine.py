@@ -10,7 +10,7 @@ from keyturn.domain import machine
 from keyturn.domain.errors import JournalError, JournalFault, KeyturnError, RefusedError
 from keyturn.domain.labels import new_rotation_id
 from keyturn.domain.rotation import EventType, KeyRecord, Mode, Rotation, State
-from keyturn.engine import cutover, mint, revoke, settle, timekeeping, trouble, undo, verify
+from keyturn.engine import cutover, mint, refusals, revoke, settle, timekeeping, trouble, undo, verify
 from keyturn.engine.commands import with_reason
 from keyturn.engine.work import Rest, SupersededError, Work
 from keyturn.engine.world import World
@@ -130,7 +130,7 @@ class Engine:
             return Progress(rotation, Rest(None, ""))
         work = Work(self.world, rotation)
         try:
-            rest = await timekeeping.set_right(work) or _not_yet(work)
+            rest = await timekeeping.set_right(work) or await _not_yet(work)
             if rest is None:
                 rest = await self._act(work)
         except SupersededError:
@@ -283,9 +283,11 @@ def end_of_grace(rotation: Rotation) -> str:
     )
 
 
-def _not_yet(work: Work) -> Rest | None:
+async def _not_yet(work: Work) -> Rest | None:
     r = work.rotation
     if r.is_due(work.now()):
         return None
+    if r.state is State.GRACE and (refused := await refusals.reported(work)):
+        return await refusals.park(work, refused)
     waits_for = "the end of the grace period" if r.grace_until == r.wake_at else "its time"
     return Rest(r.wake_at, r.problem or waits_for)

@@ -8,7 +8,7 @@ from datetime import timedelta
 from keyturn.domain.keys import Revocation
 from keyturn.domain.rotation import EventType, Fate, Park
 from keyturn.domain.slots import Slot, SlotInfo
-from keyturn.engine import licence, listing, liveness, mirrors
+from keyturn.engine import licence, listing, liveness, mirrors, refusals
 from keyturn.engine.commands import with_reason
 from keyturn.engine.liveness import Life
 from keyturn.engine.trouble import backoff
@@ -37,6 +37,8 @@ async def begin(work: Work) -> Rest | None:
         await work.commit(work.event(EventType.COMPLETED, "there was no key before this one"))
         return None
     if rest := await _dead_current(work):
+        return rest
+    if rest := await refusals.hold(work):
         return rest
     return await _kill(work)
 

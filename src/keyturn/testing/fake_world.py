@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from keyturn.domain.errors import ExchangeError
-from keyturn.domain.evidence import Confirmation, Evidence, Notice, ProbeReport, ProbeRequest
+from keyturn.domain.errors import ExchangeError, ExchangeFault
+from keyturn.domain.evidence import Confirmation, Evidence, Notice, ProbeReport, ProbeRequest, Refusal
 from keyturn.domain.inventory import Inventory
 from keyturn.domain.keys import MintedKey, Permission
 from keyturn.domain.labels import fingerprint
@@ -45,6 +45,8 @@ class FakeBot:
         self.notices: list[Notice] = []
         self.confirms = True
         self.probes: list[ProbeRequest] = []
+        #: Calls of its own that the new key is refused.
+        self.refused: list[str] = []
 
     @property
     def can_probe(self) -> bool:
@@ -64,6 +66,20 @@ class FakeBot:
         mark = self.loaded.info.meta.fingerprint
         return [
             Confirmation(notice.consumer, notice.rotation_id, mark, Evidence.ACK, self._world.clock.now())
+        ]
+
+    async def refusals(self, notice: Notice) -> Sequence[Refusal]:
+        """Tell `refused`."""
+        return [
+            Refusal(
+                notice.consumer,
+                notice.rotation_id,
+                notice.fingerprint,
+                call,
+                ExchangeFault.MISSING_PERMISSION,
+                self._world.clock.now(),
+            )
+            for call in self.refused
         ]
 
     async def request_probe(self, request: ProbeRequest) -> None:
