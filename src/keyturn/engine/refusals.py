@@ -15,12 +15,14 @@ from keyturn.domain.rotation import EventType, Park
 from keyturn.engine.commands import with_reason
 from keyturn.engine.notices import notices
 from keyturn.engine.work import Rest, Work
+from keyturn.ports.journal import JournaledEvent
 
 _LACKS = {
     ExchangeFault.MISSING_PERMISSION: "a right is missing",
     ExchangeFault.WRONG_IP: "its address is not allowed",
 }
 _BETWEEN = "; "
+_ACCEPTED = "accepted as refused: "
 
 
 async def hold(work: Work) -> Rest | None:
@@ -33,8 +35,14 @@ async def hold(work: Work) -> Rest | None:
     return await park(work, refused) if refused else None
 
 
+async def look(work: Work) -> Rest | None:
+    """Park as `hold` does, in passing: whoever cannot be asked now is asked again before the revoke."""
+    refused = await reported(work)
+    return await park(work, refused) if refused else None
+
+
 async def reported(work: Work) -> Sequence[Refusal]:
-    """Give what there is to park for. Whoever cannot be asked now is asked again before the revoke."""
+    """Give what there is to park for, as far as consumers can be asked now."""
     return await _unaccepted(work, silent=True)
 
 
@@ -89,16 +97,23 @@ def _line(refusal: Refusal) -> str:
     return f"{refusal.consumer}: {refusal.call}: {refusal.fault}"
 
 
+async def acceptance(work: Work) -> str:
+    """Say what a person accepts who resumes the rotation now: what it has named, not what came since."""
+    parked = [e.event for e in await _events(work) if e.event.type is EventType.PARKED]
+    return _ACCEPTED + str(parked[-1].data.get("note", ""))
+
+
 async def _accepted(work: Work) -> set[str]:
-    """Give what a person has accepted: what was named when the rotation parked, and it was resumed."""
-    shown: set[str] = set()
-    accepted: set[str] = set()
-    for each in await work.world.journal.events(work.rotation.id):
-        event = each.event
-        if event.type is EventType.PARKED:
-            refused = event.data.get("parked") == Park.REFUSED_CALLS
-            shown = set(str(event.data.get("note", "")).split(_BETWEEN)) if refused else set()
-        elif event.type is EventType.RESUMED:
-            accepted |= shown
-            shown = set()
-    return accepted
+    """Give what persons have accepted so far, as the journal has it."""
+    resumed = [e.event for e in await _events(work) if e.event.type is EventType.RESUMED]
+    notes = [str(event.data.get("note", "")) for event in resumed]
+    return {
+        line
+        for note in notes
+        if note.startswith(_ACCEPTED)
+        for line in note.removeprefix(_ACCEPTED).split(_BETWEEN)
+    }
+
+
+async def _events(work: Work) -> Sequence[JournaledEvent]:
+    return await work.world.journal.events(work.rotation.id)

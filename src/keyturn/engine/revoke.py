@@ -32,7 +32,7 @@ async def begin(work: Work) -> Rest | None:
     """GRACE: when it has passed, revoke the old key."""
     r = work.rotation
     if r.grace_until and work.now() < r.grace_until:
-        return Rest(r.grace_until, "the end of the grace period")
+        return await refusals.look(work) or Rest(r.grace_until, "the end of the grace period")
     if r.old_ref is None:
         await work.commit(work.event(EventType.COMPLETED, "there was no key before this one"))
         return None

@@ -16,7 +16,7 @@ from keyturn.domain.inventory import Inventory
 from keyturn.domain.keys import MintedKey, Permission
 from keyturn.domain.labels import fingerprint
 from keyturn.domain.manifest import DriverManifest
-from keyturn.domain.rotation import Rotation, State
+from keyturn.domain.rotation import Park, Rotation, State
 from keyturn.domain.slots import Slot, Stored
 from keyturn.engine import adopt, sweep
 from keyturn.engine.engine import Engine
@@ -244,10 +244,17 @@ class FakeWorld:
             self.state = "sweep"
             engine = Engine(self.world(actor="sweep", traced=traced))
             await sweep.sweep(engine)
+            await self._accept()
             if not await self._unrest():
                 return
             self.clock.advance(5)
         raise AssertionError(f"the sweep does not come to rest: {await self.journal.latest()}")
+
+    async def _accept(self) -> None:
+        """Be the person who accepts that calls are refused to the new key."""
+        opened = await self.journal.open_rotation(NAME)
+        if opened and opened.parked is Park.REFUSED_CALLS:
+            await Engine(self.world(actor="person")).resume(NAME)
 
     def recover(self) -> None:
         """Let nothing go wrong any more."""
