@@ -131,7 +131,7 @@ async def test_copies_that_the_bot_has_dropped_are_waited_for_no_more(world):
         copy.copy(exchange)
     gc.collect()
     copy.copy(exchange)
-    assert len(attachment._watcher._links) <= 2
+    assert len(attachment._watcher.objects._known) <= 2
     assert len([t for t in threading.enumerate() if t.name == f"keyturn-{CREDENTIAL}"]) == 1
 
 

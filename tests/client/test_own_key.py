@@ -137,7 +137,7 @@ async def test_a_secret_that_was_read_with_no_key_is_not_kept_for_later(world, m
     new = await world.rotate()
     await until(lambda: exchange._keyturn_link._loaded.fingerprint == new)
     later = time.monotonic() + 5
-    monkeypatch.setattr("keyturn.client.link.time.monotonic", lambda: later)
+    monkeypatch.setattr("keyturn.client.readings.time.monotonic", lambda: later)
     assert exchange.secret == world.keys[new].secret
 
 
@@ -183,6 +183,13 @@ async def test_an_object_of_another_venue_is_refused_and_is_given_no_key(world, 
     assert "ccxt.bybit()" in caught.value.todo
     assert not exchange.apiKey
     assert type(exchange) is ccxt.okx
+
+
+async def test_a_class_in_the_place_of_an_object_is_told_as_one(world):
+    await world.put_first()
+    with pytest.raises(RefusedError, match="bybit is the class") as caught:
+        world.attach(ccxt.bybit)
+    assert "bybit()" in caught.value.todo
 
 
 async def test_a_name_that_is_not_declared_is_answered_with_the_nearest(world):

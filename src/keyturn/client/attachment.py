@@ -94,7 +94,7 @@ class Attachment:
         Doing it twice is harmless.
         """
         self._watcher.stop()
-        for link in {self._link, *self._watcher.links}:
+        for link in {self._link, *self._watcher.objects}:
             link.unhook()
 
     def __enter__(self) -> Self:

@@ -84,8 +84,8 @@ def _check(recipe: Recipe) -> None:
         ) from None
 
 
-def _empty(base: type) -> Any:
-    return object.__new__(base)
+def _empty(base: Any) -> Any:
+    return base.__new__(base)
 
 
 def _state(exchange: Any, link: Link | None) -> Any:

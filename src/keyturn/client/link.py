@@ -1,82 +1,20 @@
-"""Hooks one ccxt exchange object up to the current credential.
-
-Facts about ccxt 4.5.90 that this rests on (read in its source, 2026-11-21): every implicit and unified
-REST method ends in `fetch2`, which waits for the rate limiter, calls `sign`, which never awaits, and then
-sends. So `sign` is the one place where the key is looked at: setting key, secret and passphrase there,
-under a lock, means that no request carries a mixture and that a request in flight keeps its signature.
-Every `sign` but four calls `check_required_credentials` for private paths only.
-"""
+"""Hooks one ccxt exchange object up to the current credential, and knows when it is so no more."""
 
 from __future__ import annotations
 
 import asyncio
 import inspect
-import math
 import threading
-import time
-import weakref
-from collections.abc import Callable
-from contextvars import ContextVar
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from keyturn.client import copies, hooked
+from keyturn.client import calls, copies, hooked, readings
 from keyturn.client.holder import Holder, Loaded, log
 from keyturn.client.mailbox import NoticeMessage
-from keyturn.client.refusal import fault_of, is_refused_key
+from keyturn.client.refusal import is_refused_key
 from keyturn.client.streams import PrivateStream, Streams
 from keyturn.domain.errors import RefusedError
-
-
-@dataclass(slots=True)
-class _Call:
-    """What is known about one pass through `fetch2`."""
-
-    #: What it was signed with; None while it is not signed, or with another key than the holder's.
-    loaded: Loaded | None = None
-    signed: bool = False
-
-    @property
-    def version(self) -> str:
-        """The version that it was signed with."""
-        return self.loaded.version if self.loaded else ""
-
-
-_CALL: ContextVar[_Call | None] = ContextVar("keyturn_call", default=None)
-
-
-def _carries(request: object, api_key: str) -> bool:
-    """Tell whether a request that `sign` built names the key."""
-    if not isinstance(request, dict):
-        return False
-    headers = request.get("headers")
-    values = [request.get("url"), request.get("body")]
-    values += list(headers.values()) if isinstance(headers, dict) else []
-    return any(isinstance(value, str) and api_key in value for value in values)
-
-
-def _describe(args: tuple[Any, ...]) -> str:
-    """Name a call by its HTTP method and path, without parameters."""
-    path = str(args[0]) if args else "?"
-    method = str(args[2]) if len(args) > 2 else "GET"
-    return f"{method} {path}"[:200]
-
-
-@dataclass(slots=True)
-class _Reading:
-    """One version, as one task or thread reads it field by field."""
-
-    link: weakref.ref[Link]
-    loaded: Loaded
-    #: Monotonic seconds; infinite while a call is signed.
-    until: float
-    fields: set[str] = field(default_factory=set)
-
-
-_READING: ContextVar[_Reading | None] = ContextVar("keyturn_reading", default=None)
-# Code of the bot's own reads the key and its secret one after the other; a pair within this time is of one
-# version. Longer, and a secret that is read alone would be an old one.
-_PAIR_SECONDS = 1.0
 
 
 class Link:
@@ -134,33 +72,7 @@ class Link:
         for name in hooked.hooked_names(self._base):
             if name in self.exchange.__dict__:
                 self.set_aside[name] = self.exchange.__dict__.pop(name)
-        sign, check = self.original("sign"), self.original("check_required_credentials")
-
-        def sign_with_current(*args: Any, **kwargs: Any) -> Any:
-            with self._lock:
-                loaded, call = self._apply(), _CALL.get()
-                token = _READING.set(_Reading(weakref.ref(self), loaded, math.inf) if loaded else None)
-                try:
-                    request = sign(*args, **kwargs)
-                finally:
-                    _READING.reset(token)
-                if call is None:
-                    return request
-                # The bot may have set fields of its own meanwhile: that proves nothing.
-                call.loaded = loaded if self.active else None
-                # The four venues whose `sign` checks nothing: a private path that names the key.
-                if loaded and not call.signed and "public" not in str(args[1:2]).lower():
-                    call.signed = _carries(request, loaded.material.key_ref)
-                return request
-
-        def check_and_note(*args: Any, **kwargs: Any) -> Any:
-            call = _CALL.get()
-            if call is not None:
-                call.signed = True
-            return check(*args, **kwargs)
-
-        self.hooks = {"sign": sign_with_current, "check_required_credentials": check_and_note}
-        self.hooks["fetch2"] = self._fetch2_async() if self.is_async else self._fetch2_sync()
+        self.hooks = calls.hooks(self)
         if self.streams is not None:
             self.hooks |= self.streams.hooks(self.original)
         self.exchange.__class__ = hooked.hooked_class(self._base)
@@ -212,12 +124,13 @@ class Link:
             link.is_copy = True
             link.hook()
             if self.watcher is not None:
-                self.watcher.add(link)
+                self.watcher.objects.add(link, self.watcher)
             return link
 
     def plain_copy(self) -> Any:
         """Copy the object without the hooks, and without what the bot has put in their place."""
-        twin: Any = object.__new__(self._base)
+        base: Any = self._base
+        twin = base.__new__(base)
         without = {hooked.MARK, *hooked.hooked_names(self._base)}
         twin.__dict__.update({k: v for k, v in self.exchange.__dict__.items() if k not in without})
         return twin
@@ -227,16 +140,7 @@ class Link:
 
         What one task or thread reads within a moment, each field once, is of one version.
         """
-        if self._loaded is None:
-            return None
-        now, read = time.monotonic(), _READING.get()
-        if read is None or read.link() is not self or now > read.until:
-            read = None
-        if read is None or (ours in read.fields and read.until != math.inf):
-            read = _Reading(weakref.ref(self), self._loaded, now + _PAIR_SECONDS)
-            _READING.set(read)
-        read.fields.add(ours)
-        return read.loaded.material.reveal().get(ours)
+        return readings.read(self, self._loaded, ours) if self._loaded is not None else None
 
     def was_set(self, ours: str, value: object) -> None:
         """Take note that the bot has set a field of the key."""
@@ -309,6 +213,15 @@ class Link:
             except RuntimeError:
                 log.debug("the event loop of %s has closed", self.holder.credential)
 
+    @contextmanager
+    def applied(self) -> Iterator[Loaded | None]:
+        """Hold the object on the current version, for the time that a call is signed.
+
+        Gives what it is on; None where the bot has set another key.
+        """
+        with self._lock:
+            yield self._apply()
+
     @property
     def _version(self) -> str:
         return self._loaded.version if self._loaded else ""
@@ -350,7 +263,7 @@ class Link:
     def _set_version(self) -> str:
         """Set the current version before a login, which reads the fields itself, and name it."""
         self._apply_if_hooked()
-        _READING.set(None)
+        readings.forget()
         return self._version
 
     async def _freshen(self, version: str, error: Exception) -> bool:
@@ -367,70 +280,6 @@ class Link:
             except Exception as error:  # noqa: BLE001 - the bot's own code must not break the bot's call
                 log.warning("an on_swap callback failed: %s", type(error).__name__)
 
-    def _note(self, call: _Call, args: tuple[Any, ...], error: Exception | None = None) -> None:
-        if not call.signed:
-            return
-        if error is None:
-            self.holder.note_success(call.loaded, _describe(args))
-        else:
-            self.holder.note_refusal(call.loaded, _describe(args), fault_of(error))
-
-    def _fetch2_sync(self) -> Callable[..., Any]:
-        original = self.original("fetch2")
-
-        def once(call: _Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            token = _CALL.set(call)
-            try:
-                answer = original(*args, **kwargs)
-            except Exception as error:
-                self._note(call, args, error)
-                raise
-            finally:
-                _CALL.reset(token)
-            self._note(call, args)
-            return answer
-
-        def fetch2(*args: Any, **kwargs: Any) -> Any:
-            call = _Call()
-            try:
-                return once(call, args, kwargs)
-            except Exception as error:
-                # The venue did not act on a caller whom it refused: repeating is safe for orders too.
-                if not (call.signed and is_refused_key(error) and self.holder.superseded(call.version)):
-                    raise
-            return once(_Call(), args, kwargs)
-
-        return fetch2
-
-    def _fetch2_async(self) -> Callable[..., Any]:
-        original = self.original("fetch2")
-
-        async def once(call: _Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            token = _CALL.set(call)
-            try:
-                answer = await original(*args, **kwargs)
-            except Exception as error:
-                self._note(call, args, error)
-                raise
-            finally:
-                _CALL.reset(token)
-            self._note(call, args)
-            return answer
-
-        async def fetch2(*args: Any, **kwargs: Any) -> Any:
-            call = _Call()
-            try:
-                return await once(call, args, kwargs)
-            except Exception as error:
-                if not (call.signed and is_refused_key(error)):
-                    raise
-                # In a thread: opening the store must not hold up the bot's loop.
-                if not await asyncio.to_thread(self.holder.superseded, call.version):
-                    raise
-            return await once(_Call(), args, kwargs)
-
-        return fetch2
-
 
 def _leave(exchange: Any) -> None:
     """See that the object can be attached; one that followed another's attachment leaves that.
@@ -438,6 +287,12 @@ def _leave(exchange: Any) -> None:
     Raises:
         RefusedError: it is no ccxt exchange, or is attached already.
     """
+    if isinstance(exchange, type):
+        raise RefusedError(
+            f"{exchange.__name__} is the class of an exchange, and no exchange object.",
+            now="Nothing was attached.",
+            todo=f"Make an object of it first: exchange = {exchange.__name__}(); then attach(exchange, ...).",
+        )
     if not all(hasattr(exchange, name) for name in ("fetch2", "sign", "apiKey")):
         raise RefusedError(
             f"A {type(exchange).__name__} is not a ccxt exchange.",

@@ -160,20 +160,6 @@ class RefusalsMessage(Message):
         )
 
 
-def joined(
-    known: tuple[RefusedCall, ...], refused: Iterable[tuple[str, ExchangeFault, datetime]]
-) -> tuple[RefusedCall, ...]:
-    """Add calls to those that are told already; what there is no room for is told as `MORE_CALLS`."""
-    calls = {(each.call, each.fault): each for each in known}
-    for call, fault, at in refused:
-        if (call, fault) in calls or len(calls) == MAX_REFUSALS:
-            continue
-        name = call if len(calls) < MAX_REFUSALS - 1 else MORE_CALLS
-        one = RefusedCall.model_validate({"call": name, "fault": fault, "at": at})
-        calls[one.call, one.fault] = one
-    return tuple(calls.values())
-
-
 class ProbeMessage(Message):
     """Try the pending key."""
 
@@ -240,6 +226,29 @@ class Mailbox:
     def refusals(self, notice_id: str) -> RefusalsMessage | None:
         """Read what was refused to the key of a notice; None when there is nothing that can be read."""
         return self._read(self.folder / f"refusals-{notice_id}.json", RefusalsMessage)
+
+    def add_refusals(
+        self, notice: NoticeMessage, refused: Iterable[tuple[str, ExchangeFault, datetime]]
+    ) -> None:
+        """Tell calls that the exchange refuses to the key of a notice, beside those that are told already.
+
+        Another process of the bot, or this one before it was started anew, may have told some. What there is
+        no room for is told as `MORE_CALLS`.
+
+        Raises:
+            OSError: they were not told.
+        """
+        told = self.refusals(notice.subject)
+        known = told.calls if told and told.fingerprint == notice.fingerprint else ()
+        calls = {(each.call, each.fault): each for each in known}
+        for call, fault, at in refused:
+            if (call, fault) in calls or len(calls) == MAX_REFUSALS:
+                continue
+            name = call if len(calls) < MAX_REFUSALS - 1 else MORE_CALLS
+            one = RefusedCall.model_validate({"call": name, "fault": fault, "at": at})
+            calls[one.call, one.fault] = one
+        if len(calls) > len(known):
+            self.put(RefusalsMessage.about(notice, tuple(calls.values())))
 
     def probes(self, credential: str) -> list[ProbeMessage]:
         """Read the probe requests for a credential."""

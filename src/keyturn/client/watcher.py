@@ -15,15 +15,8 @@ from datetime import UTC, datetime
 from keyturn.client import peers
 from keyturn.client.holder import Holder, Loaded
 from keyturn.client.link import Link
-from keyturn.client.mailbox import (
-    AckMessage,
-    Mailbox,
-    NoticeMessage,
-    ProbeMessage,
-    ProbeReportMessage,
-    RefusalsMessage,
-    joined,
-)
+from keyturn.client.mailbox import AckMessage, Mailbox, NoticeMessage, ProbeMessage, ProbeReportMessage
+from keyturn.client.objects import Objects
 from keyturn.client.peers import Peers
 from keyturn.client.trial import PASSING, try_key
 from keyturn.domain.errors import KEY_FAULTS, ExchangeFault, KeyturnError, StoreError, StoreFault
@@ -84,8 +77,6 @@ class Watcher:
         verify_after: float,
     ) -> None:
         self._holder, self._mailbox, self._consumer = holder, mailbox, consumer
-        # Weakly, for each of them keeps the watcher.
-        self._links = [weakref.ref(link)]
         self._verify_with, self._verify_after = verify_with, verify_after
         self._wake = threading.Event()
         self._stop = threading.Event()
@@ -96,7 +87,8 @@ class Watcher:
         self._seen = holder.current
         self._probing: dict[str, _Trial] = {}
         self._verifying = _Trial()
-        self._peers = Peers(mailbox, holder.credential) if mailbox is not None else None
+        #: The attached object and its copies.
+        self.objects = Objects(link, Peers(mailbox, holder.credential) if mailbox is not None else None)
         self._interval = interval
         self._answers = True
         #: Whether this is a forked process that has made no call yet.
@@ -105,39 +97,17 @@ class Watcher:
 
     def start(self) -> None:
         """Begin watching."""
-        for link in self.links:
-            self._take(link)
+        self.objects.keep(self)
         self._holder.on_news = self._wake.set
         _watching.add(self)
         self._thread.start()
 
-    @property
-    def links(self) -> list[Link]:
-        """The attached object and its copies, as far as the bot still has them."""
-        return [link for known in tuple(self._links) if (link := known()) is not None]
-
-    def add(self, link: Link) -> None:
-        """Have a copy of the object watched, too."""
-        self._links = [known for known in tuple(self._links) if known() is not None] + [weakref.ref(link)]
-        self._take(link)
-
     def drop(self, link: Link) -> None:
-        """Watch a copy no longer, and wait for it no longer."""
-        self._links = [known for known in tuple(self._links) if known() not in {None, link}]
-        if self._peers is not None:
-            self._peers.leave(link)
-        if not self.links:
+        """Watch an object no longer, and wait for it no longer; end with the last."""
+        self.objects.drop(link)
+        if not list(self.objects):
             self._stop.set()
             self._wake.set()
-
-    def _take(self, link: Link) -> None:
-        link.watcher = self
-        if self._peers is not None:
-            self._peers.join(link)
-
-    def _active(self) -> Link | None:
-        """Give an object that calls can be made with; None when the bot has set another key on it."""
-        return next((link for link in self.links if link.active), None)
 
     def after_fork(self) -> None:
         """Begin anew in a forked process: it has no thread of the parent's, but the locks that those held."""
@@ -149,7 +119,7 @@ class Watcher:
         self._answers = False
         # Not before the bot's next call there: most forked processes make none.
         self._asleep = True
-        for link in self.links:
+        for link in self.objects:
             link.after_fork(self.resume)
 
     def resume(self) -> None:
@@ -175,10 +145,9 @@ class Watcher:
         self._asleep = False
         self._stop.set()
         self._wake.set()
-        for link in self.links:
+        for link in self.objects:
             link.resume = None
-            if self._peers is not None:
-                self._peers.leave(link)
+            self.objects.leave(link)
         if self._thread is not threading.current_thread():
             self._thread.join()
 
@@ -204,10 +173,14 @@ class Watcher:
         if self._seen is not self._holder.current:
             self._seen = self._holder.current
             self._verifying = _Trial()
-            for each in self.links:
+            for each in self.objects:
                 each.swap_soon()
-        self._tell_refusals(notices)
-        if not self._answers or (link := self._active()) is None:
+        # Of a forked process, too.
+        if self._mailbox is not None and (refused := self._holder.refused):
+            for notice in (n for n in notices if n.consumer == self._consumer):
+                if notice.is_about(self._holder.current):
+                    self._mailbox.add_refusals(notice, refused)
+        if not self._answers or (link := self.objects.active()) is None:
             return
         waiting = [n for n in notices if self._wants_ack(n)]
         if waiting and self._holder.proof is None:
@@ -289,7 +262,7 @@ class Watcher:
 
     def _acknowledge(self, notice: NoticeMessage) -> None:
         current, proof = self._holder.current, self._holder.proof
-        stream = self._peers.ready_for(notice) if self._peers else None
+        stream = self.objects.ready_for(notice)
         # The version may have moved since `_wants_ack`: what is proved and what is named must be one.
         if proof is None or stream is None or not notice.is_about(current):
             return
@@ -306,23 +279,6 @@ class Watcher:
                     private_stream=stream,
                 )
             )
-
-    def _tell_refusals(self, notices: list[NoticeMessage]) -> None:
-        """Tell which calls the exchange refuses to the key of a notice; of a forked process, too.
-
-        What stands there already is kept: another process of the bot, or this one before it was started anew,
-        may have told it.
-        """
-        refused = self._holder.refused
-        if self._mailbox is None or not refused:
-            return
-        for notice in notices:
-            if notice.consumer == self._consumer and notice.is_about(self._holder.current):
-                told = self._mailbox.refusals(notice.subject)
-                known = told.calls if told and told.fingerprint == notice.fingerprint else ()
-                calls = joined(known, refused)
-                if calls != known:
-                    self._mailbox.put(RefusalsMessage.about(notice, calls))
 
     def _verify(self, link: Link) -> None:
         """Make the signed call that an idle bot does not make."""
