@@ -24,6 +24,13 @@ async def abort(work: Work) -> Rest | None:
     current = await work.peek(Slot.CURRENT)
     if current and current.attempt and current.attempt.rotation_id == r.id:
         # The abort lost the race against the promotion: from here the only way back is a roll-back.
+        if r.old_ref is None:
+            note = "the abort came too late, and there is no key to go back to"
+            stands = work.event(
+                EventType.PROMOTED, note, promoted_at=work.now(), new_version=current.version, abort_reason=""
+            )
+            await work.commit(stands)
+            return None
         await work.commit(
             work.event(EventType.ROLLBACK_REQUESTED, promoted_at=work.now(), abort_reason=r.abort_reason)
         )
