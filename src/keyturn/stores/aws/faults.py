@@ -8,6 +8,8 @@ from enum import StrEnum
 from keyturn.domain.errors import StoreError, StoreFault
 
 NOTHING = "Nothing was written."
+#: Pages of a list at most: AWS keeps about a hundred versions of a secret or parameter, some dozens a page.
+MOST_PAGES = 100
 #: How the codes of refusals begin that STS gives to who would take on a role.
 ASSUME_ROLE = "AssumeRole"
 
@@ -201,6 +203,16 @@ def scheduled_for_deletion(path: str) -> StoreError:
         f"The secret {path} is scheduled for deletion.",
         now=NOTHING,
         todo="aws secretsmanager restore-secret --secret-id NAME, or choose another path.",
+    )
+
+
+def endless(path: str) -> StoreError:
+    """Build the error for a list whose pages do not end."""
+    return StoreError(
+        StoreFault.UNAVAILABLE,
+        f"The list of the versions of {path} does not come to an end.",
+        now=NOTHING,
+        todo="See what answers in the place of AWS: a proxy, or the endpoint_url.",
     )
 
 
