@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -83,11 +84,15 @@ class AwsError(Exception):
         self.unanswered = unanswered
 
 
+# AWS's codes are words, some with a service before them; an emulator's and a proxy's may be anything.
+_CODE = re.compile(r"[\w.:#-]{0,100}", re.ASCII)
 _WORDS = ("kms", "delet", "not associated", "too long", "length less than")
 
 
 def refusal(code: str, status: int, text: str) -> Failure:
     """Sort an answer of AWS that is an error."""
+    if not _CODE.fullmatch(code):
+        code = "no readable code"
     lowered = text.lower()
     about = frozenset(word for word in _WORDS if word in lowered)
     if code in _THROTTLED or status == 429:
