@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any, ClassVar, Literal, TypeVar
 
 from keyturn.bodies import UNREADABLE, seconds
-from keyturn.domain.errors import ExchangeError, ExchangeFault
+from keyturn.domain.errors import KEY_FAULTS, ExchangeError, ExchangeFault
 from keyturn.domain.keys import KeyFacts, KeySpec, MintedKey, Permission, Revocation
 from keyturn.domain.manifest import DriverManifest
 from keyturn.exchanges._client import Answer, Client, Endpoint, Quiet, UnansweredError
@@ -24,7 +24,7 @@ _FIRST_SERVER_ERROR = 500
 # What grants comes with success: a gateway may show an earlier answer beside an error of its own.
 _GRANTED = range(200, 300)
 # Faults after which "there is no such key" is worth a look: venues word it in codes that stand for much else.
-_MAYBE_ABSENT = frozenset({ExchangeFault.REJECTED, ExchangeFault.INVALID_KEY})
+_MAYBE_ABSENT = frozenset({ExchangeFault.REJECTED, *KEY_FAULTS})
 
 
 class CcxtDriver(ABC):
@@ -39,6 +39,8 @@ class CcxtDriver(ABC):
     """
 
     errors: ClassVar[ErrorTable]
+    #: The call that creates a key.
+    create: ClassVar[Endpoint]
     #: Codes that say, beyond doubt, that the key to revoke is not there.
     absent_codes: ClassVar[frozenset[str]] = frozenset()
     #: How ccxt is quieted; a venue may add to it.
@@ -98,8 +100,12 @@ class CcxtDriver(ABC):
     async def list_keys(self, manager: Caller, subaccount: str | None) -> Sequence[KeyFacts]:
         """List all keys of the (sub-)account."""
 
+    async def await_turn(self) -> None:
+        """Wait until the venue's documented rate lets a create leave at once."""
+        await self._client.await_turn(self.create)
+
     @abstractmethod
-    async def create_key(self, manager: Caller, spec: KeySpec) -> MintedKey:
+    async def create_key(self, manager: Caller, spec: KeySpec, *, within: float | None = None) -> MintedKey:
         """Make the venue create a key."""
 
     @abstractmethod
@@ -153,15 +159,23 @@ class CcxtDriver(ABC):
         read: Callable[[Any], T],
         params: Mapping[str, Any] | None = None,
         caller: Caller | None = None,
+        within: float | None = None,
     ) -> T:
         """Make one call and give what `read` makes of the answer's body, which grants.
 
         The only place where an answer is read: whatever it holds ends in a value or in an `ExchangeError`.
 
+        Args:
+            endpoint: what to call.
+            read: reads the body.
+            params: of the call.
+            caller: who signs.
+            within: seconds in which the call must leave; its turn was taken before.
+
         Raises:
             ExchangeError: as the port says.
         """
-        body = await self._call(endpoint, params, caller)
+        body = await self._call(endpoint, params, caller, within)
         try:
             return read(body)
         except UNREADABLE:
@@ -171,7 +185,11 @@ class CcxtDriver(ABC):
         raise self._failed(endpoint, row)
 
     async def _call(
-        self, endpoint: Endpoint, params: Mapping[str, Any] | None, caller: Caller | None
+        self,
+        endpoint: Endpoint,
+        params: Mapping[str, Any] | None,
+        caller: Caller | None,
+        within: float | None = None,
     ) -> Mapping[str, Any]:
         """Make one call and give the answer's body, which grants.
 
@@ -183,7 +201,7 @@ class CcxtDriver(ABC):
             raise self._refused(endpoint.action, ExchangeFault.REJECTED, words, "Store the key again, whole.")
         failure = None
         try:
-            answer = await self._client.send(endpoint, params or {}, caller)
+            answer = await self._client.send(endpoint, params or {}, caller, within)
         except UnansweredError as error:
             fault = ExchangeFault.OUTCOME_UNKNOWN if error.sent else ExchangeFault.VENUE_DOWN
             failure = self._failed(endpoint, Row(fault, f"{error.reason}."))

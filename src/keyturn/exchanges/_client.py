@@ -72,6 +72,10 @@ class UnansweredError(Exception):
         self.sent = sent
 
 
+class _TooLateError(Exception):
+    """The time in which the call had to leave is over."""
+
+
 class Wire:
     """Stands in for ccxt's session during one call: sends what ccxt signed, and keeps what came back.
 
@@ -79,10 +83,11 @@ class Wire:
     it reads none: it would unpack and parse whatever comes, however long.
     """
 
-    __slots__ = ("_session", "content", "headers", "sent", "status")
+    __slots__ = ("_leave_by", "_session", "content", "headers", "sent", "status")
 
-    def __init__(self, session: aiohttp.ClientSession) -> None:
+    def __init__(self, session: aiohttp.ClientSession, leave_by: float | None = None) -> None:
         self._session = session
+        self._leave_by = leave_by
         self.sent = False
         self.status = 0
         self.headers: Mapping[str, str] = {}
@@ -99,6 +104,9 @@ class Wire:
 
     @asynccontextmanager
     async def _send(self, method: str, url: Any, options: Mapping[str, Any]) -> AsyncIterator[_Silent]:
+        # ccxt has signed and waited for its throttler: the call leaves now.
+        if self._leave_by is not None and time.monotonic() >= self._leave_by:
+            raise _TooLateError
         async with self._session.request(
             method, url, allow_redirects=False, trace_request_ctx=self, **options
         ) as response:
@@ -183,23 +191,41 @@ class Client:
         self._reading: aiohttp.ClientSession | None = None
         self._changing: aiohttp.ClientSession | None = None
 
+    async def await_turn(self, endpoint: Endpoint) -> None:
+        """Wait until the endpoint may be called, and take that turn for a `send` with `within`."""
+        if self._pacer is not None:
+            await self._pacer.turn(endpoint)
+
     async def send(
-        self, endpoint: Endpoint, params: Mapping[str, Any], caller: Caller | None = None
+        self,
+        endpoint: Endpoint,
+        params: Mapping[str, Any],
+        caller: Caller | None = None,
+        within: float | None = None,
     ) -> Answer:
         """Make one call and give what came back, whatever it is.
+
+        Args:
+            endpoint: what to call.
+            params: its parameters.
+            caller: who signs.
+            within: seconds in which the call must leave, ccxt's throttler included; its turn was taken.
 
         Raises:
             UnansweredError: nothing came back.
         """
-        if self._pacer is not None:
-            await self._pacer.turn(endpoint)
+        leave_by = None if within is None else time.monotonic() + within
+        if within is None:
+            await self.await_turn(endpoint)
         call, reason = self._borrow(), ""
-        wire = call.session = Wire(self._session(changes=endpoint.changes))
+        wire = call.session = Wire(self._session(changes=endpoint.changes), leave_by)
         try:
             if caller is not None:
                 _arm(call, caller)
             section = "private" if endpoint.private else "public"
             await call.request(endpoint.path, [section], endpoint.method, dict(params), {"cost": 1})
+        except _TooLateError:
+            reason = "the call waited for its turn for too long, and was not sent"
         except (BaseError, aiohttp.ClientError, OSError, ValueError, TypeError) as error:
             reason = _reason(error)
         finally:

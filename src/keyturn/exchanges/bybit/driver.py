@@ -70,6 +70,7 @@ class Driver(CcxtDriver):
     """Bybit's sub-account keys."""
 
     errors = TABLE
+    create = CREATE
 
     def grants_for(self, permissions: frozenset[Permission]) -> frozenset[str]:
         """Give Bybit's words; a key that may do anything but look is not read-only, and can look as well."""
@@ -106,7 +107,7 @@ class Driver(CcxtDriver):
             params["cursor"] = cursor
         raise self._refused(LIST.action, ExchangeFault.VENUE_DOWN, "its list of keys does not end.")
 
-    async def create_key(self, manager: Caller, spec: KeySpec) -> MintedKey:
+    async def create_key(self, manager: Caller, spec: KeySpec, *, within: float | None = None) -> MintedKey:
         """Create a key with rights, addresses and note in one call."""
         self._check(CREATE.action, spec)
         subuid = self._subaccount(CREATE.action, spec.subaccount)
@@ -118,7 +119,7 @@ class Driver(CcxtDriver):
                 "Put the sub-account's UID into the inventory.",
             )
         params = {"subuid": int(subuid), "note": spec.label, **self._rules(spec)}
-        return await self._ask(CREATE, _minted, params, manager)
+        return await self._ask(CREATE, _minted, params, manager, within)
 
     async def edit_key(self, manager: Caller, key: KeyHandle, spec: KeySpec) -> None:
         """Give a key the rights and addresses of `spec`; Bybit has no call that changes the note."""

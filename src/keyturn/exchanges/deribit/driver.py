@@ -73,6 +73,7 @@ class Driver(CcxtDriver):
     """The keys of one Deribit account."""
 
     errors = errors.TABLE
+    create = CREATE
     mixin = _DrawnNonce
 
     def grants_for(self, permissions: frozenset[Permission]) -> frozenset[str]:
@@ -105,11 +106,11 @@ class Driver(CcxtDriver):
         """List the keys of the manager's account; Deribit gives all of them at once."""
         return await self._ask(LIST, _listed, caller=manager)
 
-    async def create_key(self, manager: Caller, spec: KeySpec) -> MintedKey:
+    async def create_key(self, manager: Caller, spec: KeySpec, *, within: float | None = None) -> MintedKey:
         """Create a key with scopes and name. Its addresses have to be set with `edit_key`."""
         self._check(CREATE.action, spec)
         params = {"name": spec.label, "max_scope": self._max_scope(spec)}
-        return await self._ask(CREATE, lambda body: _minted(body["result"]), params, manager)
+        return await self._ask(CREATE, lambda body: _minted(body["result"]), params, manager, within)
 
     async def edit_key(self, manager: Caller, key: KeyHandle, spec: KeySpec) -> None:
         """Give a key the name, scopes and addresses of `spec`."""
@@ -222,8 +223,8 @@ class Driver(CcxtDriver):
             try:
                 await self._scope(caller)
             except ExchangeError as error:
-                if error.fault is ExchangeFault.INVALID_KEY:
-                    return errors.UNKNOWN_KEY
+                if error.fault is ExchangeFault.UNCLEAR_REFUSAL:
+                    return errors.UNCLEAR
         return row
 
 

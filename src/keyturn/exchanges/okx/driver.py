@@ -42,6 +42,7 @@ class Driver(CcxtDriver):
     """OKX's sub-account keys."""
 
     errors = TABLE
+    create = CREATE
     absent_codes = frozenset({ABSENT})
 
     async def introspect(self, caller: Caller) -> KeyFacts:
@@ -58,7 +59,7 @@ class Driver(CcxtDriver):
         params = {"subAcct": self._subaccount(LIST.action, subaccount)}
         return await self._ask(LIST, _listed, params, manager)
 
-    async def create_key(self, manager: Caller, spec: KeySpec) -> MintedKey:
+    async def create_key(self, manager: Caller, spec: KeySpec, *, within: float | None = None) -> MintedKey:
         """Create a key with rights, addresses, label and a drawn passphrase in one call."""
         self._check(CREATE.action, spec)
         passphrase = new_passphrase()
@@ -67,7 +68,9 @@ class Driver(CcxtDriver):
             "passphrase": passphrase,
             **self._rules(spec),
         }
-        return await self._ask(CREATE, lambda body: _minted(body["data"][0], passphrase), params, manager)
+        return await self._ask(
+            CREATE, lambda body: _minted(body["data"][0], passphrase), params, manager, within
+        )
 
     async def edit_key(self, manager: Caller, key: KeyHandle, spec: KeySpec) -> None:
         """Give a key the label, rights and addresses of `spec` ("reset"; the secret stays)."""
