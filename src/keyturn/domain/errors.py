@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from keyturn.domain.printable import printable
+
 
 class ProgrammingError(Exception):
     """A rule of the machine was broken by the calling code."""
@@ -32,10 +34,11 @@ class KeyturnError(Exception):
     exit_code = 1
 
     def __init__(self, what: str, *, now: str = "", todo: str = "") -> None:
-        super().__init__(what)
-        self.what = what
-        self.now = now
-        self.todo = todo
+        super().__init__(printable(what))
+        # Here, for all that is ever shown of an error: a code or a host name in it may come from outside.
+        self.what = printable(what)
+        self.now = printable(now)
+        self.todo = printable(todo)
 
     def diagnostics(self) -> str:
         """Tell what happened, what is true now and what to do, one line each."""

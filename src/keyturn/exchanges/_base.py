@@ -8,12 +8,13 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, ClassVar, Literal, TypeVar
 
+from keyturn.bodies import UNREADABLE, seconds
 from keyturn.domain.errors import KEY_FAULTS, ExchangeError, ExchangeFault
 from keyturn.domain.keys import KeyFacts, KeySpec, MintedKey, Permission, Revocation
 from keyturn.domain.manifest import DriverManifest
 from keyturn.exchanges._client import Answer, Client, Endpoint, Quiet, UnansweredError
 from keyturn.exchanges._errors import PAGES, ErrorTable, Refusal, Row, exchange_error
-from keyturn.exchanges._fields import UNREADABLE, mapping, seconds
+from keyturn.exchanges._fields import mapping
 from keyturn.ports.exchange import Caller, KeyHandle
 
 T = TypeVar("T")

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from keyturn.bodies import seconds
 from keyturn.domain.errors import ExchangeFault
 from keyturn.domain.keys import KeyFacts, KeySpec, MintedKey, Permission, normal_ips
 from keyturn.domain.material import SecretMaterial
@@ -22,7 +23,6 @@ from keyturn.exchanges._fields import (
     name,
     optional_name,
     rows,
-    seconds,
     secret,
     text,
     words,
