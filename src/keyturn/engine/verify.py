@@ -32,6 +32,7 @@ _PASSING = {
     ExchangeFault.RATE_LIMITED,
     ExchangeFault.OUTCOME_UNKNOWN,
     ExchangeFault.CLOCK_SKEW,
+    ExchangeFault.MACHINE,
 }
 
 
