@@ -1,4 +1,4 @@
-"""What the environment of this machine breaks is told as that, before anything is sent: proxies and credentials."""
+"""Proxies and credentials of the environment that cannot be used are told as that, and nothing is sent."""
 
 from __future__ import annotations
 
@@ -46,12 +46,15 @@ def aws(kind: str) -> Any:
 
 
 async def read(make: Callable[[], Any]) -> StoreError:
-    with pytest.raises(StoreError) as caught:
+    async def used() -> None:
         store = make()
         try:
             await store.read("bots/mm", Slot.CURRENT)
         finally:
             await store.close()
+
+    with pytest.raises(StoreError) as caught:
+        await used()
     error = caught.value
     assert error.todo
     assert error.__cause__ is None
