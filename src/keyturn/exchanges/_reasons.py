@@ -24,6 +24,7 @@ class Break:
     todo: str = ""
 
 
+TOO_LATE = Break("the call waited for its turn for too long, and was not sent")
 NO_ROOTS = Break(
     "the list of trusted authorities cannot be read here",
     ExchangeFault.MACHINE,
