@@ -35,6 +35,7 @@ _PASSING = {
     ExchangeFault.BARRED_REGION,
     ExchangeFault.OUTCOME_UNKNOWN,
     ExchangeFault.CLOCK_SKEW,
+    ExchangeFault.MACHINE,
 }
 
 
