@@ -16,6 +16,7 @@ from keyturn.domain.keys import KeySpec, Permission
 from keyturn.domain.material import SecretMaterial
 from keyturn.exchanges import catalog
 from keyturn.exchanges._base import CcxtDriver
+from keyturn.exchanges._client import Endpoint, _Pacer
 from keyturn.ports.exchange import Caller, ExchangeDriver, KeyHandle
 from keyturn.simulator import Fault, FaultKind, SimBybit, SimDeribit
 from keyturn.testing.driver_contract_support import DriverBench, find, handle_of, mint, refused
@@ -146,14 +147,15 @@ async def test_a_failed_tls_handshake_is_down_also_for_a_change(code: str) -> No
 
 
 @pytest.mark.parametrize("code", VENUES)
-async def test_a_dead_egress_proxy_is_down_also_for_a_change(code: str) -> None:
+async def test_a_dead_egress_proxy_is_no_fault_of_the_venue_also_for_a_change(code: str) -> None:
     async with server(lambda _: web.Response()) as dead:
         pass
     async with server(lambda _: web.Response()) as url, driver_at(code, url) as driver:
         spec = spec_for(driver, subaccount_for(code))
         through = Caller(MANAGER.material, dead)
-        error = await refused(driver.create_key(through, spec), ExchangeFault.VENUE_DOWN)
+        error = await refused(driver.create_key(through, spec), ExchangeFault.MACHINE)
         assert "proxy" in error.what
+        assert "egress_proxy" in error.todo
 
 
 @pytest.mark.parametrize("after_effect", [False, True])
@@ -223,7 +225,7 @@ async def test_a_rate_limit_tells_how_long_to_wait(code: str) -> None:
 async def test_bybit_bars_an_address_with_an_empty_403() -> None:
     async with bybit() as bench:
         bench.sim.faults.add(Fault(kind=FaultKind.RATE_LIMITED, status=403))
-        await refused(bench.driver.private_read(bench.manager), ExchangeFault.RATE_LIMITED)
+        await refused(bench.driver.private_read(bench.manager), ExchangeFault.BARRED_REGION)
 
 
 BYBIT_ROW = {"apiKey": "not-a-real-key", "ips": ["*"], "permissions": {}, "readOnly": 0}
@@ -270,7 +272,7 @@ async def test_a_key_that_no_request_can_carry_is_refused_unsent(
     broken = Caller(SecretMaterial(key, secret, "not-a-real-pass"))
     before = bench.sim.book.count
     spec = spec_for(bench.driver, bench.subaccount)
-    await refused(bench.driver.create_key(broken, spec), ExchangeFault.REJECTED)
+    await refused(bench.driver.create_key(broken, spec), ExchangeFault.CANNOT_SIGN)
     assert bench.sim.book.count == before
 
 
@@ -286,6 +288,44 @@ async def test_documented_rates_are_kept_by_waiting() -> None:
             minted = await asyncio.gather(*(driver.create_key(manager, spec) for _ in range(3)))
             handles = [KeyHandle(key.key_ref, subaccount=uid) for key in minted]
             await asyncio.gather(*(driver.revoke_key(manager, handle) for handle in handles))
+        finally:
+            await driver.close()
+
+
+@pytest.mark.parametrize("code", VENUES)
+async def test_a_create_that_cannot_leave_in_time_is_not_sent(code: str) -> None:
+    seen: list[str] = []
+
+    def answer(request: web.BaseRequest) -> web.Response:
+        seen.append(request.path)
+        return web.Response(text=GRANTS[code], content_type="application/json")
+
+    async with server(answer) as url, driver_at(code, url) as driver:
+        spec = spec_for(driver, subaccount_for(code))
+        await refused(driver.create_key(MANAGER, spec, within=0), ExchangeFault.VENUE_DOWN)
+    assert seen == []
+
+
+async def test_a_create_whose_turn_was_waited_for_waits_for_no_second_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    turns: list[str] = []
+
+    async def turn(_pacer: _Pacer, endpoint: Endpoint) -> None:
+        turns.append(endpoint.action)
+
+    monkeypatch.setattr(_Pacer, "turn", turn)
+    async with SimBybit() as sim:
+        sim.add_account("main")
+        uid = sim.add_account("bot", parent="main").uid
+        manager = caller_of(sim.add_key("main", ["Wallet.SubMemberTransfer"]))
+        driver = catalog.build("bybit", url=sim.base_url)
+        try:
+            await driver.await_turn()
+            await driver.create_key(manager, spec_for(driver, uid), within=5)
+            assert turns == ["create a key"]
+            await driver.create_key(manager, spec_for(driver, uid))
+            assert turns == ["create a key"] * 2
         finally:
             await driver.close()
 

@@ -9,8 +9,9 @@ from datetime import timedelta
 from typing import Any
 
 from keyturn.domain.errors import ExchangeFault, JournalError, RefusedError
+from keyturn.domain.keys import Permission
 from keyturn.domain.manifest import AddedRight
-from keyturn.domain.rotation import Mode, State
+from keyturn.domain.rotation import Fate, Mode, State
 from keyturn.domain.slots import Slot
 from keyturn.engine.engine import Engine
 from keyturn.testing.crash import Killed, Mishap, Row
@@ -212,6 +213,23 @@ async def copies_late_in_grace(fake: FakeWorld, engine: Engine) -> None:
     await fake.run(engine, rotation_id)
 
 
+def refused_at(state: State) -> Story:
+    """Give the story of a rotation whose new key is refused a call from a state on; a person accepts it."""
+
+    async def story(fake: FakeWorld, engine: Engine) -> None:
+        fake.bot.confirms = state is not State.CUTTING_OVER
+        rotation_id = await _until(fake, engine, state)
+        fake.bot.refused = ["POST order"]
+        await engine.step(rotation_id)
+        fake.state = (await engine.get(rotation_id)).state
+        fake.bot.confirms = True
+        if fake.state is State.PARKED:
+            await engine.resume(NAME)
+        await fake.run(engine, rotation_id)
+
+    return story
+
+
 async def woken_late(fake: FakeWorld, engine: Engine) -> None:
     """Rotate, and promote only an hour after the key was verified."""
     rotation_id = await _until(fake, engine, State.VERIFIED)
@@ -251,6 +269,21 @@ async def due_again(fake: FakeWorld, engine: Engine) -> None:
     await fake.sweep_until_rest(traced=True)
 
 
+async def made_after_all(fake: FakeWorld, engine: Engine) -> None:
+    """Rotate while the mint gets no answer, and let its key appear when it counts as never made."""
+    fake.exchange.fail("create_key", ExchangeFault.OUTCOME_UNKNOWN, effect=False)
+    opened = await engine.open(NAME, mode=Mode.MANUAL, reason="crash suite")
+    await fake.run(engine, opened.id)
+    fake.clock.advance(3600)
+    await fake.sweep_until_rest(traced=True)
+    written_off = next(k for k in await fake.journal.keys(NAME) if k.attempt)
+    if written_off.fate is Fate.NEVER_MADE and written_off.attempt:
+        rights = [Permission(p) for p in fake.permissions]
+        fake.exchange.add_key(rights, ips=fake.ips, label=written_off.attempt.label())
+    fake.pass_time(timedelta(days=61))
+    await fake.sweep_until_rest(traced=True)
+
+
 ROADS: dict[str, Road] = {
     "forward": Road(forward),
     "the first key": Road(forward, old_key=False),
@@ -275,10 +308,13 @@ ROADS: dict[str, Road] = {
     "rolled back in grace": Road(rolled_back_at(State.GRACE)),
     "outcome of the mint unknown": Road(mint_unknown),
     "the list is stale": Road(stale_list),
+    "a key is made after it was written off": Road(made_after_all),
     "the list is late for current": Road(list_without_current),
     "the list is late for current after a lost mint": Road(recovered_late),
     "the list is late for current in an abort": Road(aborted_late),
     "the confirmation comes late": Road(late_confirmation, {"confirm_within": "5s"}),
+    "a call is refused while the bot is waited for": Road(refused_at(State.CUTTING_OVER)),
+    "a call is refused in grace": Road(refused_at(State.GRACE)),
     "verified long ago": Road(woken_late),
     "a long grace": Road(long_in_grace),
     "the clock is set back in grace": Road(clock_set_back),
