@@ -66,23 +66,27 @@ async def store_at(kind: str, url: str, folder: Path, timeout: str = "5s") -> As
         await store.close()
 
 
-async def told(call: Awaitable[object]) -> StoreError:
-    with pytest.raises(StoreError) as caught:
-        await call
-    text = caught.value.diagnostics()
-    assert text.replace("\n", "").isprintable()
-    assert TOKEN not in text
-    return caught.value
+async def told(call: Awaitable[object], about: str = "") -> StoreError:
+    try:
+        answer = await call
+    except StoreError as error:
+        text = error.diagnostics()
+        assert text.replace("\n", "").isprintable(), about
+        assert TOKEN not in text
+        return error
+    raise AssertionError(f"{about}: {answer!r}")
 
 
-@pytest.mark.parametrize("odd", ODD)
 @pytest.mark.parametrize("kind", STORES)
-async def test_an_answer_that_is_no_store_s_is_a_fault_of_the_closed_set(kind, odd, tmp_path):
-    async with answering(ODD[odd]) as url, store_at(kind, url, tmp_path) as store:
-        for call in CALLS.values():
-            await told(call(store))
-        for finding in await store.check([PATH]):
-            assert f"{finding.subject}{finding.detail}{finding.todo}".isprintable()
+async def test_an_answer_that_is_no_store_s_is_a_fault_of_the_closed_set(kind, tmp_path):
+    reply = Reply()
+    # One store for all: making a client of AWS takes longer than its calls.
+    async with answering(lambda _: reply) as url, store_at(kind, url, tmp_path) as store:
+        for odd, reply in ODD.items():  # noqa: B007 - the server gives it
+            for name, call in CALLS.items():
+                await told(call(store), f"{odd}: {name}")
+            for finding in await store.check([PATH]):
+                assert f"{finding.subject}{finding.detail}{finding.todo}".isprintable(), odd
 
 
 @pytest.mark.parametrize("kind", STORES)
@@ -200,7 +204,7 @@ async def test_a_field_of_vault_s_of_the_wrong_type_is_a_value_or_a_fault(vault,
     monkeypatch.setattr(transport, "read_within", tamper)
     store = vault.rotator(tmp_path)
     try:
-        await tampered(store, tamper, 100)
+        await tampered(store, tamper, 60)
     finally:
         await store.close()
 
@@ -211,6 +215,6 @@ async def test_a_field_of_aws_s_of_the_wrong_type_is_a_value_or_a_fault(kind, aw
     monkeypatch.setattr(answers, "read_within", tamper)
     store: Any = kind(Wire("aws", region=REGION, endpoint_url=aws), prefix=f"{new_rotation_id()}/")
     try:
-        await tampered(store, tamper, 30)
+        await tampered(store, tamper, 15)
     finally:
         await store.close()
