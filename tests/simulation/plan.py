@@ -88,6 +88,7 @@ _KINDS = (
     Kind.STALE,
 )
 _LATE = frozenset({Kind.SLEEP_BEFORE, Kind.SLEEP_AFTER})
+_THEN = (Kind.DIE_AFTER, Kind.LOST_DONE, Kind.LOST_NOT_DONE, Kind.SLEEP_AFTER)
 _MAYBE_LATE = frozenset({Kind.LOST_DONE, Kind.LOST_NOT_DONE, Kind.FAILED, Kind.REFUSED})
 
 
@@ -95,4 +96,6 @@ def _mishap(draw: Random, step: int) -> Point:
     kind = draw.choice(_KINDS)
     late = kind in _LATE or (kind in _MAYBE_LATE and draw.random() < 0.3)
     seconds = draw.choice(_SLEEPS) if late else 0.0
-    return Point(step, kind, seconds, changing=draw.random() < 0.6, draw=draw.randrange(60))
+    # A worker that wakes up late is as likely to end badly as any other, and that is one case in a thousand.
+    then = draw.choice(_THEN) if kind is Kind.SLEEP_BEFORE and draw.random() < 0.4 else None
+    return Point(step, kind, seconds, draw.random() < 0.6, draw.randrange(60), then=then)

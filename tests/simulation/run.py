@@ -205,7 +205,7 @@ class _Run:
         """Sweep until nothing is left to do, with a person who resumes what is parked; then judge."""
         self._tidy()
         current, _ = self.fake.in_slot(self.fake.store, Slot.CURRENT)
-        if current is None and not self.fake.deleted:
+        if current is None:
             # The first key was given up: the sweep makes one when the pause after an abort is over.
             self.fake.pass_time(_AFTER_ABORT)
             self._tidy()

@@ -68,6 +68,8 @@ class Point:
     draw: int = 0
     #: For START: the process that begins.
     process: str = ""
+    #: What befalls the same call when its process wakes up.
+    then: Kind | None = None
 
 
 @dataclass(eq=False)
@@ -91,6 +93,7 @@ class Call:
     effect: Callable[[], Coroutine[Any, Any, Any]] | None
     future: asyncio.Future[Any]
     at: datetime
+    then: Point | None = None
     answered: bool = False
     answer: Any = None
     error: BaseException | None = None
@@ -215,6 +218,9 @@ class Scheduler:
         return max(ready, key=lambda call: call.process.priority)
 
     def _point_for(self, call: Call) -> Point | None:
+        if call.then is not None:
+            point, call.then = call.then, None
+            return point
         for point in self._armed:
             suits = call.changes or not point.changing
             if point.kind is Kind.STALE:
@@ -261,6 +267,7 @@ class Scheduler:
             return
         if kind is Kind.SLEEP_BEFORE:
             call.at = late
+            call.then = Point(point.step, point.then) if point.then else None
             return
         if kind is Kind.DIE_BEFORE:
             self.kill(call.process)

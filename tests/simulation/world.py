@@ -24,8 +24,11 @@ class Violation(AssertionError):
     """A rule does not hold. `rule` is its name in `RULES`."""
 
     def __init__(self, rule: str, text: str) -> None:
-        super().__init__(f"{rule}: {text}")
-        self.rule = rule
+        super().__init__(rule, text)
+        self.rule, self.text = rule, text
+
+    def __str__(self) -> str:
+        return f"{self.rule}: {self.text}"
 
 
 #: What the judge holds at every call, and at the end.
@@ -149,11 +152,11 @@ class SimulatedWorld(FakeWorld):
         """Hold what must be true when nothing is left to do."""
         self.judge_call()
         current, _ = self.in_slot(self.store, Slot.CURRENT)
-        if current in self.deleted:
+        if self.deleted and (current is None or current in self.deleted):
             return  # a person ended the key in use; what is to be done then is a person's affair, too
         for ref in [ref for ref in self.by_hand if self.lives(ref) and not self._rows(ref)]:
             self.delete_by_hand(ref)  # not ours, and still there: that was all that there is to hold of it
         try:
             await self.judge_rest()
         except AssertionError as error:
-            self._breaks("order", str(error))
+            self._breaks("order", str(error) or "the current key is not as declared")
