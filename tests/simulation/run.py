@@ -18,7 +18,7 @@ from keyturn.domain.slots import Slot
 from keyturn.engine import adopt, sweep
 from keyturn.engine.engine import Engine
 from keyturn.engine.world import World
-from keyturn.testing.fake_world import NAME, _Adapters
+from keyturn.testing.fake_world import NAME, PATH, _Adapters
 
 from .loop import at_once
 from .plan import Plan, plan
@@ -194,6 +194,8 @@ class _Run:
             elif ask == "put":
                 made = self.fake.make_by_hand("made by hand")
                 await adopt.put_credential(world, NAME, made.material)
+                # Whoever puts a key by hand starts the bot by hand.
+                self.fake.bot.loaded = await self.fake.store.read(PATH, Slot.CURRENT)
             elif ask == "resume":
                 await self._follow(engine, await engine.resume(NAME))
             else:

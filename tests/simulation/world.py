@@ -148,6 +148,12 @@ class SimulatedWorld(FakeWorld):
         listed = self.exchange.truth().items()
         return [r for r, key in listed if key.label != "manager" and r not in strangers and r != current]
 
+    async def _forget_empty_claim(self) -> None:
+        """Take away a claim that a worker made too late, and left: it holds no secret, and the next takes it."""
+        pending = await self.store.peek(PATH, Slot.PENDING)
+        if pending is not None and pending.meta is None:
+            await self.store.discard(PATH, Slot.PENDING, version=pending.version)
+
     async def judge_end(self) -> None:
         """Hold what must be true when nothing is left to do."""
         self.judge_call()
@@ -156,6 +162,7 @@ class SimulatedWorld(FakeWorld):
             return  # a person ended the key in use; what is to be done then is a person's affair, too
         for ref in [ref for ref in self.by_hand if self.lives(ref) and not self._rows(ref)]:
             self.delete_by_hand(ref)  # not ours, and still there: that was all that there is to hold of it
+        await self._forget_empty_claim()
         try:
             await self.judge_rest()
         except AssertionError as error:
