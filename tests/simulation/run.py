@@ -211,7 +211,8 @@ class _Run:
             # The first key was given up: the sweep makes one when the pause after an abort is over.
             self.fake.pass_time(_AFTER_ABORT)
             self._tidy()
-        if self.fake.surplus() and not self.fake.deleted:
+            current, _ = self.fake.in_slot(self.fake.store, Slot.CURRENT)
+        if self.fake.surplus() and current not in self.fake.deleted:
             # A key that nobody looked for until now: the next rotation takes it up, at the latest.
             self.fake.pass_time(_NEXT_ROTATION)
             self._tidy()

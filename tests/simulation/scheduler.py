@@ -14,6 +14,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any
 
 from keyturn.domain.errors import (
@@ -333,13 +334,18 @@ def refusal(port: str, draw: int) -> KeyturnError:
     return kind(fault, f"simulated: {port} says {fault}.")  # type: ignore[call-arg, arg-type]
 
 
+@lru_cache
+def _is_call(kind: type, name: str) -> bool:
+    return inspect.iscoroutinefunction(getattr(kind, name, None))
+
+
 class _Gate:
     def __init__(self, scheduler: Scheduler, process: Process, port: str, target: Any) -> None:
         self._scheduler, self._process, self._port, self._target = scheduler, process, port, target
 
     def __getattr__(self, name: str) -> Any:
         value = getattr(self._target, name)
-        if not inspect.iscoroutinefunction(value):
+        if not _is_call(type(self._target), name):
             return value
 
         async def gated(*args: Any, **kwargs: Any) -> Any:

@@ -6,10 +6,8 @@ The judge sees what no worker sees: the exchange's books, the slots and the jour
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
 
-from keyturn.domain.inventory import Inventory
 from keyturn.domain.keys import MintedKey, Permission
 from keyturn.domain.labels import Attempt, parse_label
 from keyturn.domain.rotation import Fate, State
@@ -45,11 +43,6 @@ RULES = {
 }
 
 
-@lru_cache
-def _inventory(text: str) -> Inventory:
-    return Inventory.model_validate_json(text)
-
-
 @dataclass
 class SimulatedWorld(FakeWorld):
     """A `FakeWorld` that knows what the person did."""
@@ -60,9 +53,6 @@ class SimulatedWorld(FakeWorld):
     by_hand: dict[str, MintedKey] = field(default_factory=dict)
     #: Keys that a person deleted at the venue.
     deleted: set[str] = field(default_factory=set)
-
-    def world(self, **options: Any) -> Any:
-        return super().world(**options)
 
     # -- what a person does at the venue -----------------------------------------------------
 
