@@ -233,6 +233,9 @@ class _Run:
             opened = await journal.open_rotation(NAME)
             if opened and opened.state is State.PARKED and opened.wake_at is None:
                 with suppress(RefusedError):
+                    # What a person put in place, and whose adoption was cut short, is adopted now.
+                    await adopt.adopt(engine.world, NAME)
+                with suppress(RefusedError):
                     await engine.resume(NAME)
                 if opened.failures > 3 or self.fake.deleted and opened.seq > 60:
                     return

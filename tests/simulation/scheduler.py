@@ -185,6 +185,8 @@ class Scheduler:
             if task is not None and task.done():
                 process.task = None
                 error = None if task.cancelled() else task.exception()
+                if isinstance(error, Violation):
+                    raise error
                 if error is not None and process.alive:
                     raise Violation("own mistakes", f"{process.name}: {error!r}") from error
                 process.alive = False
