@@ -36,11 +36,13 @@ from keyturn.domain.inventory_types import (
     FIELD_PATTERN,
     NAME_PATTERN,
     PATH_PATTERN,
+    PROXY_PATTERN,
     URL_PATTERN,
     Clock,
     Duration,
     Entry,
     Name,
+    ProxyUrl,
     Reason,
     SecretRef,
     StorePath,
@@ -60,6 +62,7 @@ __all__ = [
     "NAME_PATTERN",
     "OWN_FIELDS",
     "PATH_PATTERN",
+    "PROXY_PATTERN",
     "SINGLE_FIELDS",
     "URL_PATTERN",
     "AccountEntry",
@@ -114,7 +117,7 @@ class AccountEntry(Entry):
         "live", description="`testnet` goes to the venue's sandbox, where it has one."
     )
     url: Url | None = Field(None, description="Another base URL of the API.")
-    egress_proxy: Url | None = Field(None, description="HTTP proxy for calls with the manager key.")
+    egress_proxy: ProxyUrl | None = Field(None, description="HTTP proxy for calls with the manager key.")
     timeout: Duration = Field(timedelta(seconds=10), description="How long to wait for an answer.")
 
 
@@ -142,7 +145,7 @@ class CredentialEntry(Entry):
     )
     consumers: tuple[Name, ...] = Field((), description="Those of `consumers` that use the key.")
     policy: Name | None = Field(None, description="One of `policies`. Default: `defaults.policy`.")
-    egress_proxy: Url | None = Field(
+    egress_proxy: ProxyUrl | None = Field(
         None,
         description="HTTP proxy whose address is on the key's IP list; keyturn tries the key through it.",
     )
