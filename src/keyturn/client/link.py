@@ -221,7 +221,9 @@ class Link:
 
     async def _freshen(self, version: str, error: Exception) -> bool:
         """After a login that was refused: tell whether there is another key by now, and set it."""
-        if not is_refused_key(error) or not await asyncio.to_thread(self.holder.superseded, version):
+        if not is_refused_key(error, self.exchange) or not await asyncio.to_thread(
+            self.holder.superseded, version
+        ):
             return False
         self._apply_if_hooked()
         return True
@@ -255,7 +257,11 @@ class Link:
                 return once(call, args, kwargs)
             except Exception as error:
                 # The venue did not act on a caller whom it refused: repeating is safe for orders too.
-                if not (call.signed and is_refused_key(error) and self.holder.superseded(call.version)):
+                if not (
+                    call.signed
+                    and is_refused_key(error, self.exchange)
+                    and self.holder.superseded(call.version)
+                ):
                     raise
             return once(_Call(), args, kwargs)
 
@@ -278,7 +284,7 @@ class Link:
             try:
                 return await once(call, args, kwargs)
             except Exception as error:
-                if not (call.signed and is_refused_key(error)):
+                if not (call.signed and is_refused_key(error, self.exchange)):
                     raise
                 # In a thread: opening the store must not hold up the bot's loop.
                 if not await asyncio.to_thread(self.holder.superseded, call.version):

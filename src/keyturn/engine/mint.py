@@ -15,7 +15,7 @@ from keyturn.domain.keys import KeyFacts, MintedKey
 from keyturn.domain.labels import MAX_ATTEMPTS, Attempt, parse_label
 from keyturn.domain.rotation import EventType, Fate, KeyRecord, Origin, Park
 from keyturn.domain.slots import Claim, KeyMeta, Slot, SlotInfo
-from keyturn.engine import revoke
+from keyturn.engine import liveness, revoke
 from keyturn.engine.commands import with_reason
 from keyturn.engine.witness import refuse_other_account
 from keyturn.engine.work import Rest, SupersededError, Work
@@ -66,6 +66,7 @@ async def plan(work: Work) -> Rest | None:
     await _claim_attempt(
         work,
         1,
+        *await liveness.sighted(work, manager, listed, old.key_ref if old else None),
         note="keys listed: " + str(len(listed)),
         old_ref=old.key_ref if old else None,
         old_fingerprint=old.fingerprint if old else None,
@@ -158,7 +159,7 @@ async def _mint_and_stage(
         return await work.defer(
             1, "The store did not take the new key; it was revoked and another is minted."
         )
-    return await _staged(work, manager, info)
+    return await _staged(work, manager, info, made=True)
 
 
 async def _mint_failed(work: Work, error: ExchangeError) -> Rest | None:
@@ -224,11 +225,20 @@ async def _give_up(work: Work, manager: Caller, minted: MintedKey) -> None:
         return
 
 
-async def _staged(work: Work, manager: Caller, info: SlotInfo) -> Rest | None:
-    """Journal that the secret is safe. A worker that lost to a later attempt revokes what it minted."""
+async def _staged(work: Work, manager: Caller, info: SlotInfo, *, made: bool = False) -> Rest | None:
+    """Journal that the secret is safe. A worker that lost to a later attempt revokes what it minted.
+
+    Args:
+        work: of the rotation.
+        manager: the manager key that is current.
+        info: what stands in the pending slot.
+        made: whether this very manager key made the key, in this step.
+    """
     assert info.meta is not None  # noqa: S101 - narrowed by both callers
     meta, r = info.meta, work.rotation
     live = key_record(work, r.attempt, Fate.LIVE, meta)
+    if made:
+        live = await liveness.seen(work, live, manager)
     staged = work.event(
         EventType.STAGED,
         new_ref=meta.key_ref,

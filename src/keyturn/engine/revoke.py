@@ -6,13 +6,13 @@ from dataclasses import replace
 from datetime import timedelta
 
 from keyturn.domain.errors import ExchangeError, ExchangeFault, JournalError, JournalFault
+from keyturn.domain.keys import Revocation
 from keyturn.domain.rotation import EventType, Fate, KeyRecord, Origin, Park
 from keyturn.domain.slots import Slot, SlotInfo
 from keyturn.engine import liveness, mirrors
 from keyturn.engine.commands import with_reason
-from keyturn.engine.liveness import Life
+from keyturn.engine.liveness import Life, is_from_here, shows
 from keyturn.engine.trouble import backoff
-from keyturn.engine.witness import shows
 from keyturn.engine.work import Rest, Work
 from keyturn.ports.exchange import Caller, KeyHandle
 
@@ -167,22 +167,26 @@ async def _kill(work: Work, record: KeyRecord) -> Rest | None:
         return await park_manager_key(work)
     # What keyturn minted lies where it minted it, whatever the inventory has said since.
     subaccount = record.subaccount if record.origin is Origin.MINTED else r.subaccount
-    answered = True
+    revoked = False
     try:
-        await work.driver.revoke_key(manager, KeyHandle(r.old_ref or "", r.old_handle, subaccount))
+        ended = await work.driver.revoke_key(manager, KeyHandle(r.old_ref or "", r.old_handle, subaccount))
+        # "It was not there" is also what the manager key of another account is told.
+        revoked = ended is Revocation.REVOKED
     except ExchangeError as error:
         if error.fault is not ExchangeFault.OUTCOME_UNKNOWN:
             raise
         # The proof below tells whether it happened; revoking twice is harmless.
-        answered = False
     answer = await liveness.ask(work, previous) if previous else None
     if answer and answer.is_known:
         return await _still_alive(work, "The exchange still knows the old key.")
     proof = "a call signed with it was refused: the exchange knows no such key"
-    if answer is None or answer.life is not Life.UNKNOWN_TO_VENUE or not answered:
+    here = revoked or liveness.is_of_this_site(work, record) or await is_from_here(work, record, manager)
+    if answer is None or answer.life is not Life.UNKNOWN_TO_VENUE or not revoked:
         # The secret is gone, or the venue does not say whether it knows the key: its list tells.
         if doubt := await _doubt(work, manager, subaccount):
             return await _still_alive(work, doubt)
+        if not here:
+            return await _still_alive(work, "Nothing has ever shown that the old key is of this account.")
         proof = "the exchange no longer lists it"
     dead = work.event(EventType.OLD_KEY_DEAD, dead_at=work.now(), death_proof=proof)
     await work.commit(dead, keys=(replace(record, fate=Fate.REVOKED, recorded_at=work.now()),))

@@ -14,6 +14,7 @@ from keyturn.domain.keys import KeyFacts
 from keyturn.domain.labels import parse_label
 from keyturn.domain.rotation import EventType, Fate, KeyRecord
 from keyturn.domain.slots import Slot
+from keyturn.engine import liveness
 from keyturn.engine.witness import is_witnessed
 from keyturn.engine.work import Work
 from keyturn.engine.world import World
@@ -99,7 +100,9 @@ async def _settle_one(work: Work, record: KeyRecord, facts: KeyFacts | None) -> 
     await work.commit(work.event(EventType.ORPHAN_REVOKE_INTENDED, record.key_id), keys=(doomed,))
     manager = await work.manager()
     # Listed or not: a list may be stale, and revoking what is gone is harmless.
-    await work.driver.revoke_key(manager, KeyHandle(key_ref, handle, record.subaccount))
+    ended = await work.driver.revoke_key(manager, KeyHandle(key_ref, handle, record.subaccount))
+    if not await liveness.is_ended(work, record, manager, ended, listed=facts is not None):
+        return None
     gone = replace(doomed, fate=Fate.REVOKED, recorded_at=work.now())
     await work.commit(work.event(EventType.ORPHAN_REVOKED, record.key_id), keys=(gone,))
     return gone

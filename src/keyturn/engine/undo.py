@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from keyturn.domain.errors import JournalError, JournalFault, KeyturnError
 from keyturn.domain.evidence import NoticeKind
-from keyturn.domain.rotation import EventType, Fate, Park
+from keyturn.domain.rotation import EventType, Fate, KeyRecord, Park
 from keyturn.domain.slots import Slot, SlotInfo
 from keyturn.engine import cutover, liveness, mirrors
 from keyturn.engine.liveness import Life
@@ -65,10 +65,24 @@ async def _revoke_minted(work: Work, current: SlotInfo | None) -> Rest | None:
             continue
         # A key that is known by its ref is revoked whether it is listed or not, for the same reason.
         handle = KeyHandle(key_ref, record.handle or (facts.handle if facts else None), record.subaccount)
-        await work.driver.revoke_key(manager, handle)
+        ended = await work.driver.revoke_key(manager, handle)
+        if not await liveness.is_ended(work, record, manager, ended, listed=facts is not None):
+            return await _not_ours_to_end(work, record)
         gone = replace(record, fate=Fate.REVOKED, key_ref=key_ref, recorded_at=work.now())
         await work.commit(work.event(EventType.ORPHAN_REVOKED, f"attempt {record.key_id}"), keys=(gone,))
     return None
+
+
+async def _not_ours_to_end(work: Work, record: KeyRecord) -> Rest:
+    """Park: "it was not there" is what another account answers, and nothing shows that this one had it."""
+    r = work.rotation
+    return await work.park(
+        Park.MANAGER_KEY,
+        f"The manager key of {r.account} is told that the key {record.key_id} is not there, and it is not the"
+        " manager key that made it: the key may live in another account.",
+        f"Put the manager key of the account that it was made in: keyturn put --manager {r.account}."
+        f" Then: keyturn resume {r.credential}",
+    )
 
 
 async def roll_back(work: Work) -> Rest | None:

@@ -10,12 +10,14 @@ from typing import Any, ClassVar, Literal
 from keyturn.domain.errors import KEY_FAULTS, ExchangeError, ExchangeFault
 from keyturn.domain.keys import KeyFacts, KeySpec, MintedKey, Permission, Revocation
 from keyturn.domain.manifest import DriverManifest
-from keyturn.exchanges._client import Answer, Client, Endpoint, Quiet, UnansweredError
-from keyturn.exchanges._errors import ErrorTable, Refusal, Row, exchange_error
+from keyturn.exchanges._client import Answer, CannotSignError, Client, Endpoint, Quiet, UnansweredError
+from keyturn.exchanges._errors import NOT_ITS_FORM, ErrorTable, Refusal, Row, exchange_error
 from keyturn.ports.exchange import Caller, KeyHandle
 
 _TOO_MANY_REQUESTS = 429
 _FIRST_SERVER_ERROR = 500
+# Begins the code of an answer that is not in the venue's own form.
+_HTTP = "HTTP "
 # Faults after which "there is no such key" is worth a look: venues word it in codes that stand for much else.
 _MAYBE_ABSENT = frozenset({ExchangeFault.REJECTED, *KEY_FAULTS})
 
@@ -106,7 +108,8 @@ class CcxtDriver(ABC):
         except ExchangeError as error:
             if error.code in self.absent_codes:
                 return Revocation.ALREADY_ABSENT
-            if error.fault in _MAYBE_ABSENT and not await self._is_listed(manager, key):
+            maybe = error.fault in _MAYBE_ABSENT or self._is_unlisted(error)
+            if maybe and not await self._is_listed(manager, key):
                 return Revocation.ALREADY_ABSENT
             raise
         return Revocation.REVOKED
@@ -125,14 +128,6 @@ class CcxtDriver(ABC):
     async def _revoke(self, manager: Caller, key: KeyHandle) -> None:
         """Make the venue delete a key, or raise."""
 
-    @abstractmethod
-    def _refusal(self, body: Mapping[str, Any], headers: Mapping[str, str]) -> Refusal | None:
-        """Read what an answer in the venue's form refuses; None when it grants.
-
-        Raises:
-            LookupError, TypeError, ValueError: it is not in the venue's form.
-        """
-
     async def _judge(self, endpoint: Endpoint, row: Row, refusal: Refusal, caller: Caller | None) -> Row:
         """Tell apart what the venue does not, where one code stands for several faults."""
         return row
@@ -147,23 +142,23 @@ class CcxtDriver(ABC):
         Raises:
             ExchangeError: as the port says.
         """
-        if caller is not None and not _is_sendable(caller):
-            words = "the key or its passphrase holds characters that no request can carry."
-            raise self._refused(endpoint.action, ExchangeFault.REJECTED, words, "Store the key again, whole.")
+        if caller is not None:
+            self._require_sendable(endpoint, caller)
         failure = None
         try:
             answer = await self._client.send(endpoint, params or {}, caller)
         except UnansweredError as error:
             fault = ExchangeFault.OUTCOME_UNKNOWN if error.sent else ExchangeFault.VENUE_DOWN
             failure = self._failed(endpoint, Row(fault, f"{error.reason}."))
+        except CannotSignError:
+            words = "the stored secret cannot sign a call (cut off, or of another kind)."
+            failure = self._refused(endpoint.action, ExchangeFault.CANNOT_SIGN, words)
         if failure is not None:
             raise failure
         refusal = self._read(endpoint, answer)
         if refusal is None:
             return answer.body
-        row = self.errors.find(refusal.code, refusal.text)
-        if row is None:
-            row = Row(ExchangeFault.REJECTED, "it refused with a code that keyturn does not know.")
+        row = self.errors.judge(refusal, changes=endpoint.changes)
         row = await self._judge(endpoint, row, refusal, caller)
         if answer.status >= _FIRST_SERVER_ERROR and endpoint.changes:
             # Something behind the gateway failed, perhaps after the effect.
@@ -172,12 +167,17 @@ class CcxtDriver(ABC):
             row = await self._skew(row, refusal)
         raise self._failed(endpoint, row, refusal.code, refusal.retry_after)
 
+    def _require_sendable(self, endpoint: Endpoint, caller: Caller) -> None:
+        if not _is_sendable(caller):
+            words = "the stored key holds characters that no request can carry."
+            raise self._refused(endpoint.action, ExchangeFault.CANNOT_SIGN, words)
+
     def _read(self, endpoint: Endpoint, answer: Answer) -> Refusal | None:
         """Read an answer, or raise when it is not in the venue's own form."""
         if isinstance(answer.body, dict):
             try:
-                return self._refusal(answer.body, answer.headers)
-            except (LookupError, TypeError, ValueError):
+                return self.errors.refusal(answer.body, answer.headers)
+            except NOT_ITS_FORM:
                 pass
         row = self.errors.status.get(answer.status)
         if row is None and answer.status == _TOO_MANY_REQUESTS:
@@ -185,7 +185,7 @@ class CcxtDriver(ABC):
         if row is None:
             row = Row(ExchangeFault.OUTCOME_UNKNOWN, "what answered was not its API.")
         raise self._failed(
-            endpoint, row, f"HTTP {answer.status}", _seconds(answer.headers.get("retry-after"))
+            endpoint, row, f"{_HTTP}{answer.status}", _seconds(answer.headers.get("retry-after"))
         )
 
     async def _skew(self, row: Row, refusal: Refusal) -> Row:
@@ -199,6 +199,11 @@ class CcxtDriver(ABC):
         ahead = (datetime.now(UTC) - there).total_seconds()
         side = "ahead of" if ahead > 0 else "behind"
         return Row(row.fault, f"this machine's clock is {abs(ahead):.1f} s {side} the venue's.")
+
+    def _is_unlisted(self, error: ExchangeError) -> bool:
+        """Tell whether the venue answered in its own form, with a code that no row has."""
+        code = error.code
+        return bool(code) and not code.startswith(_HTTP) and self.errors.find(code, "") is None
 
     async def _is_listed(self, manager: Caller, key: KeyHandle) -> bool:
         listed = await self.list_keys(manager, key.subaccount)
@@ -265,10 +270,14 @@ class CcxtDriver(ABC):
 
 
 def _is_sendable(caller: Caller) -> bool:
-    """Tell whether the parts of a key that travel in headers can do so."""
+    """Tell whether the parts of a key that travel in headers can do so, and the secret can be signed with."""
     values = caller.material.reveal()
     travels = values["api_key"] + values.get("passphrase", "")
-    return bool(values["api_key"] and values["secret"]) and travels.isascii() and travels.isprintable()
+    try:
+        whole = bool(values["api_key"] and values["secret"].encode())
+    except UnicodeEncodeError:
+        return False
+    return whole and travels.isascii() and travels.isprintable()
 
 
 def _seconds(text: str | None) -> float | None:

@@ -14,6 +14,7 @@ import logging
 import ssl
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
@@ -69,6 +70,10 @@ class UnansweredError(Exception):
         self.sent = sent
 
 
+class CannotSignError(Exception):
+    """The key could not sign the call; nothing was sent."""
+
+
 class Wire:
     """Stands in for ccxt's session during one call: sends what ccxt signed, and notes whether it left.
 
@@ -100,6 +105,13 @@ class Quiet:
     """
 
     session: Any
+
+    def sign(self, *args: Any, **kwargs: Any) -> Any:
+        """Sign a call, or tell that this key cannot."""
+        # Each library has errors of its own, and some quote the key.
+        with suppress(Exception):
+            return super().sign(*args, **kwargs)  # type: ignore[misc] # of the ccxt class it is mixed into
+        raise CannotSignError
 
     def handle_errors(
         self, code: int, _reason: str, _url: str, _method: str, headers: Any, *_rest: Any
@@ -159,6 +171,7 @@ class Client:
         """Make one call and give what came back, whatever it is.
 
         Raises:
+            CannotSignError: the key cannot sign.
             UnansweredError: nothing came back.
         """
         if self._pacer is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -12,7 +11,6 @@ from keyturn.domain.keys import KeyFacts, KeySpec, MintedKey, Permission, normal
 from keyturn.domain.material import SecretMaterial
 from keyturn.exchanges._base import CcxtDriver, from_millis
 from keyturn.exchanges._client import Endpoint
-from keyturn.exchanges._errors import Refusal
 from keyturn.exchanges.bybit.errors import TABLE
 from keyturn.ports.exchange import Caller, KeyHandle
 
@@ -137,18 +135,6 @@ class Driver(CcxtDriver):
 
     async def _revoke(self, manager: Caller, key: KeyHandle) -> None:
         await self._call(REVOKE, {"apikey": key.key_ref}, manager)
-
-    def _refusal(self, body: Mapping[str, Any], headers: Mapping[str, str]) -> Refusal | None:
-        code = str(body["retCode"])
-        if code == "0":
-            return None
-        reset = headers.get("x-bapi-limit-reset-timestamp", "")
-        return Refusal(
-            code,
-            text=str(body.get("retMsg", "")),
-            retry_after=max(0.0, int(reset) / 1000 - time.time()) if reset.isdecimal() else None,
-            server_time=from_millis(body["time"]) if body.get("time") else None,
-        )
 
     def _rules(self, spec: KeySpec) -> dict[str, Any]:
         """Say rights and addresses; all three always, for an update resets what it is not told."""

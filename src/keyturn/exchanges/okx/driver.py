@@ -12,7 +12,6 @@ from keyturn.domain.keys import KeyFacts, KeySpec, MintedKey, Permission, Revoca
 from keyturn.domain.material import SecretMaterial
 from keyturn.exchanges._base import CcxtDriver, from_millis
 from keyturn.exchanges._client import Endpoint
-from keyturn.exchanges._errors import Refusal
 from keyturn.exchanges.okx.errors import ABSENT, TABLE
 from keyturn.ports.exchange import Caller, KeyHandle
 
@@ -110,15 +109,6 @@ class Driver(CcxtDriver):
 
     async def _revoke(self, manager: Caller, key: KeyHandle) -> None:
         await self._call(REVOKE, {"subAcct": key.subaccount, "apiKey": key.key_ref}, manager)
-
-    def _refusal(self, body: Mapping[str, Any], headers: Mapping[str, str]) -> Refusal | None:
-        code = str(body["code"])
-        if code == "0":
-            return None
-        # 1 and 2: all or some of a batch failed; what failed stands with each entry.
-        if code in {"1", "2"} and body.get("data"):
-            return Refusal(str(body["data"][0]["sCode"]), text=str(body["data"][0].get("sMsg", "")))
-        return Refusal(code, text=str(body.get("msg", "")))
 
     def _rules(self, spec: KeySpec) -> dict[str, str]:
         """Say label, rights and addresses; an empty text unbinds, an absent one would change nothing."""
