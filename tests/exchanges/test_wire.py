@@ -270,7 +270,7 @@ async def test_a_key_that_no_request_can_carry_is_refused_unsent(
     broken = Caller(SecretMaterial(key, secret, "not-a-real-pass"))
     before = bench.sim.book.count
     spec = spec_for(bench.driver, bench.subaccount)
-    await refused(bench.driver.create_key(broken, spec), ExchangeFault.REJECTED)
+    await refused(bench.driver.create_key(broken, spec), ExchangeFault.CANNOT_SIGN)
     assert bench.sim.book.count == before
 
 

@@ -127,7 +127,12 @@ def is_of_this_site(work: Work, record: KeyRecord | None) -> bool:
 
 
 async def is_ended(
-    work: Work, record: KeyRecord, manager: Caller, ended: Revocation, *, listed: bool
+    work: Work,
+    record: KeyRecord,
+    manager: Caller,
+    ended: Revocation,
+    listed: Sequence[KeyFacts],
+    *witnesses: str | None,
 ) -> bool:
     """Tell whether the answer to a revoke proves the end of a key that keyturn minted.
 
@@ -136,6 +141,9 @@ async def is_ended(
         record: the key's.
         manager: the key that asked for the revoke.
         ended: what the venue answered. "It was not there" is also what another account answers.
-        listed: whether the manager key's list has shown it in this step.
+        listed: the manager key's list of this step.
+        witnesses: keys of the account that the key is in: the key itself, and the one that is current.
     """
-    return ended is Revocation.REVOKED or listed or await is_from_here(work, record, manager)
+    if ended is Revocation.REVOKED or any(shows(listed, key_ref) for key_ref in witnesses):
+        return True
+    return await is_from_here(work, record, manager)

@@ -285,7 +285,7 @@ async def recover(work: Work) -> Rest | None:
     current = await work.peek(Slot.CURRENT)
     if rest := await refuse_other_account(work, listed, current):
         return rest
-    stale = await _stale_keys(work, listed, current)
+    stale = await _stale_keys(work, manager, listed, current)
     await _claim_attempt(
         work, r.attempt + 1, *[record for _, record in stale], note=f"stale keys: {len(stale)}"
     )
@@ -302,7 +302,7 @@ async def _revoke_stale(work: Work, manager: Caller, stale: list[tuple[KeyFacts,
 
 
 async def _stale_keys(
-    work: Work, listed: list[KeyFacts], current: SlotInfo | None
+    work: Work, manager: Caller, listed: list[KeyFacts], current: SlotInfo | None
 ) -> list[tuple[KeyFacts, KeyRecord]]:
     """Give the listed keys that earlier attempts of this rotation made, with their journal records."""
     r = work.rotation
@@ -316,5 +316,5 @@ async def _stale_keys(
             continue
         if record := records.get(str(attempt)):
             fate = replace(record, fate=Fate.REVOKING, key_ref=facts.key_ref, handle=facts.handle)
-            found.append((facts, fate))
+            found.append((facts, await liveness.seen(work, fate, manager)))
     return found

@@ -47,7 +47,7 @@ async def settle(world: World, credential: str) -> list[KeyRecord]:
             current = await work.peek(Slot.CURRENT)
             if not await is_witnessed(work, listed[place], current, anywhere=True):
                 continue  # the list of another account says nothing of this key
-        done = await _settle_one(work, record, found)
+        done = await _settle_one(work, record, found, listed[place])
         settled.extend([done] if done else [])
     return settled
 
@@ -83,7 +83,9 @@ def find(record: KeyRecord, listed: list[KeyFacts]) -> KeyFacts | None:
     return found
 
 
-async def _settle_one(work: Work, record: KeyRecord, facts: KeyFacts | None) -> KeyRecord | None:
+async def _settle_one(
+    work: Work, record: KeyRecord, facts: KeyFacts | None, listed: list[KeyFacts]
+) -> KeyRecord | None:
     now = work.now()
     key_ref = record.key_ref or (facts.key_ref if facts else None)
     if key_ref is None and record.settle_at and now < record.settle_at:
@@ -97,11 +99,16 @@ async def _settle_one(work: Work, record: KeyRecord, facts: KeyFacts | None) -> 
         return None
     handle = record.handle or (facts.handle if facts else None)
     doomed = replace(record, fate=Fate.REVOKING, key_ref=key_ref, handle=handle, recorded_at=now)
-    await work.commit(work.event(EventType.ORPHAN_REVOKE_INTENDED, record.key_id), keys=(doomed,))
     manager = await work.manager()
+    if facts is not None:
+        doomed = await liveness.seen(work, doomed, manager)
+    if record.fate is not Fate.REVOKING:
+        await work.commit(work.event(EventType.ORPHAN_REVOKE_INTENDED, record.key_id), keys=(doomed,))
     # Listed or not: a list may be stale, and revoking what is gone is harmless.
     ended = await work.driver.revoke_key(manager, KeyHandle(key_ref, handle, record.subaccount))
-    if not await liveness.is_ended(work, record, manager, ended, listed=facts is not None):
+    current = await work.peek(Slot.CURRENT)
+    witness = current.meta.key_ref if current and current.meta else None
+    if not await liveness.is_ended(work, record, manager, ended, listed, key_ref, witness):
         return None
     gone = replace(doomed, fate=Fate.REVOKED, recorded_at=work.now())
     await work.commit(work.event(EventType.ORPHAN_REVOKED, record.key_id), keys=(gone,))

@@ -66,7 +66,7 @@ async def _revoke_minted(work: Work, current: SlotInfo | None) -> Rest | None:
         # A key that is known by its ref is revoked whether it is listed or not, for the same reason.
         handle = KeyHandle(key_ref, record.handle or (facts.handle if facts else None), record.subaccount)
         ended = await work.driver.revoke_key(manager, handle)
-        if not await liveness.is_ended(work, record, manager, ended, listed=facts is not None):
+        if not await liveness.is_ended(work, record, manager, ended, listed, key_ref, current_ref):
             return await _not_ours_to_end(work, record)
         gone = replace(record, fate=Fate.REVOKED, key_ref=key_ref, recorded_at=work.now())
         await work.commit(work.event(EventType.ORPHAN_REVOKED, f"attempt {record.key_id}"), keys=(gone,))
