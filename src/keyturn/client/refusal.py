@@ -62,11 +62,11 @@ def fault_of(error: BaseException, exchange: Any = None) -> ExchangeFault:
         return _by_class(error, text)
     answer = _answer(text)
     if answer is not None:
-        from keyturn.exchanges._errors import NOT_ITS_FORM
+        from keyturn.exchanges._fields import UNREADABLE
 
         try:
             refusal = table.refusal(answer, {})
-        except NOT_ITS_FORM:
+        except UNREADABLE:
             refusal = None
         if refusal is not None:
             return ExchangeFault(table.judge(refusal, changes=False).fault)

@@ -23,6 +23,7 @@ PASSING = frozenset(
         ExchangeFault.VENUE_DOWN,
         ExchangeFault.OUTCOME_UNKNOWN,
         ExchangeFault.CLOCK_SKEW,
+        ExchangeFault.BARRED_REGION,
     }
 )
 

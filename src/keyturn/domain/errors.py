@@ -79,7 +79,10 @@ class ExchangeFault(StrEnum):
     UNCLEAR_REFUSAL = "unclear_refusal"
     #: Nothing was sent: what is stored cannot sign (a truncated PEM, a secret of another kind).
     CANNOT_SIGN = "cannot_sign"
+    #: The key's own list does not have the address.
     WRONG_IP = "wrong_ip"
+    #: The venue serves nobody who calls from there, a region or an address; it says nothing about the key.
+    BARRED_REGION = "barred_region"
     MISSING_PERMISSION = "missing_permission"
     CLOCK_SKEW = "clock_skew"
     KEY_QUOTA = "key_quota"

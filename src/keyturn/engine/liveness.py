@@ -14,7 +14,7 @@ from enum import StrEnum
 
 from keyturn.domain.errors import ExchangeError, ExchangeFault
 from keyturn.domain.inventory import AccountEntry
-from keyturn.domain.keys import KeyFacts, Revocation
+from keyturn.domain.keys import KeyFacts
 from keyturn.domain.rotation import KeyRecord
 from keyturn.domain.slots import Stored
 from keyturn.engine.work import Work
@@ -124,26 +124,3 @@ async def is_from_here(work: Work, record: KeyRecord | None, manager: Caller) ->
 def is_of_this_site(work: Work, record: KeyRecord | None) -> bool:
     """Tell whether the site that is asked has shown that it knows the key."""
     return record is not None and record.known_at == site_of(work.account)
-
-
-async def is_ended(
-    work: Work,
-    record: KeyRecord,
-    manager: Caller,
-    ended: Revocation,
-    listed: Sequence[KeyFacts],
-    *witnesses: str | None,
-) -> bool:
-    """Tell whether the answer to a revoke proves the end of a key that keyturn minted.
-
-    Args:
-        work: of the rotation that made it.
-        record: the key's.
-        manager: the key that asked for the revoke.
-        ended: what the venue answered. "It was not there" is also what another account answers.
-        listed: the manager key's list of this step.
-        witnesses: keys of the account that the key is in: the key itself, and the one that is current.
-    """
-    if ended is Revocation.REVOKED or any(shows(listed, key_ref) for key_ref in witnesses):
-        return True
-    return await is_from_here(work, record, manager)

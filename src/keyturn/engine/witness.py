@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from keyturn.domain.keys import KeyFacts
 from keyturn.domain.rotation import KeyRecord, Park
 from keyturn.domain.slots import Slot, SlotInfo
-from keyturn.engine import liveness
+from keyturn.engine import listing, liveness
 from keyturn.engine.liveness import Answer, Life, is_from_here, is_of_this_site, shows, site_of
 from keyturn.engine.trouble import backoff
 from keyturn.engine.work import Rest, Work
@@ -88,7 +88,7 @@ async def doubt_of(
         return None
     known = await work.world.journal.key(r.exchange, r.account, ref)
     if anywhere and known and known.subaccount != r.subaccount:
-        there = await work.driver.list_keys(await work.manager(), known.subaccount)
+        there = await listing.look_in(work, await work.manager(), known.subaccount)
         if shows(there, ref):
             return None
     stored = await work.store.read(work.path, Slot.CURRENT)

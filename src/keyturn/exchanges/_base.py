@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeVar
 
 from keyturn.domain.errors import KEY_FAULTS, ExchangeError, ExchangeFault
 from keyturn.domain.keys import KeyFacts, KeySpec, MintedKey, Permission, Revocation
 from keyturn.domain.manifest import DriverManifest
 from keyturn.exchanges._client import Answer, CannotSignError, Client, Endpoint, Quiet, UnansweredError
-from keyturn.exchanges._errors import NOT_ITS_FORM, ErrorTable, Refusal, Row, exchange_error
+from keyturn.exchanges._errors import PAGES, ErrorTable, Refusal, Row, exchange_error
+from keyturn.exchanges._fields import UNREADABLE, mapping, seconds
 from keyturn.ports.exchange import Caller, KeyHandle
+
+T = TypeVar("T")
 
 _TOO_MANY_REQUESTS = 429
 _FIRST_SERVER_ERROR = 500
 # Begins the code of an answer that is not in the venue's own form.
 _HTTP = "HTTP "
+# What grants comes with success: a gateway may show an earlier answer beside an error of its own.
+_GRANTED = range(200, 300)
 # Faults after which "there is no such key" is worth a look: venues word it in codes that stand for much else.
 _MAYBE_ABSENT = frozenset({ExchangeFault.REJECTED, *KEY_FAULTS})
 
@@ -34,6 +40,8 @@ class CcxtDriver(ABC):
     """
 
     errors: ClassVar[ErrorTable]
+    #: The call that creates a key.
+    create: ClassVar[Endpoint]
     #: Codes that say, beyond doubt, that the key to revoke is not there.
     absent_codes: ClassVar[frozenset[str]] = frozenset()
     #: How ccxt is quieted; a venue may add to it.
@@ -93,8 +101,12 @@ class CcxtDriver(ABC):
     async def list_keys(self, manager: Caller, subaccount: str | None) -> Sequence[KeyFacts]:
         """List all keys of the (sub-)account."""
 
+    async def await_turn(self) -> None:
+        """Wait until the venue's documented rate lets a create leave at once."""
+        await self._client.await_turn(self.create)
+
     @abstractmethod
-    async def create_key(self, manager: Caller, spec: KeySpec) -> MintedKey:
+    async def create_key(self, manager: Caller, spec: KeySpec, *, within: float | None = None) -> MintedKey:
         """Make the venue create a key."""
 
     @abstractmethod
@@ -134,9 +146,44 @@ class CcxtDriver(ABC):
 
     # -- one call ------------------------------------------------------------------------------
 
+    async def _ask(
+        self,
+        endpoint: Endpoint,
+        read: Callable[[Any], T],
+        params: Mapping[str, Any] | None = None,
+        caller: Caller | None = None,
+        within: float | None = None,
+    ) -> T:
+        """Make one call and give what `read` makes of the answer's body, which grants.
+
+        The only place where an answer is read: whatever it holds ends in a value or in an `ExchangeError`.
+
+        Args:
+            endpoint: what to call.
+            read: reads the body.
+            params: of the call.
+            caller: who signs.
+            within: seconds in which the call must leave; its turn was taken before.
+
+        Raises:
+            ExchangeError: as the port says.
+        """
+        body = await self._call(endpoint, params, caller, within)
+        try:
+            return read(body)
+        except UNREADABLE:
+            pass
+        # Outside of the handler: the error may quote what it could not read.
+        row = Row(ExchangeFault.OUTCOME_UNKNOWN, "its answer lacks what its documentation promises.")
+        raise self._failed(endpoint, row)
+
     async def _call(
-        self, endpoint: Endpoint, params: Mapping[str, Any] | None = None, caller: Caller | None = None
-    ) -> Any:
+        self,
+        endpoint: Endpoint,
+        params: Mapping[str, Any] | None,
+        caller: Caller | None,
+        within: float | None = None,
+    ) -> Mapping[str, Any]:
         """Make one call and give the answer's body, which grants.
 
         Raises:
@@ -146,7 +193,7 @@ class CcxtDriver(ABC):
             self._require_sendable(endpoint, caller)
         failure = None
         try:
-            answer = await self._client.send(endpoint, params or {}, caller)
+            answer = await self._client.send(endpoint, params or {}, caller, within)
         except UnansweredError as error:
             fault = ExchangeFault.OUTCOME_UNKNOWN if error.sent else ExchangeFault.VENUE_DOWN
             failure = self._failed(endpoint, Row(fault, f"{error.reason}."))
@@ -155,15 +202,16 @@ class CcxtDriver(ABC):
             failure = self._refused(endpoint.action, ExchangeFault.CANNOT_SIGN, words)
         if failure is not None:
             raise failure
-        refusal = self._read(endpoint, answer)
+        body, refusal = self._read(endpoint, answer)
         if refusal is None:
-            return answer.body
+            return body
         row = self.errors.judge(refusal, changes=endpoint.changes)
         row = await self._judge(endpoint, row, refusal, caller)
         if answer.status >= _FIRST_SERVER_ERROR and endpoint.changes:
             # Something behind the gateway failed, perhaps after the effect.
             row = Row(ExchangeFault.OUTCOME_UNKNOWN, row.words)
-        if row.fault is ExchangeFault.CLOCK_SKEW:
+        # A call without a key bears no time; and the call that asks for the time is one.
+        if row.fault is ExchangeFault.CLOCK_SKEW and caller is not None:
             row = await self._skew(row, refusal)
         raise self._failed(endpoint, row, refusal.code, refusal.retry_after)
 
@@ -172,21 +220,24 @@ class CcxtDriver(ABC):
             words = "the stored key holds characters that no request can carry."
             raise self._refused(endpoint.action, ExchangeFault.CANNOT_SIGN, words)
 
-    def _read(self, endpoint: Endpoint, answer: Answer) -> Refusal | None:
+    def _read(self, endpoint: Endpoint, answer: Answer) -> tuple[Mapping[str, Any], Refusal | None]:
         """Read an answer, or raise when it is not in the venue's own form."""
-        if isinstance(answer.body, dict):
-            try:
-                return self.errors.refusal(answer.body, answer.headers)
-            except NOT_ITS_FORM:
-                pass
-        row = self.errors.status.get(answer.status)
-        if row is None and answer.status == _TOO_MANY_REQUESTS:
-            row = Row(ExchangeFault.RATE_LIMITED, "it asked for fewer calls.")
+        try:
+            body = mapping(answer.body)
+            refusal = self.errors.refusal(body, answer.headers)
+            if refusal is not None or answer.status in _GRANTED:
+                return body, refusal
+        except UNREADABLE:
+            pass
+        row = self.errors.status.get(answer.status) or PAGES.get(answer.status)
         if row is None:
             row = Row(ExchangeFault.OUTCOME_UNKNOWN, "what answered was not its API.")
-        raise self._failed(
-            endpoint, row, f"{_HTTP}{answer.status}", _seconds(answer.headers.get("retry-after"))
-        )
+        elif endpoint.changes and answer.status != _TOO_MANY_REQUESTS:
+            # Whoever put a page in the answer's place may have let the request pass.
+            row = replace(row, fault=ExchangeFault.OUTCOME_UNKNOWN)
+        # Retry-After's other form, a date, is of no use with a wrong clock.
+        pause = seconds(answer.headers.get("retry-after"))
+        raise self._failed(endpoint, row, f"{_HTTP}{answer.status}", pause)
 
     async def _skew(self, row: Row, refusal: Refusal) -> Row:
         """Add by how much the clock is off."""
@@ -226,11 +277,6 @@ class CcxtDriver(ABC):
     def _refused(self, action: str, fault: ExchangeFault, words: str, todo: str = "") -> ExchangeError:
         """Build the error for something that was not even asked of the venue."""
         return exchange_error(self._manifest, action, Row(fault, words, todo), changes=False)
-
-    def _garbled(self, endpoint: Endpoint) -> ExchangeError:
-        """Build the error for an answer that grants and lacks what it must hold."""
-        row = Row(ExchangeFault.OUTCOME_UNKNOWN, "its answer lacks what its documentation promises.")
-        return self._failed(endpoint, row)
 
     def _check(self, action: str, spec: KeySpec) -> None:
         """Refuse, before anything is sent, what the venue's rules forbid.
@@ -278,17 +324,3 @@ def _is_sendable(caller: Caller) -> bool:
     except UnicodeEncodeError:
         return False
     return whole and travels.isascii() and travels.isprintable()
-
-
-def _seconds(text: str | None) -> float | None:
-    """Read a Retry-After header; its other form, a date, is of no use with a wrong clock."""
-    return float(text) if text and text.isdecimal() else None
-
-
-def from_millis(value: Any) -> datetime:
-    """Read milliseconds since the epoch.
-
-    Raises:
-        TypeError, ValueError, OverflowError: it is not a time.
-    """
-    return datetime.fromtimestamp(int(value) / 1000, UTC)

@@ -212,7 +212,11 @@ class MemoryExchange:
             listed = self._books[-min(self._stale.pop(0), len(self._books))] if self._books else listed
         return [self._facts(key) for key in listed if key.subaccount == subaccount]
 
-    async def create_key(self, manager: Caller, spec: KeySpec) -> MintedKey:
+    async def await_turn(self) -> None:
+        """Go on at once: this venue has no rates."""
+        await asyncio.sleep(0)
+
+    async def create_key(self, manager: Caller, spec: KeySpec, *, within: float | None = None) -> MintedKey:
         """Create a key; see the port."""
         injected = await self._begin("create_key", manager)
         self._enter_manager(manager)

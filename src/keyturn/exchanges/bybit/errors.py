@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from datetime import UTC, date, datetime
+from datetime import date
 from typing import Any
 
 from keyturn.domain.errors import ExchangeFault as Fault
-from keyturn.exchanges._errors import ErrorTable, Refusal, Row
+from keyturn.exchanges._errors import ErrorTable, Refusal, Row, barred
+from keyturn.exchanges._fields import mapping, millis, name, seconds, text
 
 _SITE = (
     "Look first whether `url` and `environment` of the account are the site that the key was made at (Bybit"
@@ -44,17 +45,18 @@ def refusal(body: Mapping[str, Any], headers: Mapping[str, str]) -> Refusal | No
     """Read what an answer refuses; None when it grants.
 
     Raises:
-        LookupError, TypeError, ValueError, ArithmeticError, OSError: it is not in its form.
+        LookupError, TypeError, ValueError: it is not in Bybit's form.
     """
-    code = str(body["retCode"])
+    code = name(body["retCode"])
     if code == "0":
+        mapping(body["result"])
         return None
-    reset = headers.get("x-bapi-limit-reset-timestamp", "")
+    reset = seconds(headers.get("x-bapi-limit-reset-timestamp"))
     return Refusal(
         code,
-        text=str(body.get("retMsg", "")),
-        retry_after=max(0.0, int(reset) / 1000 - time.time()) if reset.isdecimal() else None,
-        server_time=datetime.fromtimestamp(int(body["time"]) / 1000, UTC) if body.get("time") else None,
+        text=text(body.get("retMsg")),
+        retry_after=None if reset is None else max(0.0, reset / 1000 - time.time()),
+        server_time=millis(body["time"]) if body.get("time") else None,
     )
 
 
@@ -99,8 +101,7 @@ TABLE = ErrorTable(
         "10006": _fewer("Too many visits. Exceeded the API Rate Limit."),
         "10007": Row(Fault.UNCLEAR_REFUSAL, "it did not accept the key.", says="User authentication failed."),
         "10008": _banned("the account is banned.", "Common banned, please check your account mode"),
-        "10009": Row(
-            Fault.WRONG_IP,
+        "10009": barred(
             "it does not serve the address or the region that the call comes from.",
             says="Service Restricted: Access is currently unavailable for your region.; older: IP has been"
             " banned.",
@@ -161,10 +162,11 @@ TABLE = ErrorTable(
         "maximum number of api keys": _full("The web console's message for a full account, 2026-11-21"),
     },
     status={
-        403: Row(
-            Fault.RATE_LIMITED,
+        # And a page of its CDN, for the region.
+        403: barred(
             "it bars this address: too many calls, or a region that it does not serve.",
-            "Wait ten minutes; if it stays so, call from an address in another region.",
+            "keyturn calls again in ten minutes. If it stays so, call from an address in a region that"
+            " {venue} serves: run keyturn there, or name an egress_proxy there.",
             says=f"403, access too frequent ... wait for at least 10 minutes ({_RATE_PAGE})",
         ),
     },

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, date, datetime
+from datetime import date
 from typing import Any
 
 from keyturn.domain.errors import ExchangeFault as Fault
 from keyturn.exchanges._errors import ErrorTable, Late, Refusal, Row
+from keyturn.exchanges._fields import mapping, millis, name, seconds, text
 
 #: HTTP 200, `result.security_key_authorization_required`: https://docs.deribit.com/articles/security-keys
 CHALLENGE = "security_key_authorization_required"
@@ -58,21 +59,21 @@ def refusal(body: Mapping[str, Any], headers: Mapping[str, str]) -> Refusal | No
     """Read what an answer refuses; None when it grants.
 
     Raises:
-        LookupError, TypeError, ValueError, AttributeError, ArithmeticError, OSError: it is not in its form.
+        LookupError, TypeError, ValueError: it is not in Deribit's form.
     """
     error = body.get("error")
     if error is None:
         result = body["result"]
         challenged = isinstance(result, dict) and bool(result.get(CHALLENGE))
         return Refusal(CHALLENGE) if challenged else None
+    error = mapping(error)
     data = error.get("data")
     told = data if isinstance(data, dict) else {}
-    wait = str(told.get("wait", ""))
     return Refusal(
-        str(error["code"]),
-        text=f"{error.get('message', '')} {told.get('reason', '')}",
-        retry_after=float(wait) if wait.isdecimal() else None,
-        server_time=datetime.fromtimestamp(int(body["usIn"]) / 1e6, UTC) if body.get("usIn") else None,
+        name(error["code"]),
+        text=f"{text(error.get('message'))} {text(told.get('reason'))}",
+        retry_after=seconds(told.get("wait")),
+        server_time=millis(int(name(body["usIn"])) // 1000) if body.get("usIn") else None,
     )
 
 

@@ -7,7 +7,8 @@ from datetime import date
 from typing import Any
 
 from keyturn.domain.errors import ExchangeFault as Fault
-from keyturn.exchanges._errors import ErrorTable, Refusal, Row
+from keyturn.exchanges._errors import ErrorTable, Refusal, Row, barred
+from keyturn.exchanges._fields import name, rows, text
 
 _SITE = (
     "Look first whether `url` and `environment` of the account are the site that the key was made at (OKX"
@@ -62,13 +63,16 @@ def refusal(body: Mapping[str, Any], headers: Mapping[str, str]) -> Refusal | No
     Raises:
         LookupError, TypeError, ValueError: it is not in OKX's form.
     """
-    code = str(body["code"])
+    code = name(body["code"])
     if code == "0":
+        # Whatever OKX grants is a list of objects.
+        rows(body["data"])
         return None
     # 1 and 2: all or some of a batch failed; what failed stands with each entry.
     if code in {"1", "2"} and body.get("data"):
-        return Refusal(str(body["data"][0]["sCode"]), text=str(body["data"][0].get("sMsg", "")))
-    return Refusal(code, text=str(body.get("msg", "")))
+        failed = rows(body["data"])[0]
+        return Refusal(name(failed["sCode"]), text=text(failed.get("sMsg")))
+    return Refusal(code, text=text(body.get("msg")))
 
 
 _REST = {
@@ -127,8 +131,7 @@ _REST = {
     "50114": _refused("it did not accept the key.", "Invalid authorization."),
     "50119": _unknown("API key doesn't exist"),
     "50120": _lacks("This API key doesn't have permission to use this function"),
-    "50121": Row(
-        Fault.WRONG_IP,
+    "50121": barred(
         "it does not serve the address that the call comes from.",
         says="You can't access our services through the IP address ({param0})",
     ),
