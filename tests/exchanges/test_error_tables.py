@@ -33,6 +33,7 @@ AGREES: Mapping[ExchangeFault, tuple[type[Exception], ...]] = {
     FAULT.KEY_QUOTA: (ccxt.ExchangeError,),
     FAULT.NOT_SUPPORTED: (ccxt.ExchangeError,),
 }
+_ADDRESS_TOO = "it covers wrong addresses, too, and proves nothing of a key"
 _NO_BETTER = "ccxt's class for whatever it has no better one for"
 #: Venue and code -> ccxt's class, and why the table says otherwise.
 DIFFERENCES: Mapping[tuple[str, str], tuple[str, str]] = {
@@ -41,8 +42,14 @@ DIFFERENCES: Mapping[tuple[str, str], tuple[str, str]] = {
     ("okx", "50012"): ("ExchangeError", _NO_BETTER),
     ("okx", "50100"): ("ExchangeError", _NO_BETTER),
     ("okx", "59500"): ("ExchangeError", _NO_BETTER),
-    ("deribit", "10000"): ("AuthenticationError", "it covers wrong addresses, too, and proves nothing of a key"),
-    ("deribit", "13009"): ("AuthenticationError", "it covers wrong addresses, too, and proves nothing of a key"),
+    ("deribit", "10000"): (
+        "AuthenticationError",
+        _ADDRESS_TOO,
+    ),
+    ("deribit", "13009"): (
+        "AuthenticationError",
+        _ADDRESS_TOO,
+    ),
     ("deribit", "10048"): ("ExchangeError", _NO_BETTER),
     ("deribit", "12998"): ("AuthenticationError", "its text names the second factor, not the key"),
     ("deribit", "13025"): ("ExchangeError", _NO_BETTER),

@@ -37,6 +37,10 @@ def _expired(says: str) -> Row:
     return Row(Fault.KEY_REFUSED, "the key has expired.", _RENEW, says=says)
 
 
+def _wrong(says: str) -> Row:
+    return Row(Fault.REJECTED, "it takes the request for a wrong one.", says=says)
+
+
 def _full(seen: str) -> Row:
     return Row(Fault.KEY_QUOTA, "the account has as many keys as it may have.", seen=seen)
 
@@ -80,6 +84,8 @@ TABLE = ErrorTable(
             " issue.",
         ),
         "10000": Row(Fault.OUTCOME_UNKNOWN, "it ran out of time.", says="Server Timeout"),
+        # Stands for many things; the text tells a full account apart.
+        "10001": _wrong("Request parameter error"),
         "10002": _late("The request time exceeds the time window range."),
         "10003": Row(
             Fault.UNKNOWN_KEY,
@@ -131,6 +137,7 @@ TABLE = ErrorTable(
             "it asked for fewer calls from this address.",
             says="Exceeded the IP Rate Limit.",
         ),
+        "10017": _wrong("Route not found."),
         "10024": _banned("its compliance rules bar the account.", "Compliance rules triggered"),
         "10027": _banned("the account may not trade.", "Transactions are banned."),
         "10028": Row(

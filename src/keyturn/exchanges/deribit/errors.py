@@ -55,6 +55,10 @@ def _full(seen: str) -> Row:
     return Row(Fault.KEY_QUOTA, "the account has as many keys as it may have.", seen=seen)
 
 
+def _wrong(says: str) -> Row:
+    return Row(Fault.REJECTED, "it takes the request for a wrong one.", says=says)
+
+
 def refusal(body: Mapping[str, Any], headers: Mapping[str, str]) -> Refusal | None:
     """Read what an answer refuses; None when it grants.
 
@@ -89,6 +93,16 @@ TABLE = ErrorTable(
     refusal=refusal,
     late=Late(frozenset({INVALID_CREDENTIALS, UNAUTHORIZED}), _VALID_SECONDS / 2),
     exact={
+        "-32602": _wrong("Invalid params"),
+        "-32601": _wrong("Method not found"),
+        "-32700": _wrong("Parse error"),
+        "-32000": _wrong("Missing params"),
+        "11029": _wrong("invalid_arguments: Some invalid input has been detected."),
+        "11049": _wrong("bad_arguments: Several bad arguments have been passed."),
+        "11050": _wrong("bad_request: Request has not been parsed properly."),
+        "13010": _wrong("value_required: Invalid input, missing value."),
+        "13016": _wrong("invalid_input: Invalid input."),
+        "13020": _wrong("not_found: Instrument is not found, invalid instrument name."),
         "9999": Row(
             Fault.MISSING_PERMISSION,
             "the account has its API switched off.",

@@ -57,6 +57,10 @@ def _lacks(says: str, words: str = "the key lacks a right for it.", todo: str = 
     return Row(Fault.MISSING_PERMISSION, words, todo, says=says)
 
 
+def _wrong(says: str) -> Row:
+    return Row(Fault.REJECTED, "it takes the request for a wrong one.", says=says)
+
+
 def refusal(body: Mapping[str, Any], headers: Mapping[str, str]) -> Refusal | None:
     """Read what an answer refuses; None when it grants.
 
@@ -76,6 +80,17 @@ def refusal(body: Mapping[str, Any], headers: Mapping[str, str]) -> Refusal | No
 
 
 _REST = {
+    "50000": _wrong("Body for a POST request cannot be empty."),
+    "50002": _wrong("JSON syntax error"),
+    "50006": _wrong('Invalid Content-Type. Please use "application/JSON".'),
+    "50014": _wrong("Parameter {param0} cannot be empty."),
+    "50015": _wrong("Either parameter {param0} or {param1} is required."),
+    "50016": _wrong("Parameter {param0} and {param1} is an invalid pair."),
+    "50024": _wrong("Parameter {param0} and {param1} cannot exist at the same time."),
+    "50025": _wrong("Parameter {param0} count exceeds the limit {param1}."),
+    "50115": _wrong("Invalid request method."),
+    "51000": _wrong("Parameter {param0} error"),
+    "59505": _wrong("The passphrase format is incorrect."),
     "50001": _off("it is being upgraded.", "Service temporarily unavailable. Please try again later."),
     "50004": _open(
         "it ran out of time.",
