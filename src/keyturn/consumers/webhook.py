@@ -21,7 +21,7 @@ from keyturn.client.webhook import (
     sign,
 )
 from keyturn.domain.errors import ConsumerError, ConsumerFault, KeyturnError
-from keyturn.domain.evidence import Confirmation, Evidence, Notice, ProbeReport, ProbeRequest
+from keyturn.domain.evidence import Confirmation, Evidence, Notice, ProbeReport, ProbeRequest, Refusal
 from keyturn.ports.store import Finding
 
 # The service is there and asks to be told later: the notice is sent again, as after an unknown outcome.
@@ -60,12 +60,8 @@ class HttpConsumer:
 
     async def confirmations(self, notice: Notice) -> Sequence[Confirmation]:
         """Ask whether the service moved; see the port."""
-        answer = self._accepted(await self._post(notice, query=True))
-        if answer.status != 200:
-            return []
-        ack = self._acknowledgement(answer)
-        given = (ack.credential, ack.consumer, ack.notice_id, ack.fingerprint)
-        if given != (notice.credential, self._name, notice.notice_id, notice.fingerprint):
+        ack = await self._asked(notice)
+        if ack is None:
             return []
         return [
             Confirmation(
@@ -77,6 +73,20 @@ class HttpConsumer:
                 detail=ack.detail,
             )
         ]
+
+    async def refusals(self, notice: Notice) -> Sequence[Refusal]:
+        """Ask the service, which tells them with its acknowledgement; see the port."""
+        ack = await self._asked(notice)
+        return [call.about(notice) for call in ack.refusals] if ack is not None else []
+
+    async def _asked(self, notice: Notice) -> Acknowledgement | None:
+        """Ask how far the service is; None while it has not acknowledged this very notice."""
+        answer = self._accepted(await self._post(notice, query=True))
+        if answer.status != 200:
+            return None
+        ack = self._acknowledgement(answer)
+        given = (ack.credential, ack.consumer, ack.notice_id, ack.fingerprint)
+        return ack if given == (notice.credential, self._name, notice.notice_id, notice.fingerprint) else None
 
     async def request_probe(self, request: ProbeRequest) -> None:
         """Refuse: there is no protocol for it; see the port."""
