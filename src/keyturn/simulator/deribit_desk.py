@@ -10,6 +10,7 @@ from keyturn.simulator.wire import Call, Refusal, Reply
 
 _ERRORS: dict[int, tuple[int, str]] = {
     10028: (429, "too_many_requests"),
+    11050: (400, "bad_request"),
     11094: (500, "internal_server_error"),
     13004: (400, "invalid_credentials"),
     13008: (400, "request_failed"),
@@ -28,7 +29,7 @@ class DeribitDesk(SimExchange):
     """An exchange with Deribit's errors and its access log."""
 
     #: Whether a list of keys shows their secrets.
-    secrets_in_list = False
+    secrets_in_list = True
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
