@@ -1,7 +1,7 @@
 """The simulated Deribit answers as the official OpenAPI says, but where examples and captures say otherwise.
 
-`data/deribit_openapi.json` holds the answers' schemas of the simulated methods, without texts and examples, of
-the official document 2.1.1 (https://github.com/api-evangelist/deribit at 36544f9, read 2026-11-28).
+`data/deribit_openapi.json` holds the answers' schemas of the simulated methods, without texts and examples,
+of the official document 2.1.1 (https://github.com/api-evangelist/deribit at 36544f9, read 2026-11-28).
 """
 
 from __future__ import annotations

@@ -11,37 +11,45 @@ from keyturn.simulator import IssuedKey
 
 ALL = ["account:read_write", "block_trade:read_write", "custody:read_write", "trade:read_write"]
 FEW = ["account:read_write", "block_trade:read", "custody:read", "trade:read_write", "wallet:read"]
-# Scopes of tokens that real accounts got, as they were published: the key's rights, its name, the session that
-# was asked for (over a WebSocket none is, and the scope says `connection`).
+# Scopes of tokens that real accounts got, as they were published: the key's rights, its name, the session
+# that was asked for (over a WebSocket none is, and the scope says `connection`).
 CAPTURED = [
     # ccxt 4.5.90, ccxt/pro/deribit.py, `authenticate`
     (
-        "account:read_write block_trade:read_write connection custody:read_write mainaccount name:ccxt"
-        " trade:read_write wallet:read_write",
+        (
+            "account:read_write block_trade:read_write connection custody:read_write mainaccount name:ccxt"
+            " trade:read_write wallet:read_write"
+        ),
         [*ALL, "wallet:read_write"],
         "ccxt",
         "connection",
     ),
     # a Scala client's test of its parser, 2021; REST
     (
-        "account:read_write block_trade:read_write custody:read_write mainaccount name:scala"
-        " session:rest-PRwURohyuaQ= trade:read_write wallet:read_write",
+        (
+            "account:read_write block_trade:read_write custody:read_write mainaccount name:scala"
+            " session:rest-PRwURohyuaQ= trade:read_write wallet:read_write"
+        ),
         [*ALL, "wallet:read_write"],
         "scala",
         "session:rest-PRwURohyuaQ=",
     ),
     # a C++ client's sample, 2022; WebSocket
     (
-        "account:read_write block_trade:read connection custody:read mainaccount name:TestFirst"
-        " trade:read_write wallet:read",
+        (
+            "account:read_write block_trade:read connection custody:read mainaccount name:TestFirst"
+            " trade:read_write wallet:read"
+        ),
         FEW,
         "TestFirst",
         "connection",
     ),
     # a Java client's test, the venue's own API console
     (
-        "account:read_write block_trade:read_write custody:read_write mainaccount name:test"
-        " session:apiconsole-ssgdmkb9ii trade:read_write wallet:read_write",
+        (
+            "account:read_write block_trade:read_write custody:read_write mainaccount name:test"
+            " session:apiconsole-ssgdmkb9ii trade:read_write wallet:read_write"
+        ),
         [*ALL, "wallet:read_write"],
         "test",
         "session:apiconsole-ssgdmkb9ii",

@@ -89,7 +89,6 @@ class SimDeribit(DeribitDesk):
         self._nonce_rule = nonces
         self._nonces: dict[tuple[str, str], int] = {}
         self._second_factor = SecondFactor()
-        self._tokens = deribit_auth.Tokens()
 
     @classmethod
     def known_permissions(cls) -> frozenset[str]:
@@ -109,7 +108,7 @@ class SimDeribit(DeribitDesk):
         if ref := _credentials(call.headers).get("id"):
             return ref
         if (text := deribit_auth.shown_token(call)) is not None:
-            token = self._tokens.by_access(text)
+            token = self.tokens.by_access(text)
             return token.key.ref if token else None
         try:
             name, params, _ = self._method_of(call)
@@ -131,7 +130,7 @@ class SimDeribit(DeribitDesk):
         started = call.clock_ms
         name, params, request_id = self._method_of(call)
         if name == deribit_auth.NAME:
-            return self._ok(deribit_auth.grant(self, self._tokens, call, params), started, request_id)
+            return self._ok(deribit_auth.grant(self, call, params), started, request_id)
         public = deribit_market.PUBLIC.get(name)
         if public is not None:
             return self._ok(public(call, params), started, request_id)
@@ -171,7 +170,7 @@ class SimDeribit(DeribitDesk):
         if text is None:
             key = self._authenticate(call, method)
             return key, key.rules.at(call.now_ms).permissions
-        key, rights = deribit_auth.holder(self, self._tokens, call, text)
+        key, rights = deribit_auth.holder(self, call, text)
         call.key, call.rules = key, key.rules.at(call.now_ms)
         return key, rights
 

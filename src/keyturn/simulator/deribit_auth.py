@@ -23,61 +23,17 @@ from __future__ import annotations
 import base64
 import hmac
 import secrets
-from dataclasses import dataclass, field
 
 from keyturn.simulator.deribit_desk import DeribitDesk
 from keyturn.simulator.deribit_keys import CATEGORIES, LEVELS, Params
+from keyturn.simulator.deribit_tokens import Token
 from keyturn.simulator.state import SimKey
 from keyturn.simulator.wire import Call, signature_matches
 
 NAME = "public/auth"
 _WINDOW_MS = 60_000
 _LIFE_SECONDS = 900
-_MOST_SESSIONS = 16
 _SCHEME = "bearer "
-
-
-@dataclass(frozen=True, slots=True)
-class Token:
-    """What one answer of ``public/auth`` lets its holder do."""
-
-    access: str = field(repr=False)
-    refresh: str = field(repr=False)
-    key: SimKey
-    rights: frozenset[str]
-    #: ``session:...`` or ``connection``.
-    bound_to: str
-    expires_ms: int
-
-
-class Tokens:
-    """The tokens that were given out; a key has so many sessions at most."""
-
-    def __init__(self) -> None:
-        self._sessions: dict[str, dict[str, Token]] = {}
-        self._by_text: dict[str, Token] = {}
-
-    def put(self, token: Token) -> None:
-        """Remember a token; it takes the place of one of the same session."""
-        sessions = self._sessions.setdefault(token.key.ref, {})
-        ended = sessions.pop(token.bound_to, None)
-        if ended is None and len(sessions) >= _MOST_SESSIONS:
-            ended = sessions.pop(next(iter(sessions)))
-        if ended is not None:
-            self._by_text.pop(ended.access, None)
-            self._by_text.pop(ended.refresh, None)
-        sessions[token.bound_to] = token
-        self._by_text[token.access] = self._by_text[token.refresh] = token
-
-    def by_access(self, text: str) -> Token | None:
-        """Find the token that a caller shows."""
-        token = self._by_text.get(text)
-        return token if token is not None and token.access == text else None
-
-    def by_refresh(self, text: str) -> Token | None:
-        """Find the token whose successor a caller asks for."""
-        token = self._by_text.get(text)
-        return token if token is not None and token.refresh == text else None
 
 
 def shown_token(call: Call) -> str | None:
@@ -86,9 +42,9 @@ def shown_token(call: Call) -> str | None:
     return header[len(_SCHEME) :].strip() if header.lower().startswith(_SCHEME) else None
 
 
-def holder(sim: DeribitDesk, tokens: Tokens, call: Call, text: str) -> tuple[SimKey, frozenset[str]]:
+def holder(sim: DeribitDesk, call: Call, text: str) -> tuple[SimKey, frozenset[str]]:
     """Return the key that a token stands for and what may be done with it; refuse where there is none."""
-    token = tokens.by_access(text)
+    token = sim.tokens.by_access(text)
     key = sim.find_key(call, token.key.ref) if token else None
     if token is None or key is None or call.now_ms >= token.expires_ms:
         raise sim.refuse(13009, "invalid_token")
@@ -100,11 +56,11 @@ def holder(sim: DeribitDesk, tokens: Tokens, call: Call, text: str) -> tuple[Sim
     return key, _within(rules.permissions, token.rights)
 
 
-def grant(sim: DeribitDesk, tokens: Tokens, call: Call, params: Params) -> object:
+def grant(sim: DeribitDesk, call: Call, params: Params) -> object:
     """Check the credentials and answer with a token."""
     asked = str(params.get("scope", "")).split()
     if params.get("grant_type") == "refresh_token":
-        key, held, bound_to = _renewed(sim, tokens, call, params)
+        key, held, bound_to = _renewed(sim, call, params)
     else:
         key = _authenticated(sim, call, params)
         held, bound_to = key.rules.at(call.now_ms).permissions, _bound_to(asked)
@@ -124,7 +80,7 @@ def grant(sim: DeribitDesk, tokens: Tokens, call: Call, params: Params) -> objec
         bound_to,
         call.now_ms + life * 1000,
     )
-    tokens.put(token)
+    sim.tokens.put(token)
     state = {"state": params["state"]} if "state" in params else {}
     return {
         "access_token": token.access,
@@ -184,10 +140,8 @@ def _authenticated(sim: DeribitDesk, call: Call, params: Params) -> SimKey:
     return key
 
 
-def _renewed(
-    sim: DeribitDesk, tokens: Tokens, call: Call, params: Params
-) -> tuple[SimKey, frozenset[str], str]:
-    old = tokens.by_refresh(str(params.get("refresh_token", "")))
+def _renewed(sim: DeribitDesk, call: Call, params: Params) -> tuple[SimKey, frozenset[str], str]:
+    old = sim.tokens.by_refresh(str(params.get("refresh_token", "")))
     key = sim.find_key(call, old.key.ref) if old else None
     if old is None or key is None or not key.rules.at(call.now_ms).enabled:
         raise sim.refuse(13009, "invalid_token")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from keyturn.simulator.core import SimExchange
+from keyturn.simulator.deribit_tokens import Tokens
 from keyturn.simulator.state import SimKey
 from keyturn.simulator.wire import Call, Refusal, Reply
 
@@ -34,6 +35,7 @@ class DeribitDesk(SimExchange):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self.access_log: dict[str, list[dict[str, object]]] = {}
+        self.tokens = Tokens()
 
     def refuse(self, code: int, reason: str | None = None, param: str | None = None) -> Refusal:
         """Make one of the exchange's errors."""

@@ -12,11 +12,13 @@ from typing import Any
 
 from keyturn.domain.errors import ExchangeError, ExchangeFault
 from keyturn.domain.keys import KeyFacts, KeySpec, MintedKey, Permission, normal_ips
+from keyturn.domain.manifest import DriverManifest
 from keyturn.domain.material import SecretMaterial
 from keyturn.exchanges._base import CcxtDriver, from_millis
 from keyturn.exchanges._client import Endpoint, Quiet
 from keyturn.exchanges._errors import Refusal, Row
-from keyturn.exchanges.deribit import errors
+from keyturn.exchanges.deribit import errors, scope
+from keyturn.exchanges.deribit.sessions import Sessions
 from keyturn.ports.exchange import Caller, KeyHandle
 
 CREATE = Endpoint("create a key", "create_api_key", changes=True)
@@ -27,25 +29,12 @@ AUTH = Endpoint("tell what the key may do", "auth", private=False)
 SUMMARY = Endpoint("read the balance", "get_account_summary")
 TIME = Endpoint("tell the time", "get_time", private=False)
 
-_LEVELS = ("read", "read_write")
-# Deribit's word -> what it lets a key do beside looking.
-_MEANINGS: Mapping[str, tuple[Permission, ...]] = {
-    "account:read_write": (Permission.MANAGE_KEYS,),
-    "trade:read_write": (Permission.TRADE,),
-    "block_trade:read_write": (Permission.TRADE,),
-    "block_rfq:read_write": (Permission.TRADE,),
-    "wallet:read_write": (Permission.WITHDRAW, Permission.TRANSFER),
-    "custody:read_write": (Permission.WITHDRAW, Permission.TRANSFER),
-}
 # A signature holds for 60 seconds ("Authentication" page, read 2026-11-21).
 _VALID_SECONDS = 60.0
 # The venue judges skew and travel time together, and its answer tells the skew alone: what is left of the
 # window must be more than a call takes.
 _SKEW_SECONDS = _VALID_SECONDS / 2
 _KEY_CODES = frozenset({errors.INVALID_CREDENTIALS, errors.UNAUTHORIZED})
-# What a token's scope says besides rights: how it is bound, when it ends ("Access scope", read 2026-11-21).
-_TOKEN_WORDS = frozenset({"connection", "mainaccount"})
-_TOKEN_PREFIXES = ("session:", "expires:", "ip:")
 
 
 class _DrawnNonce(Quiet):
@@ -62,26 +51,32 @@ class Driver(CcxtDriver):
     errors = errors.TABLE
     mixin = _DrawnNonce
 
+    def __init__(self, manifest: DriverManifest, **options: Any) -> None:
+        super().__init__(manifest, **options)
+        self._sessions = Sessions()
+
     def grants_for(self, permissions: frozenset[Permission]) -> frozenset[str]:
         """Give the scopes; of two levels of one category the higher."""
-        return _highest(super().grants_for(permissions))
+        return scope.highest(super().grants_for(permissions))
 
     async def introspect(self, caller: Caller) -> KeyFacts:
         """Ask what the calling key may do (scope of a token) and whose it is (account summary).
 
         The addresses that the key is bound to are for a manager to list.
         """
-        scope = await self._scope(caller)
-        grants = frozenset(word for word in scope.split() if _is_right(word))
+        grants = self._sessions.grants(caller)
+        if grants is None:
+            grants = await self._authenticate(caller)
         account = None
-        if {"account:read", "account:read_write"} & grants:
+        if scope.reads_account(grants):
+            # Signed by the key itself: a scope that is remembered says nothing of whether the key lives.
             body = await self._summary(caller)
             account = str(body["result"]["id"]) if body["result"].get("id") else None
         return KeyFacts(
             key_ref=caller.material.key_ref,
             grants=grants,
-            permissions=_permissions(grants),
-            unnamed=_unnamed(grants),
+            permissions=scope.permissions(grants),
+            unnamed=scope.unnamed(grants),
             account_uid=account,
         )
 
@@ -124,7 +119,10 @@ class Driver(CcxtDriver):
             # ccxt would write a list with Python's quotes.
             "ip_whitelist": json.dumps(sorted(spec.ip_allowlist)),
         }
+        # Before and after: while the call is on its way nobody knows which rights the key has.
+        self._sessions.changed(key.key_ref, self.grants_for(spec.permissions))
         await self._call(EDIT, params, manager)
+        self._sessions.changed(key.key_ref, self.grants_for(spec.permissions))
 
     async def server_time(self) -> datetime:
         """Ask Deribit's clock."""
@@ -139,6 +137,7 @@ class Driver(CcxtDriver):
         handle = await self._handle(manager, key)
         if handle is None:
             raise self._refused(REVOKE.action, ExchangeFault.REJECTED, "the account has no such key.")
+        self._sessions.forget(key.key_ref)
         await self._call(REVOKE, {"id": handle}, manager)
 
     async def _handle(self, manager: Caller, key: KeyHandle) -> str | None:
@@ -170,13 +169,17 @@ class Driver(CcxtDriver):
             raise self._garbled(SUMMARY)
         return body
 
-    async def _scope(self, caller: Caller) -> str:
-        """Ask for a token and give its scope. The token itself is dropped here."""
+    async def _authenticate(self, caller: Caller) -> frozenset[str]:
+        """Ask for a token, give what it grants and remember that. The token itself is dropped here."""
         body = await self._call(AUTH, self._signed_request(caller), caller)
         try:
-            return str(body["result"]["scope"])
+            grants = scope.of_token(str(body["result"]["scope"]))
         except (LookupError, TypeError):
             pass
+        else:
+            life = body["result"].get("expires_in")
+            self._sessions.remember(caller, grants, life if isinstance(life, int) else 0)
+            return grants
         raise self._garbled(AUTH)
 
     def _signed_request(self, caller: Caller) -> dict[str, str]:
@@ -222,6 +225,8 @@ class Driver(CcxtDriver):
 
     async def _judge(self, endpoint: Endpoint, row: Row, refusal: Refusal, caller: Caller | None) -> Row:
         """Tell a wrong clock, a wrong secret and a wrong address apart: one code stands for all three."""
+        if caller is not None:
+            self._sessions.forget(caller.material.key_ref)
         if refusal.code not in _KEY_CODES:
             return row
         there = refusal.server_time
@@ -229,49 +234,24 @@ class Driver(CcxtDriver):
             return errors.LATE
         if refusal.code == errors.UNAUTHORIZED and endpoint is not AUTH and caller is not None:
             try:
-                await self._scope(caller)
+                await self._authenticate(caller)
             except ExchangeError as error:
                 if error.fault is ExchangeFault.INVALID_KEY:
                     return errors.UNKNOWN_KEY
         return row
 
 
-def _highest(words: frozenset[str]) -> frozenset[str]:
-    levels: dict[str, str] = {}
-    for word in words:
-        category, _, level = word.partition(":")
-        levels[category] = max(levels.get(category, level), level, key=_LEVELS.index)
-    return frozenset(f"{category}:{level}" for category, level in levels.items())
-
-
-def _is_right(word: str) -> bool:
-    """Tell a right from what else stands in a token's scope; an unknown word counts as a right."""
-    return not (word in _TOKEN_WORDS or word.startswith(_TOKEN_PREFIXES) or word.endswith(":none"))
-
-
 def _facts(row: Mapping[str, Any]) -> KeyFacts:
-    scope = row["max_scope"]
-    words = scope.split() if isinstance(scope, str) else [str(word) for word in scope]
-    grants = frozenset(word for word in words if _is_right(word))
+    told = row["max_scope"]
+    grants = scope.of_key(told.split() if isinstance(told, str) else [str(word) for word in told])
     return KeyFacts(
         key_ref=str(row["client_id"]),
         grants=grants,
-        permissions=_permissions(grants),
-        unnamed=_unnamed(grants),
+        permissions=scope.permissions(grants),
+        unnamed=scope.unnamed(grants),
         ip_allowlist=normal_ips(list(row.get("ip_whitelist") or ())),
         label=str(row.get("name") or ""),
         created_at=from_millis(row["timestamp"]),
         enabled=bool(row.get("enabled", True)),
         handle=str(row["id"]),
     )
-
-
-def _permissions(grants: frozenset[str]) -> frozenset[Permission]:
-    found = {permission for word in grants for permission in _MEANINGS.get(word, ())}
-    if any(grant.startswith("account:") for grant in grants):
-        found.add(Permission.READ)
-    return frozenset(found)
-
-
-def _unnamed(grants: frozenset[str]) -> frozenset[str]:
-    return frozenset(word for word in grants if word not in _MEANINGS and not word.endswith(":read"))
