@@ -64,6 +64,9 @@ class Park(StrEnum):
     REJECTED = "rejected"
     TOO_MANY_ATTEMPTS = "too_many_attempts"
     INVENTORY = "inventory"
+    #: The inventory names another site than the one where this credential's keys lie; `resume` says that it
+    #: is the same.
+    MOVED = "moved"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +87,9 @@ class Rotation:
     grace_seconds: float
     confirm_seconds: float
     subaccount: str | None = None
+    #: Where at the venue its keys are made and revoked (`domain.place`); None before the first attempt, and
+    #: in journals from before this was written down.
+    place: str | None = None
     attempt: int = 0
     #: When to come back; None means now.
     wake_at: datetime | None = None
@@ -186,6 +192,8 @@ class KeyRecord:
     settle_at: datetime | None = None
     #: When the venue itself ends the key, for adopted keys; a minted key's stands in its rotation.
     expires_at: datetime | None = None
+    #: Where at the venue it lies (`domain.place`); None in journals from before this was written down.
+    place: str | None = None
 
 
 class EventType(StrEnum):

@@ -14,6 +14,7 @@ from keyturn.domain.labels import fingerprint
 from keyturn.domain.material import SecretMaterial
 from keyturn.domain.rotation import Fate, KeyRecord, Origin
 from keyturn.domain.slots import KeyMeta, Slot, SlotInfo
+from keyturn.engine import place
 from keyturn.engine.commands import with_reason
 from keyturn.engine.world import World
 from keyturn.ports.exchange import Caller
@@ -222,4 +223,5 @@ def record(world: World, credential: str, meta: KeyMeta, facts: KeyFacts | None)
         handle=meta.handle,
         fingerprint=meta.fingerprint,
         expires_at=facts.expires_at if facts else None,
+        place=place.here(world, meta.account),
     )

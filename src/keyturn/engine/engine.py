@@ -9,8 +9,8 @@ from datetime import datetime
 from keyturn.domain import machine
 from keyturn.domain.errors import JournalError, JournalFault, KeyturnError, RefusedError
 from keyturn.domain.labels import new_rotation_id
-from keyturn.domain.rotation import EventType, KeyRecord, Mode, Rotation, State
-from keyturn.engine import cutover, mint, revoke, settle, timekeeping, trouble, undo, verify
+from keyturn.domain.rotation import EventType, KeyRecord, Mode, Park, Rotation, State
+from keyturn.engine import cutover, mint, place, revoke, settle, timekeeping, trouble, undo, verify
 from keyturn.engine.commands import with_reason
 from keyturn.engine.work import Rest, SupersededError, Work
 from keyturn.engine.world import World
@@ -143,6 +143,8 @@ class Engine:
 
     async def _act(self, work: Work) -> Rest | None:
         try:
+            if work.rotation.state is not State.PARKED and (rest := await place.refuse_moved_rotation(work)):
+                return rest
             return await _STEPS[work.rotation.state](work)
         except JournalError:
             raise
@@ -220,7 +222,8 @@ class Engine:
     async def resume(self, credential: str) -> Rotation:
         """Let a parked rotation go on from the state that it was in.
 
-        One that was to be rolled back, and has nothing to go back to, goes forward.
+        One that was to be rolled back, and has nothing to go back to, goes forward. One whose keys lie at
+        another site goes on with the site that the inventory names: a person says that they lie there.
 
         Raises:
             RefusedError: there is none open, or it is not parked.
@@ -233,7 +236,11 @@ class Engine:
         )
         if machine.allowed(rotation, EventType.ROLLBACK_GIVEN_UP):
             return await self._record(rotation, EventType.ROLLBACK_GIVEN_UP, abort_reason="")
-        return await self._record(rotation, EventType.RESUMED, problem=rotation.parked_why)
+        if rotation.parked is not Park.MOVED:
+            return await self._record(rotation, EventType.RESUMED, problem=rotation.parked_why)
+        there, keys = await place.taken_over(Work(self.world, rotation))
+        why = rotation.parked_why
+        return await self._record(rotation, EventType.RESUMED, keys, problem=why, place=there)
 
     async def _asked(self, credential: str, kind: EventType, refusal: str, todo: str) -> Rotation:
         """Give the open rotation that a person asks something of, if it can be asked for now."""
@@ -257,12 +264,14 @@ class Engine:
             todo=todo,
         )
 
-    async def _record(self, rotation: Rotation, kind: EventType, **data: str) -> Rotation:
+    async def _record(
+        self, rotation: Rotation, kind: EventType, keys: tuple[KeyRecord, ...] = (), **data: str
+    ) -> Rotation:
         work = Work(self.world, rotation)
         try:
             if kind is EventType.RESUMED and (rest := await timekeeping.set_right(work)):
                 raise RefusedError(rest.waiting_for, now="Nothing was changed.", todo="Then ask again.")
-            await work.commit(work.event(kind, **data))
+            await work.commit(work.event(kind, **data), keys=keys)
         except SupersededError:
             raise RefusedError(
                 f"Rotation {rotation.id} of {rotation.credential} moved on at this moment.",

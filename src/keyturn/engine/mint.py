@@ -15,7 +15,7 @@ from keyturn.domain.keys import KeyFacts, MintedKey
 from keyturn.domain.labels import MAX_ATTEMPTS, Attempt, parse_label
 from keyturn.domain.rotation import EventType, Fate, KeyRecord, Origin, Park
 from keyturn.domain.slots import Claim, KeyMeta, Slot, SlotInfo
-from keyturn.engine import revoke
+from keyturn.engine import place, revoke
 from keyturn.engine.commands import with_reason
 from keyturn.engine.witness import refuse_other_account
 from keyturn.engine.work import Rest, SupersededError, Work
@@ -44,6 +44,8 @@ async def plan(work: Work) -> Rest | None:
         # A rotation stays in the place that it began in. Nothing was made there yet: begin again.
         await work.abort("The inventory names another account or sub-account since this rotation was opened.")
         return None
+    if rest := await place.refuse_moved_keys(work):
+        return rest
     current = await work.peek(Slot.CURRENT)
     if current is not None and (rest := await _refuse_unknown(work, current)):
         return rest
@@ -94,7 +96,8 @@ async def _claim_attempt(
 ) -> None:
     """Journal the intent to mint attempt `number`: the licence to revoke what it may create."""
     intended = key_record(work, number, Fate.INTENDED)
-    claimed = work.event(EventType.ATTEMPT_CLAIMED, note, attempt=number, **old)
+    there = place.here(work.world, work.rotation.account)
+    claimed = work.event(EventType.ATTEMPT_CLAIMED, note, attempt=number, place=there, **old)
     await work.commit(claimed, keys=(*settled, intended))
 
 
@@ -115,6 +118,7 @@ def key_record(work: Work, number: int, fate: Fate, meta: KeyMeta | None = None)
         handle=meta.handle if meta else None,
         fingerprint=meta.fingerprint if meta else None,
         settle_at=work.after(settle_seconds(work)) if fate is Fate.INTENDED else None,
+        place=place.here(work.world, r.account),
     )
 
 
