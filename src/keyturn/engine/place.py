@@ -61,18 +61,27 @@ async def refuse_moved_rotation(work: Work) -> Rest | None:
 
 async def refuse_moved_keys(work: Work) -> Rest | None:
     """Park, before anything is made, when living keys of the credential lie elsewhere."""
-    behind = await left_behind(work.world, work.rotation.credential)
-    places = sorted({record.place for record in behind if record.place})
+    places = await _other_places(work.world, work.rotation.credential)
     return await _park(work, places) if places else None
+
+
+async def obstacles(world: World, credential: str) -> list[str]:
+    """Say, for a plan, that a rotation would park since living keys of the credential lie elsewhere."""
+    places = await _other_places(world, credential)
+    account = world.inventory.credentials[credential].account
+    return [_told(credential, places, here(world, account))] if places else []
+
+
+async def _other_places(world: World, credential: str) -> list[str]:
+    return sorted({record.place for record in await left_behind(world, credential) if record.place})
 
 
 async def _park(work: Work, places: list[str]) -> Rest:
     r = work.rotation
-    return await work.park(Park.MOVED, told(r.credential, places, here(work.world, r.account)), _todo(work))
+    return await work.park(Park.MOVED, _told(r.credential, places, here(work.world, r.account)), _todo(work))
 
 
-def told(credential: str, places: list[str], now: str) -> str:
-    """Say where the keys lie and where the inventory has them."""
+def _told(credential: str, places: list[str], now: str) -> str:
     return (
         f"The living keys of {credential} lie at {', '.join(places)}, and the inventory names {now} by now."
         " Nothing was asked, made or revoked there."

@@ -11,6 +11,7 @@ from keyturn.domain.evidence import Evidence
 from keyturn.domain.inventory import Inventory, format_duration
 from keyturn.domain.schedule import Due
 from keyturn.domain.slots import Slot, SlotInfo
+from keyturn.engine import place
 from keyturn.engine.sweep import due_dates
 from keyturn.engine.world import World
 
@@ -70,6 +71,7 @@ async def _line(world: World, name: str, due: Due, *, incident: bool) -> PlanLin
     try:
         current = await world.adapters.store(address.store).peek(address.path, Slot.CURRENT)
         obstacles += await _current_obstacles(world, name, current)
+        obstacles += await place.obstacles(world, name)
         account = world.inventory.accounts[world.inventory.credentials[name].account]
         manager = world.adapters.store(account.manager.store)
         if await manager.peek(account.manager.path, Slot.CURRENT) is None:

@@ -13,6 +13,12 @@ from types import MappingProxyType
 from keyturn.domain.errors import ExchangeError, ExchangeFault
 from keyturn.domain.manifest import DriverManifest
 
+#: What to do first where a venue says of a living key of another of its sites that there is no such key.
+SITE_FIRST = (
+    "Look first at `site`, `url` and `environment` of the account: a key is known only where it was made"
+    " ({sites}). Then look at {console} whether it is still there."
+)
+
 _TODO: Mapping[ExchangeFault, str] = MappingProxyType(
     {
         ExchangeFault.INVALID_KEY: "Look at {console} whether the key is still there, and whether its"
@@ -114,5 +120,7 @@ def exchange_error(
         code=code,
         retry_after=retry_after,
         now=now,
-        todo=todo.format(console=manifest.console_url, action=action, venue=manifest.name),
+        todo=todo.format(
+            console=manifest.console_url, action=action, venue=manifest.name, sites=manifest.told_sites()
+        ),
     )

@@ -7,7 +7,7 @@ otherwise. The vendor's text stands above each row.
 from __future__ import annotations
 
 from keyturn.domain.errors import ExchangeFault as Fault
-from keyturn.exchanges._errors import ErrorTable, Row
+from keyturn.exchanges._errors import SITE_FIRST, ErrorTable, Row
 
 _LATE = Row(Fault.CLOCK_SKEW, "the request came from another time, by the venue's clock.")
 _EXPIRED = Row(Fault.INVALID_KEY, "the key has expired.", "Make a new key at {console} and store it.")
@@ -22,7 +22,7 @@ TABLE = ErrorTable(
         # The request time exceeds the time window range.
         "10002": _LATE,
         # API key is invalid. Check whether the key and domain are matched (mainnet, testnet, demo)
-        "10003": Row(Fault.INVALID_KEY, "it does not know the key."),
+        "10003": Row(Fault.INVALID_KEY, "it does not know the key.", SITE_FIRST),
         # Error sign, please check your signature generation algorithm.
         "10004": Row(Fault.INVALID_KEY, "the secret does not belong to the key."),
         # Permission denied, please check your API key permissions.

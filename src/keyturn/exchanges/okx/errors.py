@@ -7,10 +7,11 @@ stands above each row.
 from __future__ import annotations
 
 from keyturn.domain.errors import ExchangeFault as Fault
-from keyturn.exchanges._errors import ErrorTable, Row
+from keyturn.exchanges._errors import SITE_FIRST, ErrorTable, Row
 
 _FEWER = Row(Fault.RATE_LIMITED, "it asked for fewer calls.")
-_UNKNOWN_KEY = Row(Fault.INVALID_KEY, "it does not know the key.")
+# Also of a living key of another of its sites (EEA, US, ...), before the signature is looked at.
+_UNKNOWN_KEY = Row(Fault.INVALID_KEY, "it does not know the key.", SITE_FIRST)
 _LATE = Row(Fault.CLOCK_SKEW, "the request came from another time, by the venue's clock.")
 _LACKS = Row(Fault.MISSING_PERMISSION, "the key lacks a right for it.")
 
