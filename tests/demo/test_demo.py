@@ -17,6 +17,7 @@ import pytest
 from keyturn.demo import __main__ as program
 from keyturn.demo import house, stage
 from keyturn.demo.cast import PARTS, Part
+from tests.event_loop import uvloop_in
 
 KEYTURN = Path(sys.executable).parent / "keyturn"
 # On an idle machine a demo takes under 30 seconds; this is for one that is shared.
@@ -90,7 +91,7 @@ def test_two_demos_in_a_row_turn_every_key_twice_and_leave_what_the_commands_rea
         with_old, with_new = map(int, re.findall(r"\d+", calls))
         assert min(with_old, with_new) >= 10
         assert refused == "0"
-        assert death == "dead: refused as an invalid key"
+        assert death == "dead: refused as a key that it does not know"
         story = keyturn("history", name, "--inventory", "demo/keyturn.yaml", cwd=tmp_path)
         assert after_first[name] in story
         assert after_second[name] in story
@@ -141,11 +142,13 @@ def test_ctrl_c_ends_the_demo_and_all_that_it_started(
         if "bots trade" in line:
             break
     children = list(descendants(process.pid))
+    on_uvloop = [pid for pid in [process.pid, *children] if uvloop_in(pid)]
     process.send_signal(signal.SIGINT)
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "interrupted" in out
     assert not [pid for pid in children if lives(pid)]
+    assert on_uvloop == [], "docs/adr/0009"
 
 
 UNATTACHED = """

@@ -160,8 +160,8 @@ async def test_a_living_token_never_makes_a_dead_key_look_alive(rights: list[str
         key = bench.sim.add_key("main", rights)
         await bench.driver.introspect(caller_of(key))
         bench.sim.kill_key(key.key_ref)
-        await refused(bench.driver.introspect(caller_of(key)), ExchangeFault.INVALID_KEY)
-        await refused(bench.driver.private_read(caller_of(key)), ExchangeFault.INVALID_KEY)
+        await refused(bench.driver.introspect(caller_of(key)), ExchangeFault.UNCLEAR_REFUSAL)
+        await refused(bench.driver.private_read(caller_of(key)), ExchangeFault.UNCLEAR_REFUSAL)
 
 
 async def test_a_token_is_given_to_the_holder_of_the_same_secret_alone() -> None:
@@ -169,7 +169,7 @@ async def test_a_token_is_given_to_the_holder_of_the_same_secret_alone() -> None
         key = bench.sim.add_key("main", ["account:read"])
         await bench.driver.introspect(caller_of(key))
         wrong = Caller(SecretMaterial(key.key_ref, "not-a-real-secret"))
-        await refused(bench.driver.introspect(wrong), ExchangeFault.INVALID_KEY)
+        await refused(bench.driver.introspect(wrong), ExchangeFault.UNCLEAR_REFUSAL)
 
 
 async def test_a_key_that_was_refused_asks_for_a_new_token() -> None:
@@ -177,7 +177,7 @@ async def test_a_key_that_was_refused_asks_for_a_new_token() -> None:
         key = bench.sim.add_key("main", ["account:read"])
         caller = caller_of(key)
         await bench.driver.introspect(caller)
-        await refused(bench.driver.list_keys(NOBODY, None), ExchangeFault.INVALID_KEY)
+        await refused(bench.driver.list_keys(NOBODY, None), ExchangeFault.UNCLEAR_REFUSAL)
         await bench.driver.introspect(caller)
         assert sessions_of(bench, key.key_ref) == 1
         await refused(bench.driver.create_key(caller, READ), ExchangeFault.MISSING_PERMISSION)

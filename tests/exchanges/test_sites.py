@@ -25,7 +25,7 @@ SITED = [(m.code, name) for m in catalog.manifests().values() for name in m.site
 @pytest.mark.parametrize(("code", "name"), [("okx", "eea"), ("bybit", "jp")])
 async def test_an_unknown_key_is_told_to_be_looked_for_at_the_site_first(code: str, name: str) -> None:
     async with BENCHES[code]() as bench:
-        error = await refused(bench.driver.introspect(NOBODY), ExchangeFault.INVALID_KEY)
+        error = await refused(bench.driver.introspect(NOBODY), ExchangeFault.UNKNOWN_KEY)
     assert error.todo.startswith("Look first at `site`")
     assert f"{name}, " in error.todo
 

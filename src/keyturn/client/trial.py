@@ -15,7 +15,14 @@ from keyturn.domain.errors import ExchangeFault
 from keyturn.domain.material import SecretMaterial
 
 #: Faults that say nothing about the key.
-PASSING = frozenset({ExchangeFault.RATE_LIMITED, ExchangeFault.VENUE_DOWN, ExchangeFault.CLOCK_SKEW})
+PASSING = frozenset(
+    {
+        ExchangeFault.RATE_LIMITED,
+        ExchangeFault.VENUE_DOWN,
+        ExchangeFault.CLOCK_SKEW,
+        ExchangeFault.BARRED_REGION,
+    }
+)
 
 # ccxt logs every request at DEBUG, headers included, and OKX's passphrase is one. What the bot's own calls
 # log is the bot's affair; ours log nothing. This logger belongs to no tree and is off.

@@ -8,7 +8,7 @@ revoked. On the way back they follow in the same way.
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterable, Mapping
 
 from keyturn.domain.errors import StoreError, StoreFault
 from keyturn.domain.inventory import StoreAddress
@@ -140,6 +140,61 @@ async def _refilled(work: Work, store: SecretStore, path: str) -> SlotInfo | Non
 
 def _shows_new_key(work: Work, there: SlotInfo | None) -> bool:
     return bool(there and there.meta and there.meta.key_ref == work.rotation.new_ref)
+
+
+async def show(work: Work, key_ref: str | None, slots: Iterable[Slot]) -> bool:
+    """Tell whether a mirror shows a key in one of these slots, freshly read.
+
+    Raises:
+        StoreError: a mirror does not answer, and it may have the key: one that was never promoted is in none.
+    """
+    for address in work.entry.mirrors:
+        store = work.world.adapters.store(address.store)
+        for slot in slots:
+            try:
+                there = await store.peek(address.path, slot)
+            except StoreError:
+                if work.rotation.promoted_at is None:
+                    break
+                raise
+            if there and there.meta and there.meta.key_ref == key_ref:
+                return True
+    return False
+
+
+async def fence(work: Work) -> None:
+    """Write the primary's key to each mirror anew, so that no late write can point a mirror at another key.
+
+    A worker that looked at a mirror before a roll-back may be about to write the key that is given up; it
+    names the version that it saw, and that one is gone then.
+
+    Raises:
+        StoreError: a mirror does not answer, or the primary cannot be read.
+    """
+    if not work.entry.mirrors:
+        return
+    current = await work.store.read(work.path, Slot.CURRENT)
+    if current is None or current.info.meta is None:
+        return
+    for address in work.entry.mirrors:
+        store = work.world.adapters.store(address.store)
+        there = await store.peek(address.path, Slot.CURRENT)
+        if there and not _same_key(there, current.info):
+            continue  # what is in the way there is told by the look that follows
+        expect = there.version if there else None
+        try:
+            await store.put(address.path, current.material, current.info.meta, expect_current=expect)
+        except StoreError as error:
+            if error.fault is not StoreFault.CONFLICT:
+                raise
+        await _drop_twin(store, address.path, current.info)
+
+
+async def _drop_twin(store: SecretStore, path: str, current: SlotInfo) -> None:
+    """Destroy what a fence has left in previous: the key that is current, once more."""
+    previous = await store.peek(path, Slot.PREVIOUS)
+    if previous and _same_key(previous, current):
+        await store.discard(path, Slot.PREVIOUS, version=previous.version)
 
 
 async def forget_previous(work: Work, dead_ref: str | None) -> None:

@@ -1,8 +1,8 @@
 """Orphans: keys that the journal intended and that no rotation looks after any more.
 
 A worker died between "created" and "stored", a list was stale, a revoke got no answer. Each such key
-is named in the journal; that, and that no slot shows it, is the licence to revoke it. A key that the
-journal does not name is reported elsewhere and never touched.
+is named in the journal, and `licence` tells whether it may be revoked. A key that the journal does not name
+is reported elsewhere and never touched.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from keyturn.domain.keys import KeyFacts
 from keyturn.domain.labels import parse_label
 from keyturn.domain.rotation import EventType, Fate, KeyRecord
 from keyturn.domain.slots import Slot
+from keyturn.engine import licence, listing
 from keyturn.engine.place import lies_here
 from keyturn.engine.witness import is_witnessed
 from keyturn.engine.work import Work
 from keyturn.engine.world import World
-from keyturn.ports.exchange import KeyHandle
 
 
 async def settle(world: World, credential: str) -> list[KeyRecord]:
@@ -43,7 +43,7 @@ async def settle(world: World, credential: str) -> list[KeyRecord]:
         work = Work(world, rotation)
         place = (rotation.account, rotation.subaccount)
         if place not in listed:
-            listed[place] = await work.list_keys(await work.manager())
+            listed[place] = await listing.look(work, await work.manager())
         found = find(record, listed[place])
         if found is None:
             current = await work.peek(Slot.CURRENT)
@@ -71,7 +71,7 @@ def find(record: KeyRecord, listed: list[KeyFacts]) -> KeyFacts | None:
     found = None
     for facts in listed:
         label = parse_label(facts.label or "")
-        named = label is not None and str(label) == record.key_id
+        named = label is not None and label == record.attempt
         if facts.key_ref == record.key_ref and facts.label is not None and not named:
             raise JournalError(
                 JournalFault.TAMPERED,
@@ -80,7 +80,7 @@ def find(record: KeyRecord, listed: list[KeyFacts]) -> KeyFacts | None:
                 todo="Run `keyturn verify-journal`. If the journal is whole, somebody has renamed the key:"
                 " delete it at the exchange.",
             )
-        if facts.key_ref == record.key_ref or named:
+        if facts.key_ref == record.key_ref or (named and record.key_ref is None):
             found = found or facts
     return found
 
@@ -90,31 +90,12 @@ async def _settle_one(work: Work, record: KeyRecord, facts: KeyFacts | None) -> 
     key_ref = record.key_ref or (facts.key_ref if facts else None)
     if key_ref is None and record.settle_at and now < record.settle_at:
         return None  # the venue's list may still be stale
-    await _clear_pending(work, record)
     if key_ref is None:
+        await licence.fence(work, record)
         gone = replace(record, fate=Fate.NEVER_MADE, recorded_at=now)
         await work.commit(work.event(EventType.ORPHAN_SETTLED, f"{record.key_id}: {gone.fate}"), keys=(gone,))
         return gone
-    if await _in_a_slot(work, key_ref):
-        return None
     handle = record.handle or (facts.handle if facts else None)
-    doomed = replace(record, fate=Fate.REVOKING, key_ref=key_ref, handle=handle, recorded_at=now)
-    await work.commit(work.event(EventType.ORPHAN_REVOKE_INTENDED, record.key_id), keys=(doomed,))
-    manager = await work.manager()
     # Listed or not: a list may be stale, and revoking what is gone is harmless.
-    await work.driver.revoke_key(manager, KeyHandle(key_ref, handle, record.subaccount))
-    gone = replace(doomed, fate=Fate.REVOKED, recorded_at=work.now())
-    await work.commit(work.event(EventType.ORPHAN_REVOKED, record.key_id), keys=(gone,))
-    return gone
-
-
-async def _clear_pending(work: Work, record: KeyRecord) -> None:
-    """Take the slot from an attempt that is over; whoever was slow with it can then stage no more."""
-    pending = await work.peek(Slot.PENDING)
-    if pending and pending.attempt and str(pending.attempt) == record.key_id:
-        await work.store.discard(work.path, Slot.PENDING, version=pending.version)
-
-
-async def _in_a_slot(work: Work, key_ref: str) -> bool:
-    slots = [await work.peek(slot) for slot in Slot]
-    return any(s is not None and s.meta is not None and s.meta.key_ref == key_ref for s in slots)
+    doomed = replace(record, key_ref=key_ref, handle=handle)
+    return await licence.revoke_attempt(work, await work.manager(), doomed)

@@ -7,10 +7,10 @@ otherwise. The vendor's text stands above each row.
 from __future__ import annotations
 
 from keyturn.domain.errors import ExchangeFault as Fault
-from keyturn.exchanges._errors import SITE_FIRST, ErrorTable, Row
+from keyturn.exchanges._errors import SITE_FIRST, ErrorTable, Row, barred
 
 _LATE = Row(Fault.CLOCK_SKEW, "the request came from another time, by the venue's clock.")
-_EXPIRED = Row(Fault.INVALID_KEY, "the key has expired.", "Make a new key at {console} and store it.")
+_EXPIRED = Row(Fault.KEY_REFUSED, "the key has expired.", "Make a new key at {console} and store it.")
 _FULL = Row(Fault.KEY_QUOTA, "the account has as many keys as it may have.")
 
 TABLE = ErrorTable(
@@ -22,19 +22,19 @@ TABLE = ErrorTable(
         # The request time exceeds the time window range.
         "10002": _LATE,
         # API key is invalid. Check whether the key and domain are matched (mainnet, testnet, demo)
-        "10003": Row(Fault.INVALID_KEY, "it does not know the key.", SITE_FIRST),
+        "10003": Row(Fault.UNKNOWN_KEY, "it does not know the key.", SITE_FIRST),
         # Error sign, please check your signature generation algorithm.
-        "10004": Row(Fault.INVALID_KEY, "the secret does not belong to the key."),
+        "10004": Row(Fault.KEY_REFUSED, "the secret does not belong to the key."),
         # Permission denied, please check your API key permissions.
         "10005": Row(Fault.MISSING_PERMISSION, "the key lacks a right for it."),
         # Too many visits. Exceeded the API Rate Limit.
         "10006": Row(Fault.RATE_LIMITED, "it asked for fewer calls."),
         # User authentication failed.
-        "10007": Row(Fault.INVALID_KEY, "it did not accept the key."),
+        "10007": Row(Fault.UNCLEAR_REFUSAL, "it did not accept the key."),
         # Common banned, please check your account mode
         "10008": Row(Fault.REJECTED, "the account is banned.", "Ask the venue's support."),
         # Service Restricted: Access is currently unavailable for your region.
-        "10009": Row(Fault.WRONG_IP, "it does not serve the region that the call comes from."),
+        "10009": barred("it does not serve the region that the call comes from."),
         # Unmatched IP, please check your API key's bound IP addresses.
         "10010": Row(Fault.WRONG_IP, "the call came from an address that the key's list does not have."),
         # Server error.
@@ -63,12 +63,12 @@ TABLE = ErrorTable(
         "maximum number of api keys": _FULL,
     },
     status={
-        # "403, access too frequent": wait for at least 10 minutes.
+        # "403, access too frequent": wait for at least 10 minutes. And a page of its CDN, for the region.
         # https://bybit-exchange.github.io/docs/v5/rate-limit
-        403: Row(
-            Fault.RATE_LIMITED,
+        403: barred(
             "it bars this address: too many calls, or a region that it does not serve.",
-            "Wait ten minutes; if it stays so, call from an address in another region.",
+            "keyturn calls again in ten minutes. If it stays so, call from an address in a region that"
+            " {venue} serves: run keyturn there, or name an egress_proxy there.",
         ),
     },
 )

@@ -7,11 +7,11 @@ stands above each row.
 from __future__ import annotations
 
 from keyturn.domain.errors import ExchangeFault as Fault
-from keyturn.exchanges._errors import SITE_FIRST, ErrorTable, Row
+from keyturn.exchanges._errors import SITE_FIRST, ErrorTable, Row, barred
 
 _FEWER = Row(Fault.RATE_LIMITED, "it asked for fewer calls.")
 # Also of a living key of another of its sites (EEA, US, ...), before the signature is looked at.
-_UNKNOWN_KEY = Row(Fault.INVALID_KEY, "it does not know the key.", SITE_FIRST)
+_UNKNOWN_KEY = Row(Fault.UNKNOWN_KEY, "it does not know the key.", SITE_FIRST)
 _LATE = Row(Fault.CLOCK_SKEW, "the request came from another time, by the venue's clock.")
 _LACKS = Row(Fault.MISSING_PERMISSION, "the key lacks a right for it.")
 
@@ -57,25 +57,25 @@ TABLE = ErrorTable(
         # Timestamp request expired.
         "50102": _LATE,
         # Request header "OK-ACCESS-PASSPHRASE" cannot be empty.
-        "50104": Row(Fault.INVALID_KEY, "no passphrase is stored with the key."),
+        "50104": Row(Fault.KEY_REFUSED, "no passphrase is stored with the key."),
         # Request header "OK-ACCESS-PASSPHRASE" incorrect.
-        "50105": Row(Fault.INVALID_KEY, "the passphrase does not belong to the key."),
+        "50105": Row(Fault.KEY_REFUSED, "the passphrase does not belong to the key."),
         # Your IP {param0} is not included in your API key's IP whitelist.
         "50110": Row(Fault.WRONG_IP, "the call came from an address that the key's list does not have."),
         # Invalid OK-ACCESS-KEY.
-        "50111": _UNKNOWN_KEY,
+        "50111": Row(Fault.UNCLEAR_REFUSAL, "it did not accept the key's public part."),
         # Invalid OK-ACCESS-TIMESTAMP.
         "50112": _LATE,
         # Invalid signature.
-        "50113": Row(Fault.INVALID_KEY, "the secret does not belong to the key."),
+        "50113": Row(Fault.KEY_REFUSED, "the secret does not belong to the key."),
         # Invalid authorization.
-        "50114": Row(Fault.INVALID_KEY, "it did not accept the key."),
+        "50114": Row(Fault.KEY_REFUSED, "it did not accept the key."),
         # API key doesn't exist
         "50119": _UNKNOWN_KEY,
         # This API key doesn't have permission to use this function
         "50120": _LACKS,
         # You can't access our services through the IP address ({param0})
-        "50121": Row(Fault.WRONG_IP, "it does not serve the address that the call comes from."),
+        "50121": barred("it does not serve the address that the call comes from."),
         # Rate limit reached. Please refer to API docs and throttle requests accordingly.
         "58102": _FEWER,
         # Only the API key of the main account has permission.
