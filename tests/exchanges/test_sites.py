@@ -18,7 +18,9 @@ from keyturn.wiring import InventoryAdapters
 
 from .benches import BENCHES
 
-NOBODY = Caller(SecretMaterial("not-a-real-key", "not-a-real-secret", "not-a-real-pass"))
+NOBODY = Caller(
+    SecretMaterial("00000000-0000-0000-0000-000000000000", "not-a-real-secret", "not-a-real-pass")
+)
 SITED = [(m.code, name) for m in catalog.manifests().values() for name in m.sites]
 
 
