@@ -120,6 +120,16 @@ READ = KeySpec("kt_0123456789_1", frozenset({Permission.READ}), frozenset())
 TRADE = dataclasses.replace(READ, permissions=frozenset({Permission.TRADE}))
 
 
+async def test_a_secret_that_a_list_shows_is_kept_nowhere() -> None:
+    async with deribit() as bench:
+        key = bench.sim.add_key("main", ["account:read"])
+        listed = await bench.driver.list_keys(bench.manager, None)
+        client = bench.driver._client
+        held = [listed, vars(bench.driver), *map(vars, (client, client._exchange, *client._idle))]
+        assert key.key_ref in repr(listed)
+        assert key.secret not in repr(held)
+
+
 async def test_one_token_serves_a_key_that_is_asked_again_and_again() -> None:
     async with deribit() as bench:
         minted = await mint(bench, READ)
