@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from keyturn.bodies import seconds
 from keyturn.domain.errors import ExchangeError, ExchangeFault
 from keyturn.domain.keys import KeyFacts, KeySpec, MintedKey, Permission, normal_ips
 from keyturn.domain.manifest import DriverManifest
@@ -25,7 +26,6 @@ from keyturn.exchanges._fields import (
     name,
     optional_name,
     rows,
-    seconds,
     secret,
     text,
     words,
