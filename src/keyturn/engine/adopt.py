@@ -14,8 +14,8 @@ from keyturn.domain.labels import fingerprint
 from keyturn.domain.material import SecretMaterial
 from keyturn.domain.rotation import Fate, KeyRecord, Origin
 from keyturn.domain.slots import KeyMeta, Slot, SlotInfo
+from keyturn.engine import place
 from keyturn.engine.commands import with_reason
-from keyturn.engine.liveness import site_of
 from keyturn.engine.world import World
 from keyturn.ports.exchange import Caller
 
@@ -239,5 +239,6 @@ def record(world: World, credential: str, meta: KeyMeta, facts: KeyFacts | None)
         handle=meta.handle,
         fingerprint=meta.fingerprint,
         expires_at=facts.expires_at if facts else None,
-        known_at=site_of(world.inventory.accounts[meta.account]) if facts else None,
+        place=place.here(world, meta.account),
+        known_at=place.here(world, meta.account) if facts else None,
     )

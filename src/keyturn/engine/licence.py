@@ -22,6 +22,7 @@ from keyturn.domain.rotation import EventType, Fate, KeyRecord, Origin, Park, Ro
 from keyturn.domain.slots import Slot
 from keyturn.engine import listing, liveness, mirrors
 from keyturn.engine.commands import with_reason
+from keyturn.engine.place import lies_here
 from keyturn.engine.trouble import backoff
 from keyturn.engine.work import Rest, SupersededError, Work
 from keyturn.ports.exchange import Caller, KeyHandle
@@ -45,13 +46,16 @@ async def revoke_attempt(
             attempt that is still being made.
 
     Returns:
-        The record as it is now; None when the key is in use, or another worker goes on with it.
+        The record as it is now; None when the key is in use, another worker goes on with it, or it lies at
+        another site than the inventory names.
 
     Raises:
         ExchangeError: the revoke failed or is open; the intent stands in the journal.
         StoreError: the fence or the look failed; nothing was revoked.
         SupersededError: others moved the rotation on at each try; nothing was revoked.
     """
+    if not lies_here(work.world, record):
+        return None
     for _ in range(_WRITES):
         hand = await _at_hand(work, record)
         if hand is None or _is_wanted(hand.rotation, record, own=own):

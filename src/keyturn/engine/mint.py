@@ -15,7 +15,7 @@ from keyturn.domain.keys import KeyFacts, MintedKey
 from keyturn.domain.labels import MAX_ATTEMPTS, Attempt
 from keyturn.domain.rotation import EventType, Fate, KeyRecord, Origin, Park
 from keyturn.domain.slots import Claim, KeyMeta, Slot, SlotInfo
-from keyturn.engine import licence, listing, liveness, revoke, settle
+from keyturn.engine import licence, listing, liveness, place, revoke, settle
 from keyturn.engine.commands import with_reason
 from keyturn.engine.difference import refuse_unseen
 from keyturn.engine.trouble import asked
@@ -46,6 +46,8 @@ async def plan(work: Work) -> Rest | None:
         # A rotation stays in the place that it began in. Nothing was made there yet: begin again.
         await work.abort("The inventory names another account or sub-account since this rotation was opened.")
         return None
+    if rest := await place.refuse_moved_keys(work):
+        return rest
     current = await work.peek(Slot.CURRENT)
     if current is not None and (rest := await _refuse_unknown(work, current)):
         return rest
@@ -102,7 +104,8 @@ async def _claim_attempt(work: Work, number: int, note: str, *shown: KeyRecord, 
     nothing, and nobody takes it for a dead one.
     """
     intended = key_record(work, number, Fate.INTENDED)
-    claimed = work.event(EventType.ATTEMPT_CLAIMED, note, attempt=number, **old)
+    there = place.here(work.world, work.rotation.account)
+    claimed = work.event(EventType.ATTEMPT_CLAIMED, note, attempt=number, place=there, **old)
     await work.commit(claimed, keys=(*shown, intended))
 
 
@@ -123,6 +126,7 @@ def key_record(work: Work, number: int, fate: Fate, meta: KeyMeta | None = None)
         handle=meta.handle if meta else None,
         fingerprint=meta.fingerprint if meta else None,
         settle_at=work.after(settle_seconds(work)) if fate is Fate.INTENDED else None,
+        place=place.here(work.world, r.account),
     )
 
 

@@ -14,6 +14,7 @@ from keyturn.domain.inventory import Inventory, format_duration
 from keyturn.domain.rotation import BEFORE_PIVOT, Rotation, State
 from keyturn.domain.schedule import Due
 from keyturn.domain.slots import Slot, SlotInfo
+from keyturn.engine import place
 from keyturn.engine.commands import with_reason
 from keyturn.engine.compare import Compared, Lists, compared
 from keyturn.engine.difference import accept_command
@@ -97,6 +98,8 @@ async def _line(lists: Lists, name: str, due: Due, *, incident: bool) -> PlanLin
     address = world.inventory.store_of(name)
     try:
         current = await world.adapters.store(address.store).peek(address.path, Slot.CURRENT)
+        moved = await place.obstacles(world, name)
+        obstacles += moved
         if held is None or held.effective_state in BEFORE_PIVOT:
             obstacles += await _current_obstacles(world, name, current)
     except KeyturnError as error:
@@ -104,7 +107,10 @@ async def _line(lists: Lists, name: str, due: Due, *, incident: bool) -> PlanLin
         missing = "what the living key may do is not known: the store cannot be read"
         told = Compared(missing=missing, must_be_known=True)
     else:
-        told = await compared(lists, name, current, held)
+        missing = "what the living key may do is not known: it lies at another site" if moved else ""
+        told = Compared(missing=missing, must_be_known=True)
+        if not moved:
+            told = await compared(lists, name, current, held)
     obstacles += told.obstacles + told.added
     if told.unaccepted:
         names, command = names_text(told.unaccepted), _accept(name, held)

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from keyturn.domain.keys import KeyFacts
 from keyturn.domain.rotation import KeyRecord, Park
 from keyturn.domain.slots import Slot, SlotInfo
-from keyturn.engine import listing, liveness
-from keyturn.engine.liveness import Answer, Life, is_from_here, is_of_this_site, shows, site_of
+from keyturn.engine import listing, liveness, place
+from keyturn.engine.liveness import Answer, Life, is_from_here, is_of_this_site, shows
 from keyturn.engine.trouble import backoff
 from keyturn.engine.work import Rest, Work
 
@@ -114,7 +114,7 @@ def _other_account(work: Work, why: str) -> Doubt:
 
 
 def _other_site(work: Work, known: KeyRecord | None) -> Doubt:
-    asked = site_of(work.account)
+    asked = place.here(work.world, work.rotation.account)
     if known is not None and known.known_at is not None:
         means = f"the key was last seen at {known.known_at}, and {asked} was asked"
     else:
