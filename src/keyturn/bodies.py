@@ -8,6 +8,7 @@ bounds all of that, so the adapters take the bytes as they come and read them he
 from __future__ import annotations
 
 import json
+import math
 import re
 import zlib
 from typing import Any
@@ -21,6 +22,11 @@ STORE_LIMIT = 4 << 20
 #: Bytes of a webhook's answer: an acknowledgement is under 500.
 WEBHOOK_LIMIT = 16_384
 
+#: What reading a parsed answer raises when it is not in its server's form.
+UNREADABLE = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError)
+
+# Digits of a time to wait: as many as the milliseconds of today have, and more than is ever waited.
+_WAIT_DIGITS = 13
 _GZIP, _ZLIB = 16 + zlib.MAX_WBITS, zlib.MAX_WBITS
 _WINDOWS = {"gzip": _GZIP, "x-gzip": _GZIP, "deflate": _ZLIB}
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
@@ -104,6 +110,15 @@ def read_json(content: bytes) -> Any:
         return value
     # Outside of the handler: what json and codecs raise quotes the body, which may hold a secret.
     raise BodyError("the answer is no JSON with one meaning")
+
+
+def seconds(value: Any) -> float | None:
+    """Read how long to wait, as a number or as digits; None where it says nothing of use."""
+    if isinstance(value, str):
+        value = int(value) if value.isdecimal() and len(value) <= _WAIT_DIGITS else None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+        return None
+    return float(min(value, 10**_WAIT_DIGITS))
 
 
 def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -147,14 +147,15 @@ async def test_a_failed_tls_handshake_is_down_also_for_a_change(code: str) -> No
 
 
 @pytest.mark.parametrize("code", VENUES)
-async def test_a_dead_egress_proxy_is_down_also_for_a_change(code: str) -> None:
+async def test_a_dead_egress_proxy_is_no_fault_of_the_venue_also_for_a_change(code: str) -> None:
     async with server(lambda _: web.Response()) as dead:
         pass
     async with server(lambda _: web.Response()) as url, driver_at(code, url) as driver:
         spec = spec_for(driver, subaccount_for(code))
         through = Caller(MANAGER.material, dead)
-        error = await refused(driver.create_key(through, spec), ExchangeFault.VENUE_DOWN)
+        error = await refused(driver.create_key(through, spec), ExchangeFault.MACHINE)
         assert "proxy" in error.what
+        assert "egress_proxy" in error.todo
 
 
 @pytest.mark.parametrize("after_effect", [False, True])

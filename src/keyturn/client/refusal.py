@@ -62,7 +62,7 @@ def fault_of(error: BaseException, exchange: Any = None) -> ExchangeFault:
         return _by_class(error, text)
     answer = _answer(text)
     if answer is not None:
-        from keyturn.exchanges._fields import UNREADABLE
+        from keyturn.bodies import UNREADABLE
 
         try:
             refusal = table.refusal(answer, {})

@@ -11,7 +11,8 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any
 
-from keyturn.client.link import FIELDS, Link
+from keyturn.client.hooked import FIELDS
+from keyturn.client.link import Link
 from keyturn.client.refusal import CannotSignError, fault_of
 from keyturn.domain.errors import ExchangeFault
 from keyturn.domain.material import SecretMaterial
@@ -42,9 +43,7 @@ def twin_of(link: Link, material: SecretMaterial) -> Any:
     exchange = link.exchange
     if link.is_async:
         exchange.open()
-    twin = copy.copy(exchange)
-    for name in link.hooked_names():
-        twin.__dict__.pop(name, None)
+    twin = link.plain_copy()
     twin.options = {k: dict(v) if isinstance(v, dict) else v for k, v in exchange.options.items()}
     twin.verbose = False
     twin.logger = _SILENCE

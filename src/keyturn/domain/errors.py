@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from keyturn.domain.printable import printable
+
 
 class ProgrammingError(Exception):
     """A rule of the machine was broken by the calling code."""
@@ -32,10 +34,11 @@ class KeyturnError(Exception):
     exit_code = 1
 
     def __init__(self, what: str, *, now: str = "", todo: str = "") -> None:
-        super().__init__(what)
-        self.what = what
-        self.now = now
-        self.todo = todo
+        super().__init__(printable(what))
+        # Here, for all that is ever shown of an error: a code or a host name in it may come from outside.
+        self.what = printable(what)
+        self.now = printable(now)
+        self.todo = printable(todo)
 
     def diagnostics(self) -> str:
         """Tell what happened, what is true now and what to do, one line each."""
@@ -68,6 +71,12 @@ class RefusedError(KeyturnError):
     exit_code = 3
 
 
+class MachineError(KeyturnError):
+    """This machine cannot do it: a folder that may not be written, a full disk, an unusable proxy."""
+
+    exit_code = 12
+
+
 class ExchangeFault(StrEnum):
     """The closed set into which every driver translates its venue's errors."""
 
@@ -91,6 +100,8 @@ class ExchangeFault(StrEnum):
     OUTCOME_UNKNOWN = "outcome_unknown"
     SECOND_FACTOR = "second_factor"
     NOT_SUPPORTED = "not_supported"
+    #: Something of this machine kept the call from leaving it: the venue was not asked.
+    MACHINE = "machine"
     #: The venue understood the call and refused it for a reason outside this set; the code is in the text.
     REJECTED = "rejected"
 

@@ -50,6 +50,8 @@ class Park(StrEnum):
 
     #: Consumers that have not confirmed; both keys live. Goes on by itself when they do.
     UNCONFIRMED = "unconfirmed"
+    #: The exchange refuses consumers' calls to the new key; both keys live. `resume` accepts what is named.
+    REFUSED_CALLS = "refused_calls"
     MANAGER_KEY = "manager_key"
     KEY_QUOTA = "key_quota"
     SECOND_FACTOR = "second_factor"
@@ -64,6 +66,10 @@ class Park(StrEnum):
     REJECTED = "rejected"
     TOO_MANY_ATTEMPTS = "too_many_attempts"
     INVENTORY = "inventory"
+    #: The new key would lack what the living one has, and nobody has accepted that.
+    LOSS = "loss"
+    #: The venue would add a right by itself that the inventory does not accept.
+    ADDED_RIGHT = "added_right"
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +124,9 @@ class Rotation:
     parked_why: str = ""
     parked_todo: str = ""
     parked_from: State | None = None
+    #: What a person was last shown as lost, and what was accepted as lost (`difference.names_text`).
+    loss: str | None = None
+    accepted_loss: str | None = None
 
     @property
     def is_open(self) -> bool:
@@ -228,6 +237,7 @@ class EventType(StrEnum):
     ORPHAN_REVOKE_INTENDED = "orphan_revoke_intended"
     ORPHAN_REVOKED = "orphan_revoked"
     ORPHAN_SETTLED = "orphan_settled"
+    LOSS_ACCEPTED = "loss_accepted"
     #: A key of an attempt that was written off may live: a worker came back late, or a list shows it.
     KEY_MAY_LIVE = "key_may_live"
 

@@ -17,6 +17,7 @@ from keyturn.domain.rotation import EventType, Fate, KeyRecord, Origin, Park
 from keyturn.domain.slots import Claim, KeyMeta, Slot, SlotInfo
 from keyturn.engine import licence, listing, liveness, revoke, settle
 from keyturn.engine.commands import with_reason
+from keyturn.engine.difference import refuse_unseen
 from keyturn.engine.trouble import asked
 from keyturn.engine.witness import refuse_other_account
 from keyturn.engine.work import Rest, SupersededError, Work
@@ -53,6 +54,8 @@ async def plan(work: Work) -> Rest | None:
         return await revoke.park_manager_key(work)
     listed = await listing.look(work, manager)
     if rest := await refuse_other_account(work, listed, current):
+        return rest
+    if rest := await refuse_unseen(work, manager, listed, current):
         return rest
     limit = work.driver.manifest.max_keys
     if limit is not None and len(listed) >= limit:
@@ -300,6 +303,8 @@ async def recover(work: Work) -> Rest | None:
     listed = await listing.look(work, manager)
     current = await work.peek(Slot.CURRENT)
     if rest := await refuse_other_account(work, listed, current):
+        return rest
+    if rest := await refuse_unseen(work, manager, listed, current):
         return rest
     stale = await _stale_keys(work, listed)
     await work.driver.await_turn()

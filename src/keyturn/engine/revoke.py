@@ -8,7 +8,7 @@ from datetime import timedelta
 from keyturn.domain.keys import Revocation
 from keyturn.domain.rotation import EventType, Fate, Park
 from keyturn.domain.slots import Slot, SlotInfo
-from keyturn.engine import licence, listing, liveness, mirrors
+from keyturn.engine import licence, listing, liveness, mirrors, refusals
 from keyturn.engine.commands import with_reason
 from keyturn.engine.liveness import Life, is_from_here, shows
 from keyturn.engine.trouble import backoff
@@ -31,11 +31,13 @@ async def begin(work: Work) -> Rest | None:
     """GRACE: when it has passed, revoke the old key."""
     r = work.rotation
     if r.grace_until and work.now() < r.grace_until:
-        return Rest(r.grace_until, "the end of the grace period")
+        return await refusals.look(work) or Rest(r.grace_until, "the end of the grace period")
     if r.old_ref is None:
         await work.commit(work.event(EventType.COMPLETED, "there was no key before this one"))
         return None
     if rest := await _dead_current(work):
+        return rest
+    if rest := await refusals.hold(work):
         return rest
     return await _kill(work)
 

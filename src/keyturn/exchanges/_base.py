@@ -8,12 +8,13 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, ClassVar, Literal, TypeVar
 
+from keyturn.bodies import UNREADABLE, seconds
 from keyturn.domain.errors import KEY_FAULTS, ExchangeError, ExchangeFault
 from keyturn.domain.keys import KeyFacts, KeySpec, MintedKey, Permission, Revocation
 from keyturn.domain.manifest import DriverManifest
 from keyturn.exchanges._client import Answer, CannotSignError, Client, Endpoint, Quiet, UnansweredError
 from keyturn.exchanges._errors import PAGES, ErrorTable, Refusal, Row, exchange_error
-from keyturn.exchanges._fields import UNREADABLE, mapping, seconds
+from keyturn.exchanges._fields import mapping
 from keyturn.ports.exchange import Caller, KeyHandle
 
 T = TypeVar("T")
@@ -22,6 +23,7 @@ _TOO_MANY_REQUESTS = 429
 _FIRST_SERVER_ERROR = 500
 # Begins the code of an answer that is not in the venue's own form.
 _HTTP = "HTTP "
+_PEM = "-----BEGIN "
 # What grants comes with success: a gateway may show an earlier answer beside an error of its own.
 _GRANTED = range(200, 300)
 # Faults after which "there is no such key" is worth a look: venues word it in codes that stand for much else.
@@ -195,8 +197,7 @@ class CcxtDriver(ABC):
         try:
             answer = await self._client.send(endpoint, params or {}, caller, within)
         except UnansweredError as error:
-            fault = ExchangeFault.OUTCOME_UNKNOWN if error.sent else ExchangeFault.VENUE_DOWN
-            failure = self._failed(endpoint, Row(fault, f"{error.reason}."))
+            failure = self._failed(endpoint, Row(error.fault, f"{error.reason}.", error.todo))
         except CannotSignError:
             words = "the stored secret cannot sign a call (cut off, or of another kind)."
             failure = self._refused(endpoint.action, ExchangeFault.CANNOT_SIGN, words)
@@ -217,7 +218,7 @@ class CcxtDriver(ABC):
 
     def _require_sendable(self, endpoint: Endpoint, caller: Caller) -> None:
         if not _is_sendable(caller):
-            words = "the stored key holds characters that no request can carry."
+            words = "what is stored is empty, or holds a line end or another character that no key has."
             raise self._refused(endpoint.action, ExchangeFault.CANNOT_SIGN, words)
 
     def _read(self, endpoint: Endpoint, answer: Answer) -> tuple[Mapping[str, Any], Refusal | None]:
@@ -316,11 +317,13 @@ class CcxtDriver(ABC):
 
 
 def _is_sendable(caller: Caller) -> bool:
-    """Tell whether the parts of a key that travel in headers can do so, and the secret can be signed with."""
+    """Tell whether key and passphrase can travel in headers, and whether the secret is one that signs."""
     values = caller.material.reveal()
-    travels = values["api_key"] + values.get("passphrase", "")
-    try:
-        whole = bool(values["api_key"] and values["secret"].encode())
-    except UnicodeEncodeError:
-        return False
-    return whole and travels.isascii() and travels.isprintable()
+    key, secret, passphrase = values["api_key"], values["secret"], values.get("passphrase", "")
+    # A private key in PEM has lines. Any other secret with one signs, and the venue refuses the signature.
+    signs = secret.startswith(_PEM) or _is_plain(secret)
+    return bool(key and secret) and _is_plain(key + passphrase) and signs
+
+
+def _is_plain(text: str) -> bool:
+    return text.isascii() and text.isprintable()

@@ -47,6 +47,7 @@ _TODO: Mapping[ExchangeFault, str] = MappingProxyType(
         ExchangeFault.SECOND_FACTOR: "Do it by hand at {console}, or take the second factor off this action"
         " for the manager's account.",
         ExchangeFault.NOT_SUPPORTED: "Do it by hand at {console}.",
+        ExchangeFault.MACHINE: "Look at this machine: {venue} was not asked.",
         ExchangeFault.REJECTED: "Look the code up in the venue's documentation.",
     }
 )

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
-
-#: What reading a parsed answer raises when it is not in the venue's form.
-UNREADABLE = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError)
 
 # The beginning of time at each venue, and a year that none of today's keys sees: sums of times beyond it
 # leave what Python can hold.
@@ -18,8 +14,6 @@ _EPOCH, _LAST = datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UT
 _LONGEST_NAME = 128
 # Shorter than any that a venue gives (Bybit 36, OKX 32, Deribit 43 characters), longer than a placeholder.
 _SHORTEST_SECRET = 16
-# Digits of a time to wait: as many as the milliseconds of today have, and more than is ever waited.
-_LONGEST_WAIT = 13
 # Of the sixteen and more characters of a drawn secret at least this many differ; `xxxx...` is a mask.
 _LEAST_VARIETY = 4
 
@@ -137,15 +131,6 @@ def millis(value: Any) -> datetime:
     if not 0 <= number < _LAST.timestamp() * 1000:
         raise ValueError("no time")
     return datetime.fromtimestamp(number / 1000, UTC)
-
-
-def seconds(value: Any) -> float | None:
-    """Read how long to wait, as a number or as digits; None where it says nothing of use."""
-    if isinstance(value, str):
-        value = int(value) if value.isdecimal() and len(value) <= _LONGEST_WAIT else None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
-        return None
-    return float(min(value, 10**_LONGEST_WAIT))
 
 
 def iso(value: Any) -> datetime | None:

@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from keyturn.domain.errors import ExchangeError
-from keyturn.domain.evidence import Confirmation, Evidence, Notice, ProbeReport, ProbeRequest
+from keyturn.domain.errors import ExchangeError, ExchangeFault
+from keyturn.domain.evidence import Confirmation, Evidence, Notice, ProbeReport, ProbeRequest, Refusal
 from keyturn.domain.inventory import Inventory
 from keyturn.domain.keys import MintedKey, Permission
 from keyturn.domain.labels import fingerprint
 from keyturn.domain.manifest import DriverManifest
-from keyturn.domain.rotation import Rotation, State
+from keyturn.domain.rotation import Park, Rotation, State
 from keyturn.domain.slots import Slot, Stored
 from keyturn.engine import adopt, sweep
 from keyturn.engine.engine import Engine
@@ -45,6 +45,8 @@ class FakeBot:
         self.notices: list[Notice] = []
         self.confirms = True
         self.probes: list[ProbeRequest] = []
+        #: Calls of its own that the new key is refused.
+        self.refused: list[str] = []
 
     @property
     def can_probe(self) -> bool:
@@ -64,6 +66,20 @@ class FakeBot:
         mark = self.loaded.info.meta.fingerprint
         return [
             Confirmation(notice.consumer, notice.rotation_id, mark, Evidence.ACK, self._world.clock.now())
+        ]
+
+    async def refusals(self, notice: Notice) -> Sequence[Refusal]:
+        """Tell `refused`."""
+        return [
+            Refusal(
+                notice.consumer,
+                notice.rotation_id,
+                notice.fingerprint,
+                call,
+                ExchangeFault.MISSING_PERMISSION,
+                self._world.clock.now(),
+            )
+            for call in self.refused
         ]
 
     async def request_probe(self, request: ProbeRequest) -> None:
@@ -122,6 +138,9 @@ class FakeWorld:
     confirm_within: str = "2h"
     consumers: tuple[str, ...] = ("bot",)
     mirrored: bool = False
+    #: What else the credential's entry says, and what the old key may do beside `permissions`.
+    entry: dict[str, object] = field(default_factory=dict)
+    old_rights: tuple[str, ...] = ()
     #: Where the exchange sees keyturn, and the bot, coming from.
     address: str = "127.0.0.1"
     bot_proxy: str | None = None
@@ -159,6 +178,7 @@ class FakeWorld:
             "consumers": list(self.consumers),
             "mirrors": [{"store": "mirror", "path": PATH}] if self.mirrored else [],
             "egress_proxy": self.egress_proxy,
+            **self.entry,
         }
         return {
             "version": 1,
@@ -199,7 +219,9 @@ class FakeWorld:
         self.foreign = self.exchange.add_key([Permission.READ], label="kt-by-hand")
         if old_key:
             self.old = self.exchange.add_key(
-                [Permission(p) for p in self.permissions], ips=self.ips, label="made by hand"
+                [Permission(p) for p in (*self.permissions, *self.old_rights)],
+                ips=self.ips,
+                label="made by hand",
             )
             taken = await adopt.put_credential(world, NAME, self.old.material)
             if self.mirrored and taken.info.meta:
@@ -228,10 +250,17 @@ class FakeWorld:
             self.state = "sweep"
             engine = Engine(self.world(actor="sweep", traced=traced))
             await sweep.sweep(engine)
+            await self._accept()
             if not await self._unrest():
                 return
             self.clock.advance(5)
         raise AssertionError(f"the sweep does not come to rest: {await self.journal.latest()}")
+
+    async def _accept(self) -> None:
+        """Be the person who accepts that calls are refused to the new key."""
+        opened = await self.journal.open_rotation(NAME)
+        if opened and opened.parked is Park.REFUSED_CALLS:
+            await Engine(self.world(actor="person")).resume(NAME)
 
     def recover(self) -> None:
         """Let nothing go wrong any more."""
@@ -289,7 +318,8 @@ class FakeWorld:
         }
         assert ours == {current.material.key_ref}, f"8: keys that nobody owns: {len(ours) - 1}"
         live = self.exchange.truth()[current.material.key_ref]
-        assert live.permissions == frozenset(self.permissions)
+        unturned = self.old is not None and current.material.key_ref == self.old.key_ref
+        assert live.permissions == {*self.permissions, *(self.old_rights if unturned else ())}
         assert live.ip_allowlist == frozenset(self.ips)
         assert await self.store.peek(PATH, Slot.PENDING) is None, "a pending secret is left over"
         assert await self.store.peek(PATH, Slot.PREVIOUS) is None, "the old secret was not destroyed"

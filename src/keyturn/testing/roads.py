@@ -10,6 +10,7 @@ from typing import Any
 
 from keyturn.domain.errors import ExchangeFault, JournalError, RefusedError
 from keyturn.domain.keys import Permission
+from keyturn.domain.manifest import AddedRight
 from keyturn.domain.rotation import Fate, Mode, State
 from keyturn.domain.slots import Slot
 from keyturn.engine.engine import Engine
@@ -18,6 +19,10 @@ from keyturn.testing.fake_world import NAME, PATH, FakeWorld
 from keyturn.testing.memory_exchange import NEUTRAL
 
 AFTER_CREATION = NEUTRAL.model_copy(update={"ip": NEUTRAL.ip.model_copy(update={"set_at": "after"})})
+#: A venue that may add a right by itself; these roads' exchange does not.
+ADDING = NEUTRAL.model_copy(
+    update={"adds": (AddedRight(right="extra", when="some keys", meaning="do more"),)}
+)
 BOT_ADDRESS, BOT_PROXY = "203.0.113.7", "http://bot.invalid"
 
 Story = Callable[[FakeWorld, Engine], Awaitable[None]]
@@ -150,6 +155,12 @@ async def list_without_current(fake: FakeWorld, engine: Engine) -> None:
     await forward(fake, engine)
 
 
+async def mint_lost(fake: FakeWorld, engine: Engine) -> None:
+    """Rotate, while the call that mints gets lost on its way, and its answer with it."""
+    fake.exchange.fail("create_key", ExchangeFault.OUTCOME_UNKNOWN)
+    await forward(fake, engine)
+
+
 async def recovered_late(fake: FakeWorld, engine: Engine) -> None:
     """Look for a lost mint while the list does not show the current key yet."""
     fake.exchange.fail("create_key", ExchangeFault.OUTCOME_UNKNOWN, effect=True)
@@ -200,6 +211,23 @@ async def copies_late_in_grace(fake: FakeWorld, engine: Engine) -> None:
     await engine.step(rotation_id)
     fake.store.lagging = []
     await fake.run(engine, rotation_id)
+
+
+def refused_at(state: State) -> Story:
+    """Give the story of a rotation whose new key is refused a call from a state on; a person accepts it."""
+
+    async def story(fake: FakeWorld, engine: Engine) -> None:
+        fake.bot.confirms = state is not State.CUTTING_OVER
+        rotation_id = await _until(fake, engine, state)
+        fake.bot.refused = ["POST order"]
+        await engine.step(rotation_id)
+        fake.state = (await engine.get(rotation_id)).state
+        fake.bot.confirms = True
+        if fake.state is State.PARKED:
+            await engine.resume(NAME)
+        await fake.run(engine, rotation_id)
+
+    return story
 
 
 async def woken_late(fake: FakeWorld, engine: Engine) -> None:
@@ -264,6 +292,15 @@ ROADS: dict[str, Road] = {
         forward,
         {"ips": (BOT_ADDRESS,), "egress": {BOT_PROXY: BOT_ADDRESS}, "bot_proxy": BOT_PROXY},
     ),
+    "a right is given up by the inventory": Road(
+        forward,
+        {
+            "old_rights": ("transfer",),
+            "entry": {"accept_loss": ["transfer"], "accept_loss_reason": "this bot moves no funds"},
+        },
+    ),
+    "the venue may add a right": Road(forward, {"manifest": ADDING}),
+    "the venue may add a right, and the mint got lost": Road(mint_lost, {"manifest": ADDING}),
     "aborted while staged": Road(aborted_at(State.STAGED)),
     "due again after an abort": Road(due_again),
     "aborted when verified": Road(aborted_at(State.VERIFIED)),
@@ -276,6 +313,8 @@ ROADS: dict[str, Road] = {
     "the list is late for current after a lost mint": Road(recovered_late),
     "the list is late for current in an abort": Road(aborted_late),
     "the confirmation comes late": Road(late_confirmation, {"confirm_within": "5s"}),
+    "a call is refused while the bot is waited for": Road(refused_at(State.CUTTING_OVER)),
+    "a call is refused in grace": Road(refused_at(State.GRACE)),
     "verified long ago": Road(woken_late),
     "a long grace": Road(long_in_grace),
     "the clock is set back in grace": Road(clock_set_back),

@@ -69,12 +69,6 @@ class Driver(CcxtDriver):
     errors = TABLE
     create = CREATE
 
-    def grants_for(self, permissions: frozenset[Permission]) -> frozenset[str]:
-        """Give Bybit's words; a key that may do anything but look is not read-only, and can look as well."""
-        all_of_them = super().grants_for(permissions)
-        acting = permissions - {Permission.READ}
-        return super().grants_for(acting) if acting else all_of_them
-
     async def introspect(self, caller: Caller) -> KeyFacts:
         """Ask what the calling key is (`query-api`)."""
         ref = caller.material.key_ref
@@ -179,6 +173,8 @@ def _facts(row: Mapping[str, Any], key_ref: str, account_uid: str | None = None)
         # A key that does not expire shows the beginning of time.
         expires_at=iso(row.get("expiredAt")),
         enabled=optional_name(row.get("status")) != _EXPIRED_STATUS,
+        # Only query-api tells: "uta: 0: regular account; 1: unified trade account" (apikey-info).
+        added_here=frozenset({_UNIFIED_DERIVATIVES} if optional_name(row.get("uta")) == "1" else ()),
     )
 
 

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from datetime import date
 from typing import Any
 
+from keyturn.bodies import seconds
 from keyturn.domain.errors import ExchangeFault as Fault
 from keyturn.exchanges._errors import ErrorTable, Refusal, Row, barred
-from keyturn.exchanges._fields import mapping, millis, name, seconds, text
+from keyturn.exchanges._fields import mapping, millis, name, text
 
 _SITE = (
     "Look first whether `url` and `environment` of the account are the site that the key was made at (Bybit"

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from datetime import date
 from typing import Any
 
+from keyturn.bodies import seconds
 from keyturn.domain.errors import ExchangeFault as Fault
 from keyturn.exchanges._errors import ErrorTable, Late, Refusal, Row
-from keyturn.exchanges._fields import mapping, millis, name, seconds, text
+from keyturn.exchanges._fields import mapping, millis, name, text
 
 #: HTTP 200, `result.security_key_authorization_required`: https://docs.deribit.com/articles/security-keys
 CHALLENGE = "security_key_authorization_required"
