@@ -12,6 +12,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import AfterValidator, Field
 
+from keyturn.domain.difference import normal_names
 from keyturn.domain.evidence import Evidence
 from keyturn.domain.inventory_stores import (
     OWN_FIELDS,
@@ -134,6 +135,16 @@ class CredentialEntry(Entry):
     ip_allowlist: Annotated[frozenset[str], AfterValidator(declared_ips)] = Field(
         frozenset(), description="Addresses from which the key works: those of the bot's machines."
     )
+    accepts: frozenset[Text] = Field(
+        frozenset(),
+        description="Rights that the venue gives to new keys by itself, in its words, and this key may have.",
+    )
+    accept_loss: Annotated[frozenset[Text], AfterValidator(normal_names)] = Field(
+        frozenset(),
+        description="Rights and addresses of the living key that the next one need not have, as"
+        " `keyturn plan` shows them.",
+    )
+    accept_loss_reason: Reason | None = Field(None, description="Needed for `accept_loss`.")
     store: Name | None = Field(None, description="One of `stores`. Default: `defaults.store`.")
     path: StorePath = Field(description="Where in the store, such as bots/mm-bybit.")
     format: FormatEntry = Field(

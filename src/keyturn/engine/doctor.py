@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Sequence
+from datetime import timedelta
 
 from keyturn.domain.errors import KeyturnError
+from keyturn.domain.keys import KeyFacts
 from keyturn.domain.labels import parse_label
+from keyturn.domain.manifest import DriverManifest
 from keyturn.domain.slots import Slot
+from keyturn.engine.commands import with_reason
+from keyturn.engine.difference import living_key
 from keyturn.engine.world import World
 from keyturn.ports.exchange import Caller
 from keyturn.ports.store import Finding
@@ -17,6 +22,8 @@ from keyturn.ports.store import Finding
 _SKEW_SECONDS = 2.5
 # What a rotation needs beside the keys that are there: the new one, and one more if a worker dies.
 _FREE_SLOTS = 2
+# The last days of a key that its venue ends: a week holds a weekend and a person on leave.
+_EXPIRES_SOON = timedelta(days=7)
 
 
 async def doctor(world: World) -> Sequence[Finding]:
@@ -55,26 +62,42 @@ async def _account(world: World, name: str) -> list[Finding]:
         facts = await driver.introspect(manager)
     except KeyturnError as error:
         return [*findings, Finding(subject, ok=False, detail=f"manager key: {error.what}", todo=error.todo)]
-    needs = ", ".join(driver.manifest.manager_needs())
-    if not facts.permissions & {*driver.manifest.manager_any_of}:
+    findings += _manager(world, name, driver.manifest, facts)
+    return findings + await _slots(world, name, manager, binding_told=facts.ip_allowlist is not None)
+
+
+def _manager(world: World, name: str, manifest: DriverManifest, facts: KeyFacts) -> list[Finding]:
+    """Judge what the manager key of an account may do, from where, and for how long."""
+    subject, needs, findings = f"account {name}", ", ".join(manifest.manager_needs()), []
+    if not facts.permissions & {*manifest.manager_any_of}:
         todo = f"Give it one of: {needs}"
         findings.append(Finding(subject, ok=False, detail="the manager key may not manage keys", todo=todo))
     else:
         findings.append(Finding(subject, ok=True, detail="the manager key works and may manage keys"))
-    if more := driver.manifest.manager_excess(facts):
+    if more := manifest.manager_excess(facts):
         detail = f"the manager key may also {', '.join(more)}"
         todo = f"Take that right away: to manage keys it needs only one of: {needs}."
         findings.append(Finding(subject, ok=False, detail=detail, todo=todo))
-    if facts.ip_allowlist is not None and not facts.ip_allowlist:
-        findings.append(
-            Finding(
-                subject,
-                ok=not driver.manifest.manager_needs_ip,
-                detail="the manager key is not bound to addresses",
-                todo="Bind it to this machine's address: whoever steals it could mint keys from anywhere.",
-            )
-        )
-    return findings + await _slots(world, name, manager)
+    findings += _binding(subject, facts)
+    todo = f"Make a new manager key before then: keyturn put --manager {name}"
+    return findings + _expiry(world, subject, "the manager key", facts, todo)
+
+
+def _binding(subject: str, facts: KeyFacts) -> list[Finding]:
+    """Name a manager key that works from anywhere; nothing where the venue does not tell."""
+    if facts.ip_allowlist is None or facts.ip_allowlist:
+        return []
+    todo = "Bind it to this machine's address: whoever steals it could mint keys from anywhere."
+    return [Finding(subject, ok=False, detail="the manager key is not bound to addresses", todo=todo)]
+
+
+def _expiry(world: World, subject: str, what: str, facts: KeyFacts, todo: str) -> list[Finding]:
+    """Tell when the venue ends a key; not well in the last days, in which a person must act."""
+    if facts.expires_at is None:
+        return []
+    soon = facts.expires_at - world.clock.now() < _EXPIRES_SOON
+    detail = f"{what} ends on {facts.expires_at:%Y-%m-%d}, by the exchange"
+    return [Finding(subject, ok=not soon, detail=detail, todo=todo if soon else "")]
 
 
 async def _clock(world: World, name: str) -> Finding:
@@ -90,7 +113,7 @@ async def _clock(world: World, name: str) -> Finding:
     return Finding(f"account {name}", ok=ok, detail=f"clock skew {skew:+.1f} s", todo=todo)
 
 
-async def _slots(world: World, account: str, manager: Caller) -> list[Finding]:
+async def _slots(world: World, account: str, manager: Caller, *, binding_told: bool) -> list[Finding]:
     """Check room for new keys, and report live keys that nobody owns (invariant 8)."""
     driver, findings = world.adapters.driver(account), []
     limit = driver.manifest.max_keys
@@ -107,7 +130,10 @@ async def _slots(world: World, account: str, manager: Caller) -> list[Finding]:
         of = f" of {limit}" if limit else ""
         todo = "" if room else f"Make room for {_FREE_SLOTS} keys: a rotation adds one before it revokes one."
         findings.append(Finding(subject, ok=room, detail=f"{len(keys)}{of} keys", todo=todo))
+        findings += await _bots(world, account, subaccount, keys)
         for facts in keys:
+            if facts.key_ref == manager.material.key_ref and not binding_told:
+                findings += _binding(subject, facts)
             if (
                 await world.journal.key(exchange, account, facts.key_ref)
                 or facts.key_ref == manager.material.key_ref
@@ -116,6 +142,25 @@ async def _slots(world: World, account: str, manager: Caller) -> list[Finding]:
             orphan = parse_label(facts.label or "") is not None
             kind = "bears a label of keyturn that this journal does not know" if orphan else "is foreign"
             findings.append(Finding(subject, ok=not orphan, detail=f"a key {kind}; keyturn never touches it"))
+    return findings
+
+
+async def _bots(
+    world: World, account: str, subaccount: str | None, keys: Sequence[KeyFacts]
+) -> list[Finding]:
+    """Tell when the venue ends the current keys of a place; a store that fails is told of elsewhere."""
+    findings: list[Finding] = []
+    for name, entry in world.inventory.credentials.items():
+        if (entry.account, entry.subaccount) != (account, subaccount):
+            continue
+        address = world.inventory.store_of(name)
+        try:
+            current = await world.adapters.store(address.store).peek(address.path, Slot.CURRENT)
+        except KeyturnError:
+            continue
+        if (facts := living_key(keys, current)) is not None:
+            todo = f"Rotate it before then: {with_reason('rotate', name)}"
+            findings += _expiry(world, f"credential {name}", "the current key", facts, todo)
     return findings
 
 
