@@ -196,6 +196,11 @@ class KeyRecord:
     settle_at: datetime | None = None
     #: When the venue itself ends the key, for adopted keys; a minted key's stands in its rotation.
     expires_at: datetime | None = None
+    #: The site of the venue that has shown that it knows the key: by a list, by making it, or by taking a
+    #: call signed with it. Another site's "no such key" says nothing of it.
+    known_at: str | None = None
+    #: The fingerprint of the manager key whose account has shown it, by a list or by making it.
+    listed_by: str | None = None
 
     @property
     def attempt(self) -> Attempt | None:

@@ -15,6 +15,7 @@ from keyturn.domain.material import SecretMaterial
 from keyturn.domain.rotation import Fate, KeyRecord, Origin
 from keyturn.domain.slots import KeyMeta, Slot, SlotInfo
 from keyturn.engine.commands import with_reason
+from keyturn.engine.liveness import site_of
 from keyturn.engine.world import World
 from keyturn.ports.exchange import Caller
 
@@ -238,4 +239,5 @@ def record(world: World, credential: str, meta: KeyMeta, facts: KeyFacts | None)
         handle=meta.handle,
         fingerprint=meta.fingerprint,
         expires_at=facts.expires_at if facts else None,
+        known_at=site_of(world.inventory.accounts[meta.account]) if facts else None,
     )
