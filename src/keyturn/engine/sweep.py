@@ -21,8 +21,9 @@ from keyturn.engine.world import World
 # account is found the next morning.
 _ABORT_FLOOR, _ABORT_CAP = timedelta(minutes=15), timedelta(days=1)
 
-# Most consumers are folders of this machine; a service is spared a burst.
-_ASKED_AT_ONCE = 32
+# Most consumers are folders of this machine; a service is spared a burst. One that does not answer holds up
+# no sweep: it is asked again at the next, and before the revoke.
+_ASKED_AT_ONCE, _ASKED_SECONDS = 32, 10.0
 
 
 class Kind(StrEnum):
@@ -108,7 +109,7 @@ async def due_work(world: World) -> list[WorkItem]:
 
 
 async def _held(world: World, in_grace: Sequence[Rotation]) -> list[Rotation]:
-    """Give the rotations whose consumers report that calls are refused to the new key."""
+    """Give the rotations whose consumers report now that calls are refused to the new key."""
     gate = asyncio.Semaphore(_ASKED_AT_ONCE)
 
     async def ask(rotation: Rotation) -> bool:
@@ -117,8 +118,14 @@ async def _held(world: World, in_grace: Sequence[Rotation]) -> list[Rotation]:
             declared = rotation.credential in world.inventory.credentials
             return declared and bool(await refusals.reported(Work(world, rotation)))
 
-    told = await asyncio.gather(*map(ask, in_grace))
-    return [rotation for rotation, yes in zip(in_grace, told, strict=True) if yes]
+    asked = {asyncio.ensure_future(ask(rotation)): rotation for rotation in in_grace}
+    if not asked:
+        return []
+    answered, silent = await asyncio.wait(asked, timeout=_ASKED_SECONDS)
+    for task in silent:
+        task.cancel()
+    await asyncio.gather(*silent, return_exceptions=True)
+    return [rotation for task, rotation in asked.items() if task in answered and task.result()]
 
 
 async def _after_abort(world: World, credential: str) -> datetime:
