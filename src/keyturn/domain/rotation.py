@@ -162,6 +162,12 @@ class Fate(StrEnum):
     REVOKED = "revoked"
     #: The venue does not list it and the time in which it could still appear has passed.
     NEVER_MADE = "never_made"
+    #: A person said that it is none of this credential's; it lives on, and keyturn does not touch it.
+    FORGOTTEN = "forgotten"
+
+
+#: The fates of keys that the journal has as living.
+LIVING = frozenset({Fate.LIVE, Fate.REVOKING})
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +192,13 @@ class KeyRecord:
     settle_at: datetime | None = None
     #: When the venue itself ends the key, for adopted keys; a minted key's stands in its rotation.
     expires_at: datetime | None = None
+    #: Who owns it at the venue, in the venue's own form, for adopted keys; as above.
+    account_uid: str | None = None
+
+    @property
+    def may_live(self) -> bool:
+        """Whether the journal has it as a key that lives, or that is only about to die."""
+        return self.fate in LIVING and self.key_ref is not None
 
 
 class EventType(StrEnum):

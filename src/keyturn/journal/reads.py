@@ -45,7 +45,10 @@ _KEYS = (
 )
 _KEY = (
     select(keys.c.record)
-    .where(*(keys.c[name] == bindparam(name) for name in ("exchange", "account", "key_ref")))
+    .where(
+        *(keys.c[name] == bindparam(name) for name in ("exchange", "account", "key_ref")),
+        keys.c.fate != literal_column(f"'{Fate.FORGOTTEN}'"),
+    )
     .order_by(keys.c.recorded_at.desc(), keys.c.number.desc())
     .limit(literal_column("1"))
 )

@@ -109,7 +109,7 @@ class Journal(Protocol):
         ...
 
     async def key(self, exchange: str, account: str, key_ref: str) -> KeyRecord | None:
-        """Give the record of a key by its ref; None means that it is not ours."""
+        """Give the record of a key by its ref; None means that it is not ours, or no longer (`FORGOTTEN`)."""
         ...
 
     async def adopted(self) -> Sequence[KeyRecord]:

@@ -134,7 +134,11 @@ class MemoryJournal:
     async def key(self, exchange: str, account: str, key_ref: str) -> KeyRecord | None:
         """Give the record of a key by its ref; None means that it is not ours."""
         wanted = (exchange, account, key_ref)
-        found = self._keys(lambda row: (row["exchange"], row["account"], row["key_ref"]) == wanted)
+        found = self._keys(
+            lambda row: (
+                (row["exchange"], row["account"], row["key_ref"]) == wanted and row["fate"] != Fate.FORGOTTEN
+            )
+        )
         return found[-1] if found else None
 
     async def adopted(self) -> Sequence[KeyRecord]:
