@@ -147,8 +147,9 @@ def _parse(names: list[str]) -> dict[str, str] | None:
 def _warnings(loaded: LoadedInventory, name: str | None, account: str, taken: TakenIn) -> list[str]:
     """Say where the key is not what the inventory, or its purpose, asks for."""
     facts = taken.facts
+    unseen = [taken.unseen] if taken.unseen else []
     if facts is None:
-        return ["The exchange refused this machine's address: what the key may do is not known."]
+        return ["The exchange refused this machine's address: what the key may do is not known.", *unseen]
     if name is None:
         return _manager_warnings(_manifest(loaded, account), facts)
     entry = loaded.inventory.credentials[name]
@@ -157,7 +158,7 @@ def _warnings(loaded: LoadedInventory, name: str | None, account: str, taken: Ta
     warnings += [f"It cannot {_listed(less)}, which is declared; rotating replaces it."] if less else []
     if facts.ip_allowlist is not None and facts.ip_allowlist != entry.ip_allowlist:
         warnings.append("Its addresses are not those that are declared; rotating replaces it.")
-    return warnings
+    return warnings + unseen
 
 
 def _manager_warnings(manifest: DriverManifest, facts: KeyFacts) -> list[str]:

@@ -15,6 +15,7 @@ from keyturn.domain.material import SecretMaterial
 from keyturn.domain.rotation import Fate, KeyRecord, Origin
 from keyturn.domain.slots import KeyMeta, Slot, SlotInfo, Stored
 from keyturn.engine.commands import with_reason
+from keyturn.engine.places import Place, place_name
 from keyturn.engine.witness import shows
 from keyturn.engine.world import World
 from keyturn.ports.exchange import Caller
@@ -173,7 +174,7 @@ async def _refuse_other_place(world: World, credential: str, key_ref: str) -> st
     """
     entry = world.inventory.credentials[credential]
     account = world.inventory.accounts[entry.account]
-    place = place_name(entry.account, entry.subaccount)
+    place = place_name(Place(entry.account, entry.subaccount))
     try:
         manager = await world.adapters.store(account.manager.store).read(account.manager.path, Slot.CURRENT)
         if manager is None:
@@ -190,11 +191,6 @@ async def _refuse_other_place(world: World, credential: str, key_ref: str) -> st
         todo=f"Correct `subaccount` (or `account`) of {credential} in the inventory, or take a key of that"
         " place. One that was made a moment ago may not be listed yet: then try again in a minute.",
     )
-
-
-def place_name(account: str, subaccount: str | None) -> str:
-    """Name a place at an exchange for people."""
-    return f"account {account}" + (f", sub-account {subaccount}" if subaccount else "")
 
 
 def _known(world: World, credential: str) -> None:

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from keyturn.domain.errors import KeyturnError, RefusedError
-from keyturn.domain.rotation import CLOSED, Mode, Rotation, State
+from keyturn.domain.rotation import CLOSED, Fate, Mode, Rotation, State
 from keyturn.domain.schedule import Due, next_due
 from keyturn.engine.engine import Engine, Progress
 from keyturn.engine.world import World
@@ -54,7 +54,7 @@ async def due_dates(world: World) -> dict[str, Due]:
     """Give when each credential of the inventory is due, and why."""
     now, inventory = world.clock.now(), world.inventory
     completed = {r.credential: r for r in await world.journal.last_completed()}
-    adopted = {k.credential: k for k in await world.journal.adopted()}
+    adopted = {k.credential: k for k in await world.journal.adopted() if k.fate is not Fate.FORGOTTEN}
     result = {}
     for name in inventory.credentials:
         last, by_hand = completed.get(name), adopted.get(name)

@@ -243,7 +243,7 @@ def material_of(path: str, opened: Opened) -> SecretMaterial:
     """
     values = _values(opened.document, opened.shape)
     if opened.leaf.kind is Kind.FOREIGN and opened.shape is FIELDS:
-        # What else stands in somebody else's document is theirs, and stays beside the key when it is taken in.
+        # What else stands there is theirs, and stays beside the key when that is taken in.
         values = {k: v for k, v in values.items() if k in _KEY_FIELDS}
     missing = [name for name in ("api_key", "secret") if name not in values]
     if missing:
