@@ -95,6 +95,27 @@ async def living(world: World, credential: str) -> list[KeyRecord]:
     return sorted(found, key=lambda record: (record.fate is Fate.LIVE, record.recorded_at), reverse=True)
 
 
+async def beside(world: World, credential: str, current: SlotInfo | None) -> list[KeyRecord]:
+    """Give the living keys of a credential that are not current, the newest first.
+
+    Args:
+        world: at hand.
+        credential: without an open rotation.
+        current: as the store shows it.
+    """
+    shown = current.meta.key_ref if current and current.meta else None
+    return [record for record in await living(world, credential) if record.key_ref != shown]
+
+
+def unnamed(record: KeyRecord) -> tuple[str, str]:
+    """Name a living key that no slot names, and say what it is."""
+    place = place_name(Place(record.account, record.subaccount))
+    return (
+        record.fingerprint or record.key_id,
+        f"the journal has it as living in {place}, and no slot names it",
+    )
+
+
 async def compare(world: World, names: Iterable[str] | None = None) -> Comparison:
     """Compare the three books of credentials; what a rotation has in hand is its own affair.
 
@@ -227,16 +248,16 @@ async def _of_credential(world: World, book: _Book, listings: Mapping[Place, Lis
 
 
 def _orphan(world: World, record: KeyRecord, listings: Mapping[Place, Listing]) -> Difference:
-    place = Place(record.account, record.subaccount)
-    listing = listings.get(place)
-    lists = "of which no list could be had"
+    listing = listings.get(Place(record.account, record.subaccount))
+    lists = "the exchange could not be asked"
     if listing is not None and listing.problem is None:
-        lists = "which lists it" if shows(listing.keys, record.key_ref) else "which does not list it"
+        listed = shows(listing.keys, record.key_ref)
+        lists = "the exchange lists it" if listed else "the exchange does not list it there"
+    mark, why = unnamed(record)
     return Difference(
         record.credential,
         record.key_id,
-        f"the key {record.fingerprint} lives, as far as the journal knows, and no slot names it"
-        f" ({place_name(place)}, {lists})",
+        f"the key {mark} is forgotten: {why}; {lists}",
         f"The next rotation revokes it: {with_reason('rotate', record.credential)}",
     )
 

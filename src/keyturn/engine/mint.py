@@ -7,7 +7,7 @@ claimed before the call, and minting and staging are one step whose frame alone 
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import timedelta
 
 from keyturn.domain.errors import ExchangeError, ExchangeFault, StoreError, StoreFault
@@ -15,7 +15,7 @@ from keyturn.domain.keys import KeyFacts, MintedKey
 from keyturn.domain.labels import MAX_ATTEMPTS, Attempt, parse_label
 from keyturn.domain.rotation import EventType, Fate, KeyRecord, Origin, Park
 from keyturn.domain.slots import Claim, KeyMeta, Slot, SlotInfo
-from keyturn.engine import revoke
+from keyturn.engine import old_keys, revoke
 from keyturn.engine.commands import with_reason
 from keyturn.engine.witness import refuse_other_account
 from keyturn.engine.work import Rest, SupersededError, Work
@@ -53,6 +53,10 @@ async def plan(work: Work) -> Rest | None:
     listed = await work.list_keys(manager)
     if rest := await refuse_other_account(work, listed, current):
         return rest
+    beside = await old_keys.unnamed(work, current)
+    old = await old_keys.old_key(work, current, beside)
+    if rest := await old_keys.refuse_unseen(work, listed, current, beside, old):
+        return rest
     limit = work.driver.manifest.max_keys
     if limit is not None and len(listed) >= limit:
         return await work.park(
@@ -62,17 +66,8 @@ async def plan(work: Work) -> Rest | None:
             "Delete a key that nobody needs at the exchange. Then: "
             f"keyturn resume {work.rotation.credential}",
         )
-    old = current.meta if current else None
-    await _claim_attempt(
-        work,
-        1,
-        note="keys listed: " + str(len(listed)),
-        old_ref=old.key_ref if old else None,
-        old_fingerprint=old.fingerprint if old else None,
-        old_handle=old.handle if old else None,
-        old_version=current.version if current else None,
-        account_uid=old.account_uid if old else None,
-    )
+    note = f"keys listed: {len(listed)}; living keys that no slot names: {len(beside)}"
+    await _claim_attempt(work, 1, note=note, **asdict(old))
     return await _mint_and_stage(work, manager, [])
 
 

@@ -9,8 +9,10 @@ from datetime import timedelta
 from keyturn.domain.errors import KeyturnError, RefusedError
 from keyturn.domain.evidence import Evidence
 from keyturn.domain.inventory import Inventory, format_duration
+from keyturn.domain.rotation import KeyRecord
 from keyturn.domain.schedule import Due
 from keyturn.domain.slots import Slot, SlotInfo
+from keyturn.engine import books
 from keyturn.engine.sweep import due_dates
 from keyturn.engine.world import World
 
@@ -63,6 +65,7 @@ def unproved(names: Sequence[str]) -> str:
 async def _line(world: World, name: str, due: Due, *, incident: bool) -> PlanLine:
     obstacles: list[str] = []
     current: SlotInfo | None = None
+    beside: list[KeyRecord] = []
     held = await world.journal.open_rotation(name)
     if held is not None:
         obstacles.append(f"rotation {held.id} is open: {held.state}. {held.parked_why}".strip())
@@ -70,13 +73,14 @@ async def _line(world: World, name: str, due: Due, *, incident: bool) -> PlanLin
     try:
         current = await world.adapters.store(address.store).peek(address.path, Slot.CURRENT)
         obstacles += await _current_obstacles(world, name, current)
+        beside = await books.beside(world, name, current) if held is None else []
         account = world.inventory.accounts[world.inventory.credentials[name].account]
         manager = world.adapters.store(account.manager.store)
         if await manager.peek(account.manager.path, Slot.CURRENT) is None:
             obstacles.append(f"there is no manager key at {account.manager.path}")
     except KeyturnError as error:
         obstacles.append(error.what)
-    steps = tuple(_steps(world, name, current, incident=incident))
+    steps = tuple(_steps(world, name, current, beside, incident=incident))
     return PlanLine(name, due, due.is_due(world.clock.now()), steps, tuple(obstacles))
 
 
@@ -91,7 +95,9 @@ async def _current_obstacles(world: World, name: str, current: SlotInfo | None) 
     return [f"the journal does not own the current key: keyturn adopt {name}"]
 
 
-def _steps(world: World, name: str, current: SlotInfo | None, *, incident: bool) -> list[str]:
+def _steps(
+    world: World, name: str, current: SlotInfo | None, beside: Sequence[KeyRecord], *, incident: bool
+) -> list[str]:
     inventory = world.inventory
     entry, policy, address = inventory.credentials[name], inventory.policy_of(name), inventory.store_of(name)
     account = inventory.accounts[entry.account]
@@ -112,14 +118,15 @@ def _steps(world: World, name: str, current: SlotInfo | None, *, incident: bool)
         steps.append(
             f"wait for the confirmations, at most {confirm}; without them park, with both keys alive"
         )
-    if current is None:
-        steps.append("revoke nothing: there is no key before this one")
-    else:
+    when = f"{format_duration(grace)} after that" if grace else "at once after that"
+    if current is not None:
         old = current.meta.fingerprint if current.meta else "unknown to the journal"
-        when = f"{format_duration(grace)} after that" if grace else "at once after that"
         steps.append(f"revoke the old key ({old}) {when}, prove that it is dead, destroy its secret")
-        if silent and not grace:
-            steps.append(unproved(silent))
+    steps += [f"revoke the key {mark} {when}: {why}" for mark, why in map(books.unnamed, beside)]
+    if current is None and not beside:
+        steps.append("revoke nothing: there is no key before this one, so no grace is needed")
+    elif silent and not grace:
+        steps.append(unproved(silent))
     return steps
 
 

@@ -19,7 +19,7 @@ from keyturn.ports.exchange import Caller
 
 # A list may be behind for as long as the venue says that changes take; with the pauses of a deferral so many
 # looks take half a minute.
-_LOOKS = 5
+LOOKS = 5
 
 
 async def refuse_other_account(
@@ -36,7 +36,7 @@ async def refuse_other_account(
         return None
     r = work.rotation
     text = f"The manager key of {r.account} does not list the key of {r.credential} that is current and alive"
-    if r.failures < _LOOKS:
+    if r.failures < LOOKS:
         return await work.defer(backoff(r), f"{text}.")
     return await work.park(
         Park.MANAGER_KEY,
