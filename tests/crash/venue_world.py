@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from keyturn.domain.errors import ExchangeError, ExchangeFault
+from keyturn.domain.errors import KEY_FAULTS, ExchangeError, ExchangeFault
 from keyturn.domain.evidence import Confirmation, Evidence, Notice, ProbeReport, ProbeRequest
 from keyturn.domain.inventory import Inventory
 from keyturn.domain.rotation import Mode, Park, Rotation, State
@@ -78,7 +78,7 @@ class Bot:
         try:
             await self._world.driver.private_read(Caller(stored.material, self._egress_proxy))
         except ExchangeError as error:
-            self.refused += error.fault is ExchangeFault.INVALID_KEY and stored is self.loaded
+            self.refused += error.fault in KEY_FAULTS and stored is self.loaded
             return error.fault
         return None
 

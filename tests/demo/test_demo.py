@@ -90,7 +90,7 @@ def test_two_demos_in_a_row_turn_every_key_twice_and_leave_what_the_commands_rea
         with_old, with_new = map(int, re.findall(r"\d+", calls))
         assert min(with_old, with_new) >= 10
         assert refused == "0"
-        assert death == "dead: refused as an invalid key"
+        assert death == "dead: refused as a key that it does not know"
         story = keyturn("history", name, "--inventory", "demo/keyturn.yaml", cwd=tmp_path)
         assert after_first[name] in story
         assert after_second[name] in story

@@ -20,7 +20,12 @@ START = datetime(2026, 6, 1, 12, 0, tzinfo=UTC)
 LATER = START + timedelta(minutes=5)
 WORKING = sorted(set(State) - CLOSED - {State.PARKED})
 AFTER_PIVOT = {State.PROMOTED, State.CUTTING_OVER, State.GRACE}
-ORPHANS = {EventType.ORPHAN_REVOKE_INTENDED, EventType.ORPHAN_REVOKED, EventType.ORPHAN_SETTLED}
+ORPHANS = {
+    EventType.ORPHAN_REVOKE_INTENDED,
+    EventType.ORPHAN_REVOKED,
+    EventType.ORPHAN_SETTLED,
+    EventType.KEY_MAY_LIVE,
+}
 
 
 def rotation(state: State = State.PLANNED, **changes: Any) -> Rotation:

@@ -26,7 +26,7 @@ async def old_secret_goes(fake: FakeWorld) -> None:
 
 NO_WAY_BACK = pytest.mark.parametrize(
     ("mishap", "told"),
-    [(old_key_dies, "dead at the exchange"), (old_secret_goes, "no longer in the previous slot")],
+    [(old_key_dies, "does not know the old key"), (old_secret_goes, "no longer in the previous slot")],
 )
 
 

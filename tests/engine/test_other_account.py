@@ -186,7 +186,7 @@ async def test_a_revoke_without_an_answer_is_not_proved_by_a_key_that_is_only_di
     assert rotation.state is State.COMPLETED
     assert [method for method, _ in fake.exchange.calls].count("revoke_key") == 2
     assert fake.old.key_ref not in fake.exchange.truth()
-    assert rotation.death_proof == "a call signed with it was refused as an invalid key"
+    assert rotation.death_proof == "a call signed with it was refused: the exchange knows no such key"
 
 
 # What the new key is.

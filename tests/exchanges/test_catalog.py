@@ -61,7 +61,7 @@ def test_every_row_of_an_error_table_says_what_happened(code: str) -> None:
     assert all(row.words.endswith(".") for row in rows)
     assert all(text == text.lower() for text in table.broad)
     assert faults >= {
-        ExchangeFault.INVALID_KEY,
+        ExchangeFault.UNKNOWN_KEY if code != "deribit" else ExchangeFault.UNCLEAR_REFUSAL,
         ExchangeFault.WRONG_IP,
         ExchangeFault.MISSING_PERMISSION,
         ExchangeFault.CLOCK_SKEW if code != "deribit" else ExchangeFault.SECOND_FACTOR,

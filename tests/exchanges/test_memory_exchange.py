@@ -22,7 +22,7 @@ async def test_a_change_holds_at_the_door_only_after_its_propagation() -> None:
     exchange = MemoryExchange(clock=clock, propagation_seconds=5)
     manager = manager_of(exchange)
     minted = await exchange.create_key(manager, SPEC)
-    await refused(exchange.introspect(Caller(minted.material)), ExchangeFault.INVALID_KEY)
+    await refused(exchange.introspect(Caller(minted.material)), ExchangeFault.UNKNOWN_KEY)
     clock.advance(5)
     await exchange.introspect(Caller(minted.material))
     await exchange.revoke_key(manager, KeyHandle(minted.key_ref, subaccount="bot"))

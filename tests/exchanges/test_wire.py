@@ -16,6 +16,7 @@ from keyturn.domain.keys import KeySpec, Permission
 from keyturn.domain.material import SecretMaterial
 from keyturn.exchanges import catalog
 from keyturn.exchanges._base import CcxtDriver
+from keyturn.exchanges._client import Endpoint, _Pacer
 from keyturn.ports.exchange import Caller, ExchangeDriver, KeyHandle
 from keyturn.simulator import Fault, FaultKind, SimBybit, SimDeribit
 from keyturn.testing.driver_contract_support import DriverBench, find, handle_of, mint, refused
@@ -286,6 +287,44 @@ async def test_documented_rates_are_kept_by_waiting() -> None:
             minted = await asyncio.gather(*(driver.create_key(manager, spec) for _ in range(3)))
             handles = [KeyHandle(key.key_ref, subaccount=uid) for key in minted]
             await asyncio.gather(*(driver.revoke_key(manager, handle) for handle in handles))
+        finally:
+            await driver.close()
+
+
+@pytest.mark.parametrize("code", VENUES)
+async def test_a_create_that_cannot_leave_in_time_is_not_sent(code: str) -> None:
+    seen: list[str] = []
+
+    def answer(request: web.BaseRequest) -> web.Response:
+        seen.append(request.path)
+        return web.Response(text=GRANTS[code], content_type="application/json")
+
+    async with server(answer) as url, driver_at(code, url) as driver:
+        spec = spec_for(driver, subaccount_for(code))
+        await refused(driver.create_key(MANAGER, spec, within=0), ExchangeFault.VENUE_DOWN)
+    assert seen == []
+
+
+async def test_a_create_whose_turn_was_waited_for_waits_for_no_second_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    turns: list[str] = []
+
+    async def turn(_pacer: _Pacer, endpoint: Endpoint) -> None:
+        turns.append(endpoint.action)
+
+    monkeypatch.setattr(_Pacer, "turn", turn)
+    async with SimBybit() as sim:
+        sim.add_account("main")
+        uid = sim.add_account("bot", parent="main").uid
+        manager = caller_of(sim.add_key("main", ["Wallet.SubMemberTransfer"]))
+        driver = catalog.build("bybit", url=sim.base_url)
+        try:
+            await driver.await_turn()
+            await driver.create_key(manager, spec_for(driver, uid), within=5)
+            assert turns == ["create a key"]
+            await driver.create_key(manager, spec_for(driver, uid))
+            assert turns == ["create a key"] * 2
         finally:
             await driver.close()
 

@@ -70,7 +70,7 @@ async def test_the_artifact_tells_the_story_and_shows_no_key_ref(house: Any) -> 
     text = await artifact("rotation-mm-bybit")
     for word in ("| completed |", "| attempt claimed |", "| cutting over |", "old key dead", "for alice"):
         assert word in text
-    assert "refused as an invalid key" in text
+    assert "refused: the exchange knows no such key" in text
     assert r"an \| evil &lt;b>reason&lt;/b> \[x\](http://x)" in text
     assert before not in text + state.message
     assert after not in text + state.message
@@ -151,7 +151,7 @@ async def test_after_an_incident_the_old_key_dies_at_once_and_its_death_is_prove
     (before,) = house.live("mm-bybit")
     state = await rotate(now=True)
     assert state.name == "Completed"
-    assert "is dead: a call signed with it was refused as an invalid key" in state.message
+    assert "is dead: a call signed with it was refused: the exchange knows no such key" in state.message
     assert before not in house.live("mm-bybit")
 
 

@@ -10,7 +10,7 @@ from keyturn.domain.errors import ExchangeFault
 # exchange object may come from a ccxt that this process did not import as `ccxt`.
 _FAULTS = (
     ("PermissionDenied", ExchangeFault.MISSING_PERMISSION),
-    ("AuthenticationError", ExchangeFault.INVALID_KEY),
+    ("AuthenticationError", ExchangeFault.UNCLEAR_REFUSAL),
     ("RateLimitExceeded", ExchangeFault.RATE_LIMITED),
     ("InvalidNonce", ExchangeFault.CLOCK_SKEW),
     ("NetworkError", ExchangeFault.VENUE_DOWN),
@@ -38,4 +38,4 @@ def fault_of(error: BaseException) -> ExchangeFault:
         return next((fault for name, fault in _FAULTS if name in names), ExchangeFault.REJECTED)
     if _ABOUT_ADDRESS.search(str(error)):
         return ExchangeFault.WRONG_IP
-    return next((fault for name, fault in _FAULTS if name in names), ExchangeFault.INVALID_KEY)
+    return next((fault for name, fault in _FAULTS if name in names), ExchangeFault.UNKNOWN_KEY)

@@ -18,7 +18,7 @@ from keyturn.client.link import Link
 from keyturn.client.mailbox import AckMessage, Mailbox, NoticeMessage, ProbeMessage, ProbeReportMessage
 from keyturn.client.peers import Peers
 from keyturn.client.trial import PASSING, try_key
-from keyturn.domain.errors import ExchangeFault, KeyturnError, StoreError, StoreFault
+from keyturn.domain.errors import KEY_FAULTS, ExchangeFault, KeyturnError, StoreError, StoreFault
 from keyturn.domain.evidence import NoticeKind, ProbeFault
 from keyturn.domain.slots import Slot
 
@@ -297,8 +297,8 @@ class Watcher:
             trial.pause = min(max(2 * trial.pause, _PROBE_PAUSE), _PROBE_PAUSE_CAP)
             trial.not_before = now + trial.pause
             return
-        trial.refusals += fault is ExchangeFault.INVALID_KEY
-        if fault is ExchangeFault.INVALID_KEY and trial.refusals < _PROBE_TRIES:
+        trial.refusals += fault in KEY_FAULTS
+        if fault in KEY_FAULTS and trial.refusals < _PROBE_TRIES:
             return
         self._report(probe, mailbox, fault)
 

@@ -23,6 +23,8 @@ from keyturn.ports.journal import Journal
 
 # An answer of a process on this machine; more means that it hangs.
 _ANSWER = aiohttp.ClientTimeout(total=20)
+# What a revoked key meets at a venue that tells unknown keys from others, and at one that does not.
+_DEAD = frozenset({ExchangeFault.UNKNOWN_KEY, ExchangeFault.UNCLEAR_REFUSAL})
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,8 +154,8 @@ async def _death(world: World, part: Part, old: SecretMaterial) -> tuple[bool, s
     try:
         await world.adapters.driver(part.account).private_read(Caller(old))
     except ExchangeError as error:
-        if error.fault is ExchangeFault.INVALID_KEY:
-            return True, "refused as an invalid key"
+        if error.fault in _DEAD:
+            return True, "refused as a key that it does not know"
         return False, f"a signed call ended otherwise ({error.fault})"
     return False, "a signed call worked"
 

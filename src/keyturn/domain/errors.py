@@ -71,7 +71,14 @@ class RefusedError(KeyturnError):
 class ExchangeFault(StrEnum):
     """The closed set into which every driver translates its venue's errors."""
 
-    INVALID_KEY = "invalid_key"
+    #: The venue knows no such key, where it was asked: the only refusal that can prove that a key is dead.
+    UNKNOWN_KEY = "unknown_key"
+    #: The venue knows the key and refuses the call: signature, passphrase, disabled, expired, ban.
+    KEY_REFUSED = "key_refused"
+    #: The venue refuses the key and does not say which of the two it means.
+    UNCLEAR_REFUSAL = "unclear_refusal"
+    #: Nothing was sent: what is stored cannot sign (a truncated PEM, a secret of another kind).
+    CANNOT_SIGN = "cannot_sign"
     WRONG_IP = "wrong_ip"
     MISSING_PERMISSION = "missing_permission"
     CLOCK_SKEW = "clock_skew"
@@ -83,6 +90,10 @@ class ExchangeFault(StrEnum):
     NOT_SUPPORTED = "not_supported"
     #: The venue understood the call and refused it for a reason outside this set; the code is in the text.
     REJECTED = "rejected"
+
+
+#: Refusals of the key that signed, whichever of its faults the venue means.
+KEY_FAULTS = frozenset({ExchangeFault.UNKNOWN_KEY, ExchangeFault.KEY_REFUSED, ExchangeFault.UNCLEAR_REFUSAL})
 
 
 class ExchangeError(KeyturnError):

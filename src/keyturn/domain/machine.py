@@ -125,6 +125,7 @@ TRANSITIONS: Mapping[EventType, Rule] = {
     _E.ORPHAN_REVOKE_INTENDED: Rule(frozenset(State), None, progress=False),
     _E.ORPHAN_REVOKED: Rule(frozenset(State), None, progress=False),
     _E.ORPHAN_SETTLED: Rule(frozenset(State), None, progress=False),
+    _E.KEY_MAY_LIVE: Rule(frozenset(State), None, progress=False),
 }
 
 # Where an event's target depends on where it came from.

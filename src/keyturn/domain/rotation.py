@@ -175,7 +175,8 @@ class KeyRecord:
     """A key that keyturn made or was given: the licence to revoke it."""
 
     #: The attempt (`<rotation>-<n>`) or, for adopted keys, `adopted-<fingerprint>`; a key that a renamed
-    #: credential took over keeps the one that it had.
+    #: credential took over keeps the one that it had. A second key that bears an attempt's label, because
+    #: a proxy repeated the call, has its fingerprint behind the attempt: `<rotation>-<n>+<fingerprint>`.
     key_id: str
     credential: str
     exchange: str
@@ -199,6 +200,12 @@ class KeyRecord:
     def may_live(self) -> bool:
         """Whether the journal has it as a key that lives, or that is only about to die."""
         return self.fate in LIVING and self.key_ref is not None
+
+    @property
+    def attempt(self) -> Attempt | None:
+        """The attempt that made it; None for a key that a person made."""
+        made_by_hand = self.key_id.startswith("adopted-")
+        return None if made_by_hand else Attempt.parse(self.key_id.partition("+")[0])
 
 
 class EventType(StrEnum):
@@ -229,6 +236,8 @@ class EventType(StrEnum):
     ORPHAN_REVOKE_INTENDED = "orphan_revoke_intended"
     ORPHAN_REVOKED = "orphan_revoked"
     ORPHAN_SETTLED = "orphan_settled"
+    #: A key of an attempt that was written off may live: a worker came back late, or a list shows it.
+    KEY_MAY_LIVE = "key_may_live"
 
 
 @dataclass(frozen=True, slots=True)

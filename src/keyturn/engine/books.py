@@ -11,12 +11,13 @@ import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from keyturn.domain.errors import ExchangeError, ExchangeFault, KeyturnError
+from keyturn.domain.errors import ExchangeError, KeyturnError
 from keyturn.domain.keys import KeyFacts
 from keyturn.domain.labels import parse_label
 from keyturn.domain.rotation import Fate, KeyRecord, Rotation
 from keyturn.domain.slots import Slot, SlotInfo
 from keyturn.engine.commands import with_reason
+from keyturn.engine.liveness import Life, told_by
 from keyturn.engine.places import Place, place_name
 from keyturn.engine.witness import shows
 from keyturn.engine.world import World
@@ -295,7 +296,8 @@ async def _asked(world: World, record: KeyRecord, here: Place) -> tuple[str, str
             return f"{unlisted}, and its secret is gone", rotate
         await world.adapters.driver(here.account).private_read(Caller(stored.material, entry.egress_proxy))
     except ExchangeError as error:
-        if error.fault is ExchangeFault.INVALID_KEY:
+        answer = told_by(error)
+        if answer is not None and answer.life is Life.UNKNOWN_TO_VENUE:
             return f"the exchange does not know the key that is current ({record.fingerprint})", rotate
         return f"{unlisted}, and it could not be tried from here: {error.what}", rotate
     except KeyturnError as error:

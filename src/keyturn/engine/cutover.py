@@ -6,16 +6,15 @@ import asyncio
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
-from keyturn.domain.errors import ConsumerError, ConsumerFault, ExchangeError, StoreError, StoreFault
+from keyturn.domain.errors import ConsumerError, ConsumerFault, StoreError, StoreFault
 from keyturn.domain.evidence import STRENGTH, Confirmation, Evidence, Notice, NoticeKind
 from keyturn.domain.rotation import EventType, Park, State
 from keyturn.domain.slots import Slot
-from keyturn.engine import mirrors, old_keys
+from keyturn.engine import liveness, mirrors, old_keys
 from keyturn.engine.aftermath import THEIRS_WAS_KEPT
 from keyturn.engine.commands import with_reason
 from keyturn.engine.trouble import backoff
 from keyturn.engine.work import Rest, Work
-from keyturn.ports.exchange import Caller
 
 # A key that was verified longer ago than this is tried once more before the pivot: a worker may have died
 # in between, and current must name a live key at the moment of the promotion (invariant 1).
@@ -67,14 +66,7 @@ async def _still_works(work: Work) -> bool:
     pending = await work.store.read(work.path, Slot.PENDING)
     if pending is None:
         return False
-    try:
-        await work.driver.private_read(Caller(pending.material, work.entry.egress_proxy))
-    except ExchangeError as error:
-        if error.fault == "invalid_key":
-            return False
-        if error.fault != "wrong_ip":  # bound to its bot's address, and alive
-            raise
-    return True
+    return (await liveness.ask(work, pending)).serves
 
 
 def notices(work: Work, kind: NoticeKind, confirm_by: datetime) -> dict[str, Notice]:

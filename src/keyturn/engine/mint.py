@@ -12,14 +12,14 @@ from datetime import timedelta
 
 from keyturn.domain.errors import ExchangeError, ExchangeFault, StoreError, StoreFault
 from keyturn.domain.keys import KeyFacts, MintedKey
-from keyturn.domain.labels import MAX_ATTEMPTS, Attempt, parse_label
+from keyturn.domain.labels import MAX_ATTEMPTS, Attempt
 from keyturn.domain.rotation import EventType, Fate, KeyRecord, Origin, Park
 from keyturn.domain.slots import Claim, KeyMeta, Slot, SlotInfo
-from keyturn.engine import old_keys, revoke
+from keyturn.engine import licence, old_keys, revoke, settle
 from keyturn.engine.commands import with_reason
 from keyturn.engine.witness import refuse_other_account
 from keyturn.engine.work import Rest, SupersededError, Work
-from keyturn.ports.exchange import Caller, KeyHandle
+from keyturn.ports.exchange import Caller
 
 # How long a worker that wrote the intent may still be at it: three calls at the inventory's time-out
 # (create, stage, journal). Only then another worker takes over; taking over earlier is safe, but mints twice.
@@ -50,7 +50,7 @@ async def plan(work: Work) -> Rest | None:
     manager = await work.manager()
     if current and current.meta and current.meta.key_ref == manager.material.key_ref:
         return await revoke.park_manager_key(work)
-    listed = await work.list_keys(manager)
+    listed = await settle.look(work, manager)
     if rest := await refuse_other_account(work, listed, current):
         return rest
     beside = await old_keys.unnamed(work, current)
@@ -66,8 +66,9 @@ async def plan(work: Work) -> Rest | None:
             "Delete a key that nobody needs at the exchange. Then: "
             f"keyturn resume {work.rotation.credential}",
         )
+    await work.driver.await_turn()
     note = f"keys listed: {len(listed)}; living keys that no slot names: {len(beside)}"
-    await _claim_attempt(work, 1, note=note, **asdict(old))
+    await _claim_attempt(work, 1, note, **asdict(old))
     return await _mint_and_stage(work, manager, [])
 
 
@@ -84,13 +85,15 @@ async def _refuse_unknown(work: Work, current: SlotInfo) -> Rest | None:
     )
 
 
-async def _claim_attempt(
-    work: Work, number: int, *settled: KeyRecord, note: str = "", **old: str | None
-) -> None:
-    """Journal the intent to mint attempt `number`: the licence to revoke what it may create."""
+async def _claim_attempt(work: Work, number: int, note: str, **old: str | None) -> None:
+    """Journal the intent to mint attempt `number`: what it may create is ours from here.
+
+    Written when the venue's rate lets the create leave at once: a worker that waits for its turn has claimed
+    nothing, and nobody takes it for a dead one.
+    """
     intended = key_record(work, number, Fate.INTENDED)
     claimed = work.event(EventType.ATTEMPT_CLAIMED, note, attempt=number, **old)
-    await work.commit(claimed, keys=(*settled, intended))
+    await work.commit(claimed, keys=(intended,))
 
 
 def key_record(work: Work, number: int, fate: Fate, meta: KeyMeta | None = None) -> KeyRecord:
@@ -135,12 +138,15 @@ async def _mint_and_stage(
         if error.fault is StoreFault.CONFLICT:
             raise SupersededError from None
         raise
-    await _revoke_stale(work, manager, stale)
-    if work.now() >= work.rotation.updated_at + _patience(work):
+    for facts, record in stale:
+        seen = replace(record, key_ref=facts.key_ref, handle=facts.handle)
+        await licence.revoke_attempt(work, manager, seen)
+    fresh = (work.rotation.updated_at + _patience(work) - work.now()).total_seconds()
+    if fresh <= 0:
         # This worker was asleep for so long that another may have looked for its key already.
         raise SupersededError
     try:
-        minted = await work.driver.create_key(manager, work.spec(attempt))
+        minted = await work.driver.create_key(manager, work.spec(attempt), within=fresh)
     except ExchangeError as error:
         return await _mint_failed(work, error)
     try:
@@ -160,7 +166,13 @@ async def _mint_failed(work: Work, error: ExchangeError) -> Rest | None:
     """Record that no key was made, or that nobody knows; then let the error take its course."""
     r = work.rotation
     if error.fault is ExchangeFault.OUTCOME_UNKNOWN:
-        await work.commit(work.event(EventType.MINT_UNKNOWN, error.what))
+        # The call may still arrive: the time in which its key can show begins anew.
+        maybe = key_record(work, r.attempt, Fate.INTENDED)
+        try:
+            await work.commit(work.event(EventType.MINT_UNKNOWN, error.what), keys=(maybe,))
+        except SupersededError:
+            await licence.may_live(work, maybe)
+            raise
         return await work.defer(max(1.0, work.driver.manifest.propagation_seconds), error.what)
     if error.fault is ExchangeFault.REJECTED:
         # Also what a venue says with a code that nobody has seen yet: `settle` looks for the key.
@@ -194,7 +206,7 @@ async def _stage(work: Work, manager: Caller, minted: MintedKey, claim: Claim) -
             if not lost and pause is not None:
                 await work.world.clock.sleep(pause)
                 continue
-            await _give_up(work, manager, minted)
+            await _give_up(work, manager, key_record(work, claim.attempt.number, Fate.INTENDED, meta))
             if error.fault is StoreFault.CONFLICT:
                 raise SupersededError from None
             if lost:
@@ -209,18 +221,22 @@ async def _already_staged(work: Work, attempt: Attempt) -> SlotInfo | None:
     return pending if pending and pending.attempt == attempt and pending.meta else None
 
 
-async def _give_up(work: Work, manager: Caller, minted: MintedKey) -> None:
-    """Revoke the key that this frame has just minted: nobody else will ever know its secret."""
-    handle = KeyHandle(minted.key_ref, minted.handle, work.rotation.subaccount)
+async def _give_up(work: Work, manager: Caller, record: KeyRecord) -> None:
+    """Revoke the key that this frame has minted, unless others go on with it.
+
+    A key whose slots cannot be looked at is written down by its ref; `settle` comes back for it.
+    """
     try:
-        await work.driver.revoke_key(manager, handle)
+        await licence.revoke_attempt(work, manager, record, own=True)
+    except StoreError:
+        await licence.may_live(work, record)
     except ExchangeError:
-        # The journal's intent stands: the next pass finds the key by its label and revokes it then.
+        # The intent to revoke it stands in the journal.
         return
 
 
 async def _staged(work: Work, manager: Caller, info: SlotInfo) -> Rest | None:
-    """Journal that the secret is safe. A worker that lost to a later attempt revokes what it minted."""
+    """Journal that the secret is safe. A worker that lost to a later attempt gives its key up."""
     assert info.meta is not None  # noqa: S101 - narrowed by both callers
     meta, r = info.meta, work.rotation
     live = key_record(work, r.attempt, Fate.LIVE, meta)
@@ -234,11 +250,8 @@ async def _staged(work: Work, manager: Caller, info: SlotInfo) -> Rest | None:
     try:
         await work.commit(staged, keys=(live,))
     except SupersededError:
-        newest = await work.world.journal.get(r.id)
-        if newest is not None and (newest.attempt > r.attempt or not newest.is_open):
-            await work.store.discard(work.path, Slot.PENDING, version=info.version)
-            handle = KeyHandle(meta.key_ref, meta.handle, work.rotation.subaccount)
-            await work.driver.revoke_key(manager, handle)
+        # Another worker may have found the key in pending and made it current: the licence tells.
+        await _give_up(work, manager, live)
         raise
     return None
 
@@ -266,40 +279,19 @@ async def recover(work: Work) -> Rest | None:
             f"Mend the cause, then: {with_reason('abort', r.credential)}, and rotate again",
         )
     manager = await work.manager()
-    listed = await work.list_keys(manager)
+    listed = await settle.look(work, manager)
     current = await work.peek(Slot.CURRENT)
     if rest := await refuse_other_account(work, listed, current):
         return rest
-    stale = await _stale_keys(work, listed, current)
-    await _claim_attempt(
-        work, r.attempt + 1, *[record for _, record in stale], note=f"stale keys: {len(stale)}"
-    )
+    stale = await _stale_keys(work, listed)
+    await work.driver.await_turn()
+    await _claim_attempt(work, r.attempt + 1, f"stale keys: {len(stale)}")
     return await _mint_and_stage(work, manager, stale)
 
 
-async def _revoke_stale(work: Work, manager: Caller, stale: list[tuple[KeyFacts, KeyRecord]]) -> None:
-    for facts, record in stale:
-        await work.driver.revoke_key(
-            manager, KeyHandle(facts.key_ref, facts.handle, work.rotation.subaccount)
-        )
-        done = work.event(EventType.ORPHAN_REVOKED, f"attempt {record.key_id}")
-        await work.commit(done, keys=(replace(record, fate=Fate.REVOKED),))
-
-
-async def _stale_keys(
-    work: Work, listed: list[KeyFacts], current: SlotInfo | None
-) -> list[tuple[KeyFacts, KeyRecord]]:
-    """Give the listed keys that earlier attempts of this rotation made, with their journal records."""
+async def _stale_keys(work: Work, listed: list[KeyFacts]) -> list[tuple[KeyFacts, KeyRecord]]:
+    """Give the listed keys that attempts of this rotation made so far, with their journal records."""
     r = work.rotation
-    records = {k.key_id: k for k in await work.world.journal.keys(r.credential)}
-    found = []
-    for facts in listed:
-        attempt = parse_label(facts.label or "")
-        if attempt is None or attempt.rotation_id != r.id or attempt.number > r.attempt:
-            continue
-        if current and current.meta and current.meta.key_ref == facts.key_ref:
-            continue
-        if record := records.get(str(attempt)):
-            fate = replace(record, fate=Fate.REVOKING, key_ref=facts.key_ref, handle=facts.handle)
-            found.append((facts, fate))
-    return found
+    records = [k for k in await work.world.journal.keys(r.credential) if k.rotation_id == r.id]
+    found = [(settle.find(record, listed), record) for record in records]
+    return [(facts, record) for facts, record in found if facts is not None]

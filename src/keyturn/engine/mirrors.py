@@ -8,7 +8,7 @@ revoked. On the way back they follow in the same way.
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterable, Mapping
 
 from keyturn.domain.errors import StoreError, StoreFault
 from keyturn.domain.inventory import StoreAddress
@@ -140,6 +140,26 @@ async def _refilled(work: Work, store: SecretStore, path: str) -> SlotInfo | Non
 
 def _shows_new_key(work: Work, there: SlotInfo | None) -> bool:
     return bool(there and there.meta and there.meta.key_ref == work.rotation.new_ref)
+
+
+async def show(work: Work, key_ref: str | None, slots: Iterable[Slot]) -> bool:
+    """Tell whether a mirror shows a key in one of these slots, freshly read.
+
+    Raises:
+        StoreError: a mirror does not answer, and it may have the key: one that was never promoted is in none.
+    """
+    for address in work.entry.mirrors:
+        store = work.world.adapters.store(address.store)
+        for slot in slots:
+            try:
+                there = await store.peek(address.path, slot)
+            except StoreError:
+                if work.rotation.promoted_at is None:
+                    break
+                raise
+            if there and there.meta and there.meta.key_ref == key_ref:
+                return True
+    return False
 
 
 async def forget_previous(work: Work, dead_ref: str | None) -> None:

@@ -5,15 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 
-from keyturn.domain.errors import ExchangeError, ExchangeFault, JournalError, JournalFault
-from keyturn.domain.rotation import EventType, Fate, KeyRecord, Origin, Park
-from keyturn.domain.slots import Slot, SlotInfo, Stored
-from keyturn.engine import mirrors
+from keyturn.domain.keys import Revocation
+from keyturn.domain.rotation import EventType, Fate, Park
+from keyturn.domain.slots import Slot, SlotInfo
+from keyturn.engine import licence, liveness, mirrors
 from keyturn.engine.commands import with_reason
+from keyturn.engine.liveness import Life
 from keyturn.engine.trouble import backoff
 from keyturn.engine.witness import shows
 from keyturn.engine.work import Rest, Work
-from keyturn.ports.exchange import Caller, KeyHandle
+from keyturn.ports.exchange import Caller
 
 # A venue that still honours a revoked key this long after its stated propagation has not revoked it.
 _DEATH_MARGIN_SECONDS = 600.0
@@ -28,7 +29,7 @@ _FRESH_SECONDS = 60.0
 
 
 async def begin(work: Work) -> Rest | None:
-    """GRACE: when it has passed, journal the intent to revoke the old key (invariants 4 and 7), and do it."""
+    """GRACE: when it has passed, revoke the old key."""
     r = work.rotation
     if r.grace_until and work.now() < r.grace_until:
         return Rest(r.grace_until, "the end of the grace period")
@@ -37,52 +38,7 @@ async def begin(work: Work) -> Rest | None:
         return None
     if rest := await _dead_current(work):
         return rest
-    # Last, so that nothing stands between this look and the revoke.
-    record = await _licence(work)
-    if isinstance(record, Rest):
-        return record
-    intended = work.event(EventType.REVOKE_INTENDED, revoke_at=work.now())
-    await work.commit(intended, keys=(replace(record, fate=Fate.REVOKING, recorded_at=work.now()),))
-    return await _kill(work, record)
-
-
-async def _licence(work: Work) -> KeyRecord | Rest:
-    """Give the record that allows the revoke; park when there is none or the key is in use (invariant 2).
-
-    Raises:
-        JournalError: `TAMPERED`, what stands in the journal is not what this rotation has written there.
-    """
-    r = work.rotation
-    report = await work.world.journal.verify(r.id)
-    if report.breaks:
-        raise JournalError(
-            JournalFault.TAMPERED,
-            f"The journal of {r.id} was changed from outside: {report.breaks[0]}",
-            now="Nothing was revoked; the old key and the new one live.",
-            todo="keyturn verify-journal shows each place. Restore the journal, or end it by hand.",
-        )
-    record = await work.world.journal.key(r.exchange, r.account, r.old_ref or "")
-    if record is None or record.credential != r.credential:
-        return await work.park(
-            Park.NOT_OURS,
-            "The journal does not own the old key, so keyturn does not revoke it.",
-            f"keyturn adopt {r.credential}, or delete the key at the exchange;"
-            f" then: keyturn resume {r.credential}",
-        )
-    current = await work.peek(Slot.CURRENT)
-    if current is None or current.meta is None or current.meta.key_ref == r.old_ref:
-        return await work.park(
-            Park.NOT_OURS,
-            "The store shows the old key as current again, or no key at all; nothing was revoked.",
-            f"See who wrote to {work.path}. Then: {with_reason('rollback', r.credential)},"
-            f" or: keyturn resume {r.credential}",
-        )
-    if named := await mirrors.astray(work):
-        text = f"The new key is no longer current in {', '.join(named)}; see who wrote there."
-        return await work.defer(backoff(r), text)
-    if behind := await mirrors.spread(work):
-        return await work.defer(backoff(r), f"Not everywhere yet: {mirrors.told(behind)}.")
-    return record
+    return await _kill(work)
 
 
 async def _dead_current(work: Work) -> Rest | None:
@@ -96,22 +52,17 @@ async def _dead_current(work: Work) -> Rest | None:
     current = await work.store.read(work.path, Slot.CURRENT)
     if current is None:
         return None  # the licence tells
-    try:
-        await work.driver.private_read(Caller(current.material, work.entry.egress_proxy))
-    except ExchangeError as error:
-        if error.fault is ExchangeFault.WRONG_IP:  # bound to its bot's address, and alive
-            return None
-        if error.fault is not ExchangeFault.INVALID_KEY:
-            raise
-        if await _is_refused(work, await work.store.read(work.path, Slot.PREVIOUS)):
-            return await _both_dead(work)
-        return await work.park(
-            Park.NO_PROOF,
-            "The exchange refuses the new key by now; the old one was not revoked.",
-            f"Go back: {with_reason('rollback', r.credential)}. Or see at the exchange what became"
-            f" of the key; then: keyturn resume {r.credential}",
-        )
-    return None
+    if (await liveness.ask(work, current)).serves:
+        return None
+    previous = await work.store.read(work.path, Slot.PREVIOUS)
+    if previous and (await liveness.ask(work, previous)).life in {Life.UNKNOWN_TO_VENUE, Life.UNCLEAR}:
+        return await _both_dead(work)
+    return await work.park(
+        Park.NO_PROOF,
+        "The exchange refuses the new key by now; the old one was not revoked.",
+        f"Go back: {with_reason('rollback', r.credential)}. Or see at the exchange what became"
+        f" of the key; then: keyturn resume {r.credential}",
+    )
 
 
 async def _both_dead(work: Work) -> Rest | None:
@@ -141,8 +92,7 @@ async def park_manager_key(work: Work) -> Rest:
 async def finish(work: Work) -> Rest | None:
     """REVOKING, found on the way: revoke, if the death is not proved yet, and close."""
     if work.rotation.dead_at is None:
-        record = await _licence(work)
-        return record if isinstance(record, Rest) else await _kill(work, record)
+        return await _kill(work)
     await _forget(work, await work.peek(Slot.PREVIOUS))
     return None
 
@@ -156,8 +106,8 @@ async def _forget(work: Work, previous: SlotInfo | None) -> None:
     await work.commit(work.event(EventType.COMPLETED))
 
 
-async def _kill(work: Work, record: KeyRecord) -> Rest | None:
-    """Revoke and prove the death; `record` is the licence, given in this very step."""
+async def _kill(work: Work) -> Rest | None:
+    """Revoke the old key, and prove that it is dead."""
     r = work.rotation
     previous = await work.store.read(work.path, Slot.PREVIOUS)
     if previous and previous.info.meta and previous.info.meta.key_ref != r.old_ref:
@@ -169,48 +119,25 @@ async def _kill(work: Work, record: KeyRecord) -> Rest | None:
     manager = await work.manager()
     if manager.material.key_ref == r.old_ref:
         return await park_manager_key(work)
-    # What keyturn minted lies where it minted it, whatever the inventory has said since.
-    subaccount = record.subaccount if record.origin is Origin.MINTED else r.subaccount
-    answered = True
-    try:
-        await work.driver.revoke_key(manager, KeyHandle(r.old_ref or "", r.old_handle, subaccount))
-    except ExchangeError as error:
-        if error.fault is not ExchangeFault.OUTCOME_UNKNOWN:
-            raise
-        # The proof below tells whether it happened; revoking twice is harmless.
-        answered = False
-    refused = await _is_refused(work, previous)
-    if refused is False:
-        return await _still_alive(work, "The exchange still honours the old key.")
-    proof = "a call signed with it was refused as an invalid key"
-    if refused is None or not answered:
-        # A key that is disabled or expired is refused, too, and can come back: the list tells.
-        if doubt := await _doubt(work, manager, subaccount):
+    # Last, so that nothing stands between its looks and the revoke.
+    revoked = await licence.revoke_old(work, manager)
+    if isinstance(revoked, Rest):
+        return revoked
+    answer = await liveness.ask(work, previous) if previous else None
+    if answer and answer.is_known:
+        return await _still_alive(work, "The exchange still knows the old key.")
+    proof = "a call signed with it was refused: the exchange knows no such key"
+    told = revoked.answer is Revocation.REVOKED
+    if answer is None or answer.life is not Life.UNKNOWN_TO_VENUE or not told:
+        # The secret is gone, or the venue does not say whether it knows the key, or its "no such key" stands
+        # alone (a manager key of another site says it of living keys, too): the list tells.
+        if doubt := await _doubt(work, manager, revoked.subaccount):
             return await _still_alive(work, doubt)
         proof = "the exchange no longer lists it"
     dead = work.event(EventType.OLD_KEY_DEAD, dead_at=work.now(), death_proof=proof)
-    await work.commit(dead, keys=(replace(record, fate=Fate.REVOKED, recorded_at=work.now()),))
+    await work.commit(dead, keys=(replace(revoked.record, fate=Fate.REVOKED, recorded_at=work.now()),))
     await _forget(work, previous.info if previous else None)
     return None
-
-
-async def _is_refused(work: Work, previous: Stored | None) -> bool | None:
-    """Sign a call with the old key: tell whether it is refused as an invalid key.
-
-    None where that answer cannot be had: the secret is gone, or the venue answers another machine's key by
-    its address first.
-    """
-    if previous is None:
-        return None
-    try:
-        await work.driver.private_read(Caller(previous.material, work.entry.egress_proxy))
-    except ExchangeError as error:
-        if error.fault is ExchangeFault.INVALID_KEY:
-            return True
-        if error.fault is not ExchangeFault.WRONG_IP:
-            raise
-        return None
-    return False
 
 
 async def _doubt(work: Work, manager: Caller, subaccount: str | None) -> str:

@@ -8,6 +8,7 @@ this credential. Neither loses anything: the rotation stays in its state.
 from __future__ import annotations
 
 from keyturn.domain.errors import (
+    KEY_FAULTS,
     ConsumerError,
     ConsumerFault,
     ExchangeError,
@@ -22,7 +23,10 @@ from keyturn.domain.schedule import retry_delay
 from keyturn.engine.work import Rest, Work
 
 _PARKED_EXCHANGE = {
-    ExchangeFault.INVALID_KEY: Park.MANAGER_KEY,
+    ExchangeFault.UNKNOWN_KEY: Park.MANAGER_KEY,
+    ExchangeFault.KEY_REFUSED: Park.MANAGER_KEY,
+    ExchangeFault.UNCLEAR_REFUSAL: Park.MANAGER_KEY,
+    ExchangeFault.CANNOT_SIGN: Park.MANAGER_KEY,
     ExchangeFault.WRONG_IP: Park.MANAGER_KEY,
     ExchangeFault.MISSING_PERMISSION: Park.MANAGER_KEY,
     ExchangeFault.KEY_QUOTA: Park.KEY_QUOTA,
@@ -48,7 +52,7 @@ async def handle(work: Work, error: KeyturnError) -> Rest:
     if work.rotation.state is State.PARKED:
         # It was looked at again and could not be judged: it stays parked, for the reason that it has.
         return Rest(work.after(backoff(work.rotation)), work.rotation.parked_why)
-    refused = isinstance(error, ExchangeError) and error.fault is ExchangeFault.INVALID_KEY
+    refused = isinstance(error, ExchangeError) and error.fault in KEY_FAULTS
     if refused and work.manager_unseen:
         # Another may have stood in its place for a second: ask again with the one that does now.
         work.world.managers.pop(work.rotation.account, None)

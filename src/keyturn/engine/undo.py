@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from keyturn.domain.errors import ExchangeError, ExchangeFault, JournalError, JournalFault, KeyturnError
+from keyturn.domain.errors import JournalError, JournalFault, KeyturnError
 from keyturn.domain.evidence import NoticeKind
 from keyturn.domain.rotation import EventType, Fate, Park
 from keyturn.domain.slots import Slot, SlotInfo
-from keyturn.engine import cutover, mirrors
-from keyturn.engine.settle import find
+from keyturn.engine import cutover, licence, liveness, mirrors, settle
+from keyturn.engine.liveness import Life
+from keyturn.engine.trouble import backoff
 from keyturn.engine.witness import refuse_other_account
 from keyturn.engine.work import Rest, Work
-from keyturn.ports.exchange import Caller, KeyHandle
 
 
 async def abort(work: Work) -> Rest | None:
@@ -46,27 +46,28 @@ async def abort(work: Work) -> Rest | None:
 
 
 async def _revoke_minted(work: Work, current: SlotInfo | None) -> Rest | None:
-    """Revoke every key that this rotation made, one journal entry each."""
+    """Revoke every key that this rotation made, each with a licence of its own."""
     r = work.rotation
     if r.attempt == 0:
         return None
-    records = {k.key_id: k for k in await work.world.journal.keys(r.credential) if k.rotation_id == r.id}
     manager = await work.manager()
-    listed = await work.list_keys(manager)
+    listed = await settle.look(work, manager)
     if rest := await refuse_other_account(work, listed, current):
         return rest
-    current_ref = current.meta.key_ref if current and current.meta else None
-    for record in records.values():
-        facts = find(record, listed)
+    for record in [k for k in await work.world.journal.keys(r.credential) if k.rotation_id == r.id]:
+        facts = settle.find(record, listed)
         key_ref = record.key_ref or (facts.key_ref if facts else None)
-        if key_ref is None or key_ref == current_ref or record.fate is Fate.REVOKED:
+        if key_ref is None or record.fate is Fate.REVOKED:
             # Intended and not listed stays open: `settle` looks again, for a list may be stale.
             continue
         # A key that is known by its ref is revoked whether it is listed or not, for the same reason.
-        handle = KeyHandle(key_ref, record.handle or (facts.handle if facts else None), record.subaccount)
-        await work.driver.revoke_key(manager, handle)
-        gone = replace(record, fate=Fate.REVOKED, key_ref=key_ref, recorded_at=work.now())
-        await work.commit(work.event(EventType.ORPHAN_REVOKED, f"attempt {record.key_id}"), keys=(gone,))
+        handle = record.handle or (facts.handle if facts else None)
+        if (
+            await licence.revoke_attempt(work, manager, replace(record, key_ref=key_ref, handle=handle))
+            is None
+        ):
+            text = "A store still shows the new key; while it does, the key is not revoked."
+            return await work.defer(backoff(work.rotation), text)
     return None
 
 
@@ -132,14 +133,14 @@ async def _nothing_to_restore(work: Work) -> str:
     previous = await work.store.read(work.path, Slot.PREVIOUS)
     if previous is None or not _is_old(work, previous.info):
         return "The old key is no longer in the previous slot, so there is nothing to roll back to."
-    try:
-        await work.driver.private_read(Caller(previous.material, work.entry.egress_proxy))
-    except ExchangeError as error:
-        if error.fault is ExchangeFault.INVALID_KEY:
-            return "The old key is dead at the exchange; rolling back would point consumers at a dead key."
-        if error.fault is not ExchangeFault.WRONG_IP:  # bound to its bot's address, and alive
-            raise
-    return ""
+    answer = await liveness.ask(work, previous)
+    if answer.serves or answer.life is Life.LACKS_RIGHT:
+        return ""
+    if answer.life is Life.UNKNOWN_TO_VENUE:
+        said = "The exchange does not know the old key any more"
+    else:
+        said = "The exchange refuses the old key"
+    return f"{said}; rolling back would point consumers at a key that does not work."
 
 
 async def _restored(work: Work, current: str, previous: str | None) -> None:

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from keyturn.domain.errors import ExchangeError, ExchangeFault
+from keyturn.domain.errors import KEY_FAULTS, ExchangeError, ExchangeFault
 from keyturn.domain.evidence import ProbeFault, ProbeReport, ProbeRequest
 from keyturn.domain.keys import KeyFacts, Permission
 from keyturn.domain.rotation import EventType, Park
 from keyturn.domain.slots import Slot, Stored
+from keyturn.engine import liveness
+from keyturn.engine.liveness import Life
 from keyturn.engine.work import Rest, Work
 from keyturn.ports.exchange import Caller
 
@@ -32,6 +34,14 @@ _PASSING = {
     ExchangeFault.RATE_LIMITED,
     ExchangeFault.OUTCOME_UNKNOWN,
     ExchangeFault.CLOCK_SKEW,
+}
+
+
+_DOES_NOT_WORK = {
+    Life.LACKS_RIGHT: "The new key may not even read its balance.",
+    Life.UNKNOWN_TO_VENUE: "The venue never came to know the new key.",
+    Life.REFUSED: "The venue knows the new key and never took a call of it.",
+    Life.UNCLEAR: "The venue never took a call of the new key.",
 }
 
 
@@ -205,21 +215,19 @@ def _is_young(work: Work) -> bool:
 async def _refused(work: Work, error: ExchangeError) -> Rest | None:
     """Judge a refusal of the new key: too early, or wrong for good."""
     r = work.rotation
-    if error.fault is ExchangeFault.INVALID_KEY:
-        if _is_young(work):
-            return await work.defer(_BIRTH_POLL_SECONDS, "The venue does not know the new key yet.")
-        await work.abort("The venue never came to know the new key.")
-        return None
-    if error.fault is ExchangeFault.WRONG_IP:
+    answer = liveness.told_by(error)
+    if answer is None:
+        raise error
+    if error.fault in KEY_FAULTS and _is_young(work):
+        return await work.defer(_BIRTH_POLL_SECONDS, "The venue does not take the new key yet.")
+    if answer.life is Life.OTHER_ADDRESS:
         return await work.park(
             Park.NO_PROOF,
             "The venue refuses the new key from where it was tried: that address is not on its list.",
             "Let egress_proxy leave by an address of ip_allowlist, then: keyturn resume " + r.credential,
         )
-    if error.fault is ExchangeFault.MISSING_PERMISSION:
-        await work.abort("The new key may not even read its balance.")
-        return None
-    raise error
+    await work.abort(_DOES_NOT_WORK[answer.life])
+    return None
 
 
 def _judge_rights(work: Work, facts: KeyFacts) -> list[str]:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from keyturn.domain.errors import ExchangeError, ExchangeFault
 from keyturn.domain.keys import KeyFacts
 from keyturn.domain.rotation import Park
 from keyturn.domain.slots import Slot, SlotInfo
+from keyturn.engine import liveness
+from keyturn.engine.liveness import Life
 from keyturn.engine.trouble import backoff
 from keyturn.engine.work import Rest, Work
-from keyturn.ports.exchange import Caller
 
 # A list may be behind for as long as the venue says that changes take; with the pauses of a deferral so many
 # looks take half a minute.
@@ -75,15 +75,8 @@ async def is_witnessed(
     stored = await work.store.read(work.path, Slot.CURRENT)
     if stored is None or not stored.info.meta or stored.info.meta.key_ref != ref:
         return False  # it moves at this moment; the next look tells
-    try:
-        await work.driver.private_read(Caller(stored.material, work.entry.egress_proxy))
-    except ExchangeError as error:
-        if error.fault is ExchangeFault.INVALID_KEY:
-            return True
-        # Bound to its bot's address, or without the right to read: a venue says that of keys it knows.
-        if error.fault not in {ExchangeFault.WRONG_IP, ExchangeFault.MISSING_PERMISSION}:
-            raise
-    return False
+    answer = await liveness.ask(work, stored)
+    return answer.life in {Life.UNKNOWN_TO_VENUE, Life.UNCLEAR}
 
 
 def shows(listed: Sequence[KeyFacts], key_ref: str | None) -> bool:

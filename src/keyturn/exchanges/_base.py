@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, ClassVar, Literal
 
-from keyturn.domain.errors import ExchangeError, ExchangeFault
+from keyturn.domain.errors import KEY_FAULTS, ExchangeError, ExchangeFault
 from keyturn.domain.keys import KeyFacts, KeySpec, MintedKey, Permission, Revocation
 from keyturn.domain.manifest import DriverManifest
 from keyturn.exchanges._client import Answer, Client, Endpoint, Quiet, UnansweredError
@@ -17,7 +17,7 @@ from keyturn.ports.exchange import Caller, KeyHandle
 _TOO_MANY_REQUESTS = 429
 _FIRST_SERVER_ERROR = 500
 # Faults after which "there is no such key" is worth a look: venues word it in codes that stand for much else.
-_MAYBE_ABSENT = frozenset({ExchangeFault.REJECTED, ExchangeFault.INVALID_KEY})
+_MAYBE_ABSENT = frozenset({ExchangeFault.REJECTED, *KEY_FAULTS})
 
 
 class CcxtDriver(ABC):
@@ -32,6 +32,8 @@ class CcxtDriver(ABC):
     """
 
     errors: ClassVar[ErrorTable]
+    #: The call that creates a key.
+    create: ClassVar[Endpoint]
     #: Codes that say, beyond doubt, that the key to revoke is not there.
     absent_codes: ClassVar[frozenset[str]] = frozenset()
     #: How ccxt is quieted; a venue may add to it.
@@ -91,8 +93,12 @@ class CcxtDriver(ABC):
     async def list_keys(self, manager: Caller, subaccount: str | None) -> Sequence[KeyFacts]:
         """List all keys of the (sub-)account."""
 
+    async def await_turn(self) -> None:
+        """Wait until the venue's documented rate lets a create leave at once."""
+        await self._client.await_turn(self.create)
+
     @abstractmethod
-    async def create_key(self, manager: Caller, spec: KeySpec) -> MintedKey:
+    async def create_key(self, manager: Caller, spec: KeySpec, *, within: float | None = None) -> MintedKey:
         """Make the venue create a key."""
 
     @abstractmethod
@@ -140,9 +146,19 @@ class CcxtDriver(ABC):
     # -- one call ------------------------------------------------------------------------------
 
     async def _call(
-        self, endpoint: Endpoint, params: Mapping[str, Any] | None = None, caller: Caller | None = None
+        self,
+        endpoint: Endpoint,
+        params: Mapping[str, Any] | None = None,
+        caller: Caller | None = None,
+        within: float | None = None,
     ) -> Any:
         """Make one call and give the answer's body, which grants.
+
+        Args:
+            endpoint: what to call.
+            params: its parameters.
+            caller: who signs.
+            within: seconds in which the call must leave; its turn was taken before.
 
         Raises:
             ExchangeError: as the port says.
@@ -152,7 +168,7 @@ class CcxtDriver(ABC):
             raise self._refused(endpoint.action, ExchangeFault.REJECTED, words, "Store the key again, whole.")
         failure = None
         try:
-            answer = await self._client.send(endpoint, params or {}, caller)
+            answer = await self._client.send(endpoint, params or {}, caller, within)
         except UnansweredError as error:
             fault = ExchangeFault.OUTCOME_UNKNOWN if error.sent else ExchangeFault.VENUE_DOWN
             failure = self._failed(endpoint, Row(fault, f"{error.reason}."))

@@ -69,27 +69,39 @@ class UnansweredError(Exception):
         self.sent = sent
 
 
+class _TooLateError(Exception):
+    """The time in which the call had to leave is over."""
+
+
 class Wire:
     """Stands in for ccxt's session during one call: sends what ccxt signed, and notes whether it left.
 
     A redirect is not followed: signed headers are for the host that was asked.
     """
 
-    __slots__ = ("_session", "headers", "sent", "status")
+    __slots__ = ("_leave_by", "_session", "headers", "sent", "status")
 
-    def __init__(self, session: aiohttp.ClientSession) -> None:
+    def __init__(self, session: aiohttp.ClientSession, leave_by: float | None = None) -> None:
         self._session = session
+        self._leave_by = leave_by
         self.sent = False
         self.status = 0
         self.headers: Mapping[str, str] = {}
 
     def get(self, url: Any, **options: Any) -> Any:
         """Send a GET as aiohttp's session would."""
+        self._check_time()
         return self._session.get(url, allow_redirects=False, trace_request_ctx=self, **options)
 
     def post(self, url: Any, **options: Any) -> Any:
         """Send a POST as aiohttp's session would."""
+        self._check_time()
         return self._session.post(url, allow_redirects=False, trace_request_ctx=self, **options)
+
+    def _check_time(self) -> None:
+        # ccxt has signed and waited for its throttler: the call leaves now.
+        if self._leave_by is not None and time.monotonic() >= self._leave_by:
+            raise _TooLateError
 
 
 class Quiet:
@@ -153,24 +165,42 @@ class Client:
         self._reading: aiohttp.ClientSession | None = None
         self._changing: aiohttp.ClientSession | None = None
 
+    async def await_turn(self, endpoint: Endpoint) -> None:
+        """Wait until the endpoint may be called, and take that turn for a `send` with `within`."""
+        if self._pacer is not None:
+            await self._pacer.turn(endpoint)
+
     async def send(
-        self, endpoint: Endpoint, params: Mapping[str, Any], caller: Caller | None = None
+        self,
+        endpoint: Endpoint,
+        params: Mapping[str, Any],
+        caller: Caller | None = None,
+        within: float | None = None,
     ) -> Answer:
         """Make one call and give what came back, whatever it is.
+
+        Args:
+            endpoint: what to call.
+            params: its parameters.
+            caller: who signs.
+            within: seconds in which the call must leave, ccxt's throttler included; its turn was taken.
 
         Raises:
             UnansweredError: nothing came back.
         """
-        if self._pacer is not None:
-            await self._pacer.turn(endpoint)
+        leave_by = None if within is None else time.monotonic() + within
+        if within is None:
+            await self.await_turn(endpoint)
         call, reason = self._borrow(), ""
-        wire = call.session = Wire(self._session(changes=endpoint.changes))
+        wire = call.session = Wire(self._session(changes=endpoint.changes), leave_by)
         body: Any = None
         try:
             if caller is not None:
                 _arm(call, caller)
             section = "private" if endpoint.private else "public"
             body = await call.request(endpoint.path, [section], endpoint.method, dict(params), {"cost": 1})
+        except _TooLateError:
+            reason = "the call waited for its turn for too long, and was not sent"
         except (BaseError, aiohttp.ClientError, OSError, ValueError, TypeError) as error:
             reason = _reason(error)
         finally:

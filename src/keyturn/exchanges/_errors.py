@@ -15,8 +15,13 @@ from keyturn.domain.manifest import DriverManifest
 
 _TODO: Mapping[ExchangeFault, str] = MappingProxyType(
     {
-        ExchangeFault.INVALID_KEY: "Look at {console} whether the key is still there, and whether its"
-        " secret is stored whole.",
+        ExchangeFault.UNKNOWN_KEY: "Look at {console} whether the key is still there, and whether the"
+        " account's `url` and `environment` are the site that it was made at.",
+        ExchangeFault.KEY_REFUSED: "Look at {console} whether the key is enabled and has not expired, and"
+        " whether its secret is stored whole.",
+        ExchangeFault.UNCLEAR_REFUSAL: "Look at {console} whether the key is still there and enabled, and"
+        " whether its secret is stored whole.",
+        ExchangeFault.CANNOT_SIGN: "Store the key again, whole, and of the kind that {venue} takes.",
         ExchangeFault.WRONG_IP: "Add the address that the call comes from to the key's IP list at {console},"
         " or name an egress_proxy that has an allowed one.",
         ExchangeFault.MISSING_PERMISSION: "Give the key the right that {action} needs, at {console}.",

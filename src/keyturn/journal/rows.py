@@ -8,7 +8,6 @@ from typing import Any
 
 from keyturn.domain.errors import ProgrammingError
 from keyturn.domain.evidence import Confirmation
-from keyturn.domain.labels import Attempt
 from keyturn.domain.rotation import Event, EventType, KeyRecord, Origin, Rotation
 from keyturn.journal.codec import canonical, data_text, record_text, time_text
 from keyturn.ports.journal import Change
@@ -143,7 +142,7 @@ def key_row(key: KeyRecord) -> Row:
         "origin": str(key.origin),
         "fate": str(key.fate),
         "rotation_id": key.rotation_id,
-        "attempt": Attempt.parse(key.key_id).number if key.origin is Origin.MINTED else None,
+        "attempt": key.attempt.number if key.attempt and key.origin is Origin.MINTED else None,
         "recorded_at": time_text(key.recorded_at),
         "record": record_text(key),
     }

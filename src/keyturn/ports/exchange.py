@@ -60,8 +60,24 @@ class ExchangeDriver(Protocol):
         """List all keys of the (sub-)account, every page of them."""
         ...
 
-    async def create_key(self, manager: Caller, spec: KeySpec) -> MintedKey:
-        """Make the venue create a key."""
+    async def await_turn(self) -> None:
+        """Wait until the venue's documented rate lets a create leave at once; take that turn.
+
+        A queue may be minutes long. It is waited for before anything is written down: the intent that follows
+        is then as old as the call.
+        """
+        ...
+
+    async def create_key(self, manager: Caller, spec: KeySpec, *, within: float | None = None) -> MintedKey:
+        """Make the venue create a key.
+
+        Args:
+            manager: signs.
+            spec: what the key shall be.
+            within: seconds in which the call must leave: by then others may take its caller for dead. One
+                that cannot is not sent, and raises `VENUE_DOWN`. The turn was taken by `await_turn`; without
+                this the call waits for its own.
+        """
         ...
 
     async def edit_key(self, manager: Caller, key: KeyHandle, spec: KeySpec) -> None:

@@ -75,7 +75,7 @@ class FakeBot:
         if request not in self.probes:
             return None
         pending = await self._world.store.read(PATH, Slot.PENDING)
-        fault = "invalid_key"
+        fault = "unknown_key"
         if pending is not None:
             try:
                 await self._world.exchange.private_read(Caller(pending.material, self._world.bot_proxy))

@@ -61,6 +61,7 @@ class _Row:
     #: The door knows the key from here, and until there.
     live_from: datetime
     live_until: datetime | None = None
+    disabled: bool = False
 
 
 @dataclass(slots=True)
@@ -111,6 +112,8 @@ class MemoryExchange:
         self.propagation_seconds = propagation_seconds
         #: Seconds by which the exchange's clock is ahead of ours.
         self.clock_offset = 0.0
+        #: Whether the door says of a refused key if it is unknown; Deribit's does not.
+        self.tells_apart = True
         #: Every call: the method, and the key that signed it.
         self.calls: list[tuple[str, str]] = []
 
@@ -132,6 +135,10 @@ class MemoryExchange:
         """Delete a key as a person would, at once."""
         self._bury(self._rows[key_ref], lag=0.0)
 
+    def disable_key(self, key_ref: str) -> None:
+        """Switch a key off as a person would: it stays in the books, and can come back."""
+        self._rows[key_ref].disabled = True
+
     def truth(self, subaccount: str | None = None) -> Mapping[str, LiveKey]:
         """Give the keys in the books of an account, by key ref, oldest first."""
         return {key.key_ref: key for key in self._listed() if key.subaccount == subaccount}
@@ -139,7 +146,7 @@ class MemoryExchange:
     def accepts(self, material: SecretMaterial) -> bool:
         """Tell whether the door lets this key in, from an allowed address."""
         row = self._rows.get(material.key_ref)
-        return row is not None and self._is_live(row) and row.material == material
+        return row is not None and self._is_live(row) and row.material == material and not row.disabled
 
     def fail(
         self,
@@ -205,7 +212,11 @@ class MemoryExchange:
             listed = self._books[-min(self._stale.pop(0), len(self._books))] if self._books else listed
         return [self._facts(key) for key in listed if key.subaccount == subaccount]
 
-    async def create_key(self, manager: Caller, spec: KeySpec) -> MintedKey:
+    async def await_turn(self) -> None:
+        """Go on at once: this venue has no rates."""
+        await asyncio.sleep(0)
+
+    async def create_key(self, manager: Caller, spec: KeySpec, *, within: float | None = None) -> MintedKey:
         """Create a key; see the port."""
         injected = await self._begin("create_key", manager)
         self._enter_manager(manager)
@@ -281,8 +292,11 @@ class MemoryExchange:
         if abs(self.clock_offset) > _TOLERANCE_SECONDS:
             raise _no(ExchangeFault.CLOCK_SKEW, f"this machine's clock is {abs(self.clock_offset):.1f} s off")
         row = self._rows.get(caller.material.key_ref)
-        if row is None or not self._is_live(row) or row.material != caller.material:
-            raise _no(ExchangeFault.INVALID_KEY, "it does not know the key")
+        unclear = None if self.tells_apart else ExchangeFault.UNCLEAR_REFUSAL
+        if row is None or not self._is_live(row):
+            raise _no(unclear or ExchangeFault.UNKNOWN_KEY, "it does not know the key")
+        if row.material != caller.material or row.disabled:
+            raise _no(unclear or ExchangeFault.KEY_REFUSED, "it refuses the key")
         address = self.egress[caller.egress_proxy] if caller.egress_proxy else self.address
         allowed = row.key.ip_allowlist
         if allowed and not any(ip_address(address) in ip_network(entry) for entry in allowed):

@@ -9,7 +9,8 @@ from datetime import timedelta
 from typing import Any
 
 from keyturn.domain.errors import ExchangeFault, JournalError, RefusedError
-from keyturn.domain.rotation import Mode, State
+from keyturn.domain.keys import Permission
+from keyturn.domain.rotation import Fate, Mode, State
 from keyturn.domain.slots import Slot
 from keyturn.engine.engine import Engine
 from keyturn.testing.crash import Killed, Mishap, Row
@@ -240,6 +241,21 @@ async def due_again(fake: FakeWorld, engine: Engine) -> None:
     await fake.sweep_until_rest(traced=True)
 
 
+async def made_after_all(fake: FakeWorld, engine: Engine) -> None:
+    """Rotate while the mint gets no answer, and let its key appear when it counts as never made."""
+    fake.exchange.fail("create_key", ExchangeFault.OUTCOME_UNKNOWN, effect=False)
+    opened = await engine.open(NAME, mode=Mode.MANUAL, reason="crash suite")
+    await fake.run(engine, opened.id)
+    fake.clock.advance(3600)
+    await fake.sweep_until_rest(traced=True)
+    written_off = next(k for k in await fake.journal.keys(NAME) if k.attempt)
+    if written_off.fate is Fate.NEVER_MADE and written_off.attempt:
+        rights = [Permission(p) for p in fake.permissions]
+        fake.exchange.add_key(rights, ips=fake.ips, label=written_off.attempt.label())
+    fake.pass_time(timedelta(days=61))
+    await fake.sweep_until_rest(traced=True)
+
+
 ROADS: dict[str, Road] = {
     "forward": Road(forward),
     "the first key": Road(forward, old_key=False),
@@ -255,6 +271,7 @@ ROADS: dict[str, Road] = {
     "rolled back in grace": Road(rolled_back_at(State.GRACE)),
     "outcome of the mint unknown": Road(mint_unknown),
     "the list is stale": Road(stale_list),
+    "a key is made after it was written off": Road(made_after_all),
     "the list is late for current": Road(list_without_current),
     "the list is late for current after a lost mint": Road(recovered_late),
     "the list is late for current in an abort": Road(aborted_late),

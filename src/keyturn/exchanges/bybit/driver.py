@@ -54,6 +54,7 @@ class Driver(CcxtDriver):
     """Bybit's sub-account keys."""
 
     errors = TABLE
+    create = CREATE
 
     def grants_for(self, permissions: frozenset[Permission]) -> frozenset[str]:
         """Give Bybit's words; a key that may do anything but look is not read-only, and can look as well."""
@@ -100,7 +101,7 @@ class Driver(CcxtDriver):
             params["cursor"] = cursor
         raise self._garbled(LIST)
 
-    async def create_key(self, manager: Caller, spec: KeySpec) -> MintedKey:
+    async def create_key(self, manager: Caller, spec: KeySpec, *, within: float | None = None) -> MintedKey:
         """Create a key with rights, addresses and note in one call."""
         self._check(CREATE.action, spec)
         subuid = self._subaccount(CREATE.action, spec.subaccount)
@@ -112,7 +113,7 @@ class Driver(CcxtDriver):
                 "Put the sub-account's UID into the inventory.",
             )
         params = {"subuid": int(subuid), "note": spec.label, **self._rules(spec)}
-        body = await self._call(CREATE, params, manager)
+        body = await self._call(CREATE, params, manager, within)
         try:
             result = body["result"]
             material = SecretMaterial(str(result["apiKey"]), str(result["secret"]))

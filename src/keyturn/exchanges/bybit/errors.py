@@ -10,7 +10,7 @@ from keyturn.domain.errors import ExchangeFault as Fault
 from keyturn.exchanges._errors import ErrorTable, Row
 
 _LATE = Row(Fault.CLOCK_SKEW, "the request came from another time, by the venue's clock.")
-_EXPIRED = Row(Fault.INVALID_KEY, "the key has expired.", "Make a new key at {console} and store it.")
+_EXPIRED = Row(Fault.KEY_REFUSED, "the key has expired.", "Make a new key at {console} and store it.")
 _FULL = Row(Fault.KEY_QUOTA, "the account has as many keys as it may have.")
 
 TABLE = ErrorTable(
@@ -22,15 +22,15 @@ TABLE = ErrorTable(
         # The request time exceeds the time window range.
         "10002": _LATE,
         # API key is invalid. Check whether the key and domain are matched (mainnet, testnet, demo)
-        "10003": Row(Fault.INVALID_KEY, "it does not know the key."),
+        "10003": Row(Fault.UNKNOWN_KEY, "it does not know the key."),
         # Error sign, please check your signature generation algorithm.
-        "10004": Row(Fault.INVALID_KEY, "the secret does not belong to the key."),
+        "10004": Row(Fault.KEY_REFUSED, "the secret does not belong to the key."),
         # Permission denied, please check your API key permissions.
         "10005": Row(Fault.MISSING_PERMISSION, "the key lacks a right for it."),
         # Too many visits. Exceeded the API Rate Limit.
         "10006": Row(Fault.RATE_LIMITED, "it asked for fewer calls."),
         # User authentication failed.
-        "10007": Row(Fault.INVALID_KEY, "it did not accept the key."),
+        "10007": Row(Fault.UNCLEAR_REFUSAL, "it did not accept the key."),
         # Common banned, please check your account mode
         "10008": Row(Fault.REJECTED, "the account is banned.", "Ask the venue's support."),
         # Service Restricted: Access is currently unavailable for your region.

@@ -60,6 +60,7 @@ class Driver(CcxtDriver):
     """The keys of one Deribit account."""
 
     errors = errors.TABLE
+    create = CREATE
     mixin = _DrawnNonce
 
     def grants_for(self, permissions: frozenset[Permission]) -> frozenset[str]:
@@ -98,11 +99,11 @@ class Driver(CcxtDriver):
             pass
         raise self._garbled(LIST)
 
-    async def create_key(self, manager: Caller, spec: KeySpec) -> MintedKey:
+    async def create_key(self, manager: Caller, spec: KeySpec, *, within: float | None = None) -> MintedKey:
         """Create a key with scopes and name. Its addresses have to be set with `edit_key`."""
         self._check(CREATE.action, spec)
         params = {"name": spec.label, "max_scope": self._max_scope(spec)}
-        body = await self._call(CREATE, params, manager)
+        body = await self._call(CREATE, params, manager, within)
         try:
             row = body["result"]
             material = SecretMaterial(str(row["client_id"]), str(row["client_secret"]))
@@ -231,8 +232,8 @@ class Driver(CcxtDriver):
             try:
                 await self._scope(caller)
             except ExchangeError as error:
-                if error.fault is ExchangeFault.INVALID_KEY:
-                    return errors.UNKNOWN_KEY
+                if error.fault is ExchangeFault.UNCLEAR_REFUSAL:
+                    return errors.UNCLEAR
         return row
 
 

@@ -22,8 +22,8 @@ INVALID_CREDENTIALS = "13004"
 UNAUTHORIZED = "13009"
 
 LATE = Row(Fault.CLOCK_SKEW, "the request came from another time, by the venue's clock.")
-UNKNOWN_KEY = Row(
-    Fault.INVALID_KEY, "it does not know the key, or the key is disabled, or the secret is not the key's."
+UNCLEAR = Row(
+    Fault.UNCLEAR_REFUSAL, "it does not know the key, or the key is disabled, or the secret is not the key's."
 )
 WRONG_IP = Row(
     Fault.WRONG_IP,
@@ -57,7 +57,7 @@ TABLE = ErrorTable(
         "11094": Row(Fault.OUTCOME_UNKNOWN, "it had an error of its own."),
         # security_key_authorization_over_limit: Too many failed security key authorizations.
         "12998": _FACTOR,
-        INVALID_CREDENTIALS: UNKNOWN_KEY,
+        INVALID_CREDENTIALS: UNCLEAR,
         # request_failed: Request failed because of invalid input or internal failure.
         "13008": Row(Fault.OUTCOME_UNKNOWN, "it took offence, or had an error of its own."),
         UNAUTHORIZED: WRONG_IP,

@@ -41,6 +41,7 @@ class Driver(CcxtDriver):
     """OKX's sub-account keys."""
 
     errors = TABLE
+    create = CREATE
     absent_codes = frozenset({ABSENT})
 
     async def introspect(self, caller: Caller) -> KeyFacts:
@@ -66,7 +67,7 @@ class Driver(CcxtDriver):
             pass
         raise self._garbled(LIST)
 
-    async def create_key(self, manager: Caller, spec: KeySpec) -> MintedKey:
+    async def create_key(self, manager: Caller, spec: KeySpec, *, within: float | None = None) -> MintedKey:
         """Create a key with rights, addresses, label and a drawn passphrase in one call."""
         self._check(CREATE.action, spec)
         passphrase = new_passphrase()
@@ -75,7 +76,7 @@ class Driver(CcxtDriver):
             "passphrase": passphrase,
             **self._rules(spec),
         }
-        body = await self._call(CREATE, params, manager)
+        body = await self._call(CREATE, params, manager, within)
         try:
             row = body["data"][0]
             material = SecretMaterial(str(row["apiKey"]), str(row["secretKey"]), passphrase)

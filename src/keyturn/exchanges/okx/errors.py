@@ -10,7 +10,7 @@ from keyturn.domain.errors import ExchangeFault as Fault
 from keyturn.exchanges._errors import ErrorTable, Row
 
 _FEWER = Row(Fault.RATE_LIMITED, "it asked for fewer calls.")
-_UNKNOWN_KEY = Row(Fault.INVALID_KEY, "it does not know the key.")
+_UNKNOWN_KEY = Row(Fault.UNKNOWN_KEY, "it does not know the key.")
 _LATE = Row(Fault.CLOCK_SKEW, "the request came from another time, by the venue's clock.")
 _LACKS = Row(Fault.MISSING_PERMISSION, "the key lacks a right for it.")
 
@@ -56,19 +56,19 @@ TABLE = ErrorTable(
         # Timestamp request expired.
         "50102": _LATE,
         # Request header "OK-ACCESS-PASSPHRASE" cannot be empty.
-        "50104": Row(Fault.INVALID_KEY, "no passphrase is stored with the key."),
+        "50104": Row(Fault.KEY_REFUSED, "no passphrase is stored with the key."),
         # Request header "OK-ACCESS-PASSPHRASE" incorrect.
-        "50105": Row(Fault.INVALID_KEY, "the passphrase does not belong to the key."),
+        "50105": Row(Fault.KEY_REFUSED, "the passphrase does not belong to the key."),
         # Your IP {param0} is not included in your API key's IP whitelist.
         "50110": Row(Fault.WRONG_IP, "the call came from an address that the key's list does not have."),
         # Invalid OK-ACCESS-KEY.
-        "50111": _UNKNOWN_KEY,
+        "50111": Row(Fault.UNCLEAR_REFUSAL, "it did not accept the key's public part."),
         # Invalid OK-ACCESS-TIMESTAMP.
         "50112": _LATE,
         # Invalid signature.
-        "50113": Row(Fault.INVALID_KEY, "the secret does not belong to the key."),
+        "50113": Row(Fault.KEY_REFUSED, "the secret does not belong to the key."),
         # Invalid authorization.
-        "50114": Row(Fault.INVALID_KEY, "it did not accept the key."),
+        "50114": Row(Fault.KEY_REFUSED, "it did not accept the key."),
         # API key doesn't exist
         "50119": _UNKNOWN_KEY,
         # This API key doesn't have permission to use this function

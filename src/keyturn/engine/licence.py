@@ -1,0 +1,238 @@
+"""The licence: the right to revoke one key, given and used in one step. Nothing else revokes a key.
+
+"I lost the race" says nothing about a key: the worker that won may have made it current. So whoever wants a
+key gone passes here, in this order:
+
+1. a fence, after which the key can never become current (a later claim of its pending slot, or the discard
+   of the version that stands there);
+2. a fresh look: no slot of the store or of a mirror shows the key;
+3. the intent, by the journal's compare-and-set: nothing has moved there since the rotation was read;
+4. the revoke.
+
+A key that fails on the way is left as it is, and its record stays open: `settle` comes back for it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from keyturn.domain.errors import ExchangeError, ExchangeFault, JournalError, JournalFault
+from keyturn.domain.keys import Revocation
+from keyturn.domain.rotation import EventType, Fate, KeyRecord, Origin, Park, Rotation, State
+from keyturn.domain.slots import Slot
+from keyturn.engine import mirrors
+from keyturn.engine.commands import with_reason
+from keyturn.engine.trouble import backoff
+from keyturn.engine.work import Rest, SupersededError, Work
+from keyturn.ports.exchange import Caller, KeyHandle
+
+# A worker that comes back late writes to a rotation that others move on; each lost compare-and-set means that
+# one of them did. Whoever loses so many leaves the rest to them.
+_WRITES = 5
+_UNDONE = frozenset({State.ABORTING, State.ABORTED})
+
+
+async def revoke_attempt(
+    work: Work, manager: Caller, record: KeyRecord, *, own: bool = False
+) -> KeyRecord | None:
+    """Revoke the key of an attempt that nobody needs any more.
+
+    Args:
+        work: of any rotation of the credential; that of the attempt is read again.
+        manager: the manager key of the account.
+        record: of the key, with its ref.
+        own: this frame has just minted the key and holds its only secret. Nobody else gives up the key of an
+            attempt that is still being made.
+
+    Returns:
+        The record as it is now; None when the key is in use, or another worker goes on with it.
+
+    Raises:
+        ExchangeError: the revoke failed or is open; the intent stands in the journal.
+        StoreError: the fence or the look failed; nothing was revoked.
+        SupersededError: others moved the rotation on at each try; nothing was revoked.
+    """
+    for _ in range(_WRITES):
+        hand = await _at_hand(work, record)
+        if hand is None or _is_wanted(hand.rotation, record, own=own):
+            return None
+        await fence(hand, record)
+        if await _is_shown(hand, record):
+            return None
+        doomed = replace(record, fate=Fate.REVOKING, recorded_at=hand.now())
+        try:
+            await hand.commit(
+                hand.event(EventType.ORPHAN_REVOKE_INTENDED, f"attempt {record.key_id}"), keys=(doomed,)
+            )
+        except SupersededError:
+            if hand is work:
+                raise
+            continue
+        await _revoke(hand, manager, doomed, record.subaccount)
+        return await _note(hand, EventType.ORPHAN_REVOKED, replace(doomed, fate=Fate.REVOKED))
+    raise SupersededError
+
+
+async def may_live(work: Work, record: KeyRecord) -> None:
+    """Write that the key which this frame has made may live, also after others have written its attempt off.
+
+    Args:
+        work: of the attempt's rotation.
+        record: with the key's ref, if an answer told it.
+
+    Raises:
+        SupersededError: others moved the rotation on at each try; the key's label is all that names it.
+    """
+    hand = await _at_hand(work, record)
+    if hand is not None and not _is_wanted(hand.rotation, record, own=True):
+        await _note(hand, EventType.KEY_MAY_LIVE, replace(record, fate=Fate.INTENDED))
+
+
+async def fence(work: Work, record: KeyRecord) -> None:
+    """Make sure that the key of an attempt can never become current.
+
+    An empty slot and one that a later attempt has claimed are fences already: whoever was slow with this
+    attempt can then neither stage nor promote it.
+
+    Raises:
+        StoreError: nobody knows whether the fence is up.
+    """
+    pending = await work.peek(Slot.PENDING)
+    if pending and pending.attempt and pending.attempt == record.attempt:
+        await work.store.discard(work.path, Slot.PENDING, version=pending.version)
+
+
+async def _at_hand(work: Work, record: KeyRecord) -> Work | None:
+    """Give the attempt's rotation as it is now: the step's own, if nobody moved it on."""
+    newest = await work.world.journal.get(record.rotation_id or "")
+    if newest is None:
+        return None
+    same = newest.id == work.rotation.id and newest.seq == work.rotation.seq
+    return work if same else Work(work.world, newest)
+
+
+def _is_wanted(rotation: Rotation, record: KeyRecord, *, own: bool) -> bool:
+    """Tell whether the rotation goes on with the key, or has made it the credential's key."""
+    if record.attempt is None or record.attempt.number != rotation.attempt:
+        return False
+    if own and rotation.effective_state is State.MINTING:
+        return False
+    return rotation.effective_state not in _UNDONE
+
+
+async def _is_shown(work: Work, record: KeyRecord) -> bool:
+    """Tell whether a slot of the store or of a mirror shows the key.
+
+    What a roll-back has put into previous is what its abort ends, and stands in nobody's way.
+    """
+    slots = [Slot.CURRENT] if work.rotation.effective_state in _UNDONE else [Slot.CURRENT, Slot.PREVIOUS]
+    for slot in slots:
+        info = await work.peek(slot)
+        if info and info.meta and info.meta.key_ref == record.key_ref:
+            return True
+    return await mirrors.show(work, record.key_ref, slots)
+
+
+async def _note(work: Work, kind: EventType, record: KeyRecord) -> KeyRecord:
+    """Write what became of a key, whatever the rotation has come to meanwhile."""
+    record = replace(record, recorded_at=work.now())
+    for _ in range(_WRITES):
+        try:
+            await work.commit(work.event(kind, f"attempt {record.key_id}"), keys=(record,))
+        except SupersededError:
+            newest = await work.world.journal.get(work.rotation.id)
+            if newest is None:
+                raise
+            work = Work(work.world, newest)
+        else:
+            return record
+    raise SupersededError
+
+
+@dataclass(frozen=True, slots=True)
+class Revoked:
+    """The old key was told to die."""
+
+    record: KeyRecord
+    #: Where it lies; what keyturn minted lies where it minted it, whatever the inventory has said since.
+    subaccount: str | None
+    #: What the venue answered; None when no answer came.
+    answer: Revocation | None
+
+
+async def revoke_old(work: Work, manager: Caller) -> Revoked | Rest:
+    """Revoke the key that was current before this rotation, after its grace (invariants 2, 4 and 7).
+
+    The new key that is current is the fence: no step of this rotation goes back once the intent is written.
+
+    Raises:
+        ExchangeError: the venue refused.
+        JournalError: `TAMPERED`, what stands in the journal is not what this rotation has written there.
+        StoreError: a store does not answer; nothing was revoked.
+        SupersededError: another worker moved the rotation on; nothing was revoked.
+    """
+    r = work.rotation
+    record = await _owned(work)
+    if isinstance(record, Rest):
+        return record
+    if rest := await _in_the_way(work):
+        return rest
+    record = replace(record, fate=Fate.REVOKING, recorded_at=work.now())
+    if r.state is State.GRACE:
+        await work.commit(work.event(EventType.REVOKE_INTENDED, revoke_at=work.now()), keys=(record,))
+    subaccount = record.subaccount if record.origin is Origin.MINTED else r.subaccount
+    doomed = replace(record, key_ref=r.old_ref, handle=r.old_handle)
+    try:
+        answer = await _revoke(work, manager, doomed, subaccount)
+    except ExchangeError as error:
+        if error.fault is not ExchangeFault.OUTCOME_UNKNOWN:
+            raise
+        # The proof of death tells whether it happened; revoking twice is harmless.
+        answer = None
+    return Revoked(record, subaccount, answer)
+
+
+async def _owned(work: Work) -> KeyRecord | Rest:
+    """Give the record of the old key; park when the journal does not own it."""
+    r = work.rotation
+    report = await work.world.journal.verify(r.id)
+    if report.breaks:
+        raise JournalError(
+            JournalFault.TAMPERED,
+            f"The journal of {r.id} was changed from outside: {report.breaks[0]}",
+            now="Nothing was revoked; the old key and the new one live.",
+            todo="keyturn verify-journal shows each place. Restore the journal, or end it by hand.",
+        )
+    record = await work.world.journal.key(r.exchange, r.account, r.old_ref or "")
+    if record is None or record.credential != r.credential:
+        return await work.park(
+            Park.NOT_OURS,
+            "The journal does not own the old key, so keyturn does not revoke it.",
+            f"keyturn adopt {r.credential}, or delete the key at the exchange;"
+            f" then: keyturn resume {r.credential}",
+        )
+    return record
+
+
+async def _in_the_way(work: Work) -> Rest | None:
+    """Look at the slots right before the revoke; rest when they do not show the new key."""
+    r = work.rotation
+    current = await work.peek(Slot.CURRENT)
+    if current is None or current.meta is None or current.meta.key_ref == r.old_ref:
+        return await work.park(
+            Park.NOT_OURS,
+            "The store shows the old key as current again, or no key at all; nothing was revoked.",
+            f"See who wrote to {work.path}. Then: {with_reason('rollback', r.credential)},"
+            f" or: keyturn resume {r.credential}",
+        )
+    if named := await mirrors.astray(work):
+        text = f"The new key is no longer current in {', '.join(named)}; see who wrote there."
+        return await work.defer(backoff(r), text)
+    if behind := await mirrors.spread(work):
+        return await work.defer(backoff(r), f"Not everywhere yet: {mirrors.told(behind)}.")
+    return None
+
+
+async def _revoke(work: Work, manager: Caller, record: KeyRecord, subaccount: str | None) -> Revocation:
+    handle = KeyHandle(record.key_ref or "", record.handle, subaccount)
+    return await work.driver.revoke_key(manager, handle)
