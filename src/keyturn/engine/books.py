@@ -255,11 +255,15 @@ def _orphan(world: World, record: KeyRecord, listings: Mapping[Place, Listing]) 
         listed = shows(listing.keys, record.key_ref)
         lists = "the exchange lists it" if listed else "the exchange does not list it there"
     mark, why = unnamed(record)
+    todo = f"The next rotation revokes it: {with_reason('rotate', record.credential)}"
+    if listing is not None and listing.manager_ref == record.key_ref:
+        lists = "it manages the account"
+        todo = f"No rotation revokes that one: keyturn forget {record.credential} {mark}"
     return Difference(
         record.credential,
         record.key_id,
         f"the key {mark} is forgotten: {why}; {lists}",
-        f"The next rotation revokes it: {with_reason('rotate', record.credential)}",
+        todo,
     )
 
 
