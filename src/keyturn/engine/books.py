@@ -10,7 +10,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Protocol
 
+from keyturn.domain.comparison import Difference, Findings
 from keyturn.domain.errors import ExchangeError, KeyturnError
 from keyturn.domain.keys import KeyFacts
 from keyturn.domain.labels import parse_label
@@ -23,20 +26,11 @@ from keyturn.engine.witness import shows
 from keyturn.engine.world import World
 from keyturn.ports.exchange import Caller
 
+# How often a sweep compares: a manager key's list for each place and a look at each slot are cheap, and not
+# so cheap that they are asked every few minutes.
+_EVERY = timedelta(hours=1)
 # So many credentials are looked at at the same time: a throttle for stores that are asked over a network.
 _AT_ONCE = 32
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """One key of which the books do not say the same."""
-
-    #: Whose it is; a name that left the inventory, too.
-    credential: str
-    #: Of the journal's record; empty for a key that it does not have.
-    key_id: str
-    what: str
-    todo: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +139,49 @@ async def compare(world: World, names: Iterable[str] | None = None) -> Compariso
         found += await _of_list(world, listing, {book.name: book for book in books}, open_now)
     compared = [b.name for b in books if _is_whole(world, b, listings)]
     return Comparison(found, compared, listings)
+
+
+async def compare_if_due(world: World) -> bool:
+    """Compare, and write down what was found, when the last comparison is an hour old; tell whether it was.
+
+    Raises:
+        JournalError: the journal fails.
+    """
+    last, now = await world.journal.findings(), world.clock.now()
+    if last is not None and timedelta(0) <= now - last.at < _EVERY:
+        return False
+    found = (await compare(world)).differences
+    await world.journal.record_findings(Findings(world.clock.now(), world.actor, tuple(found)))
+    return True
+
+
+class FindingsReader(Protocol):
+    """What `standing` asks of a journal."""
+
+    async def findings(self) -> Findings | None:
+        """Give what the last comparison found."""
+        ...
+
+    async def keys(self, credential: str) -> Sequence[KeyRecord]:
+        """Give every key of a credential, oldest first."""
+        ...
+
+
+async def standing(journal: FindingsReader) -> list[Difference]:
+    """Give what the last comparison found, less what was written of those keys since.
+
+    Raises:
+        JournalError: the journal fails.
+    """
+    last = await journal.findings()
+    if last is None:
+        return []
+    found = []
+    for each in last.differences:
+        changed = {k.key_id for k in await journal.keys(each.credential) if k.recorded_at > last.at}
+        if each.key_id not in changed:
+            found.append(each)
+    return found
 
 
 def _is_whole(world: World, book: _Book, listings: Mapping[Place, Listing]) -> bool:

@@ -58,7 +58,7 @@ async def forget(world: World, credential: str, mark: str | None = None) -> Forg
             now="Nothing was changed.",
             todo=f"{with_reason('rotate', credential)} replaces it and revokes it.",
         )
-    gone = replace(record, fate=Fate.FORGOTTEN)
+    gone = replace(record, fate=Fate.FORGOTTEN, recorded_at=world.clock.now())
     if record.fate is not Fate.FORGOTTEN:
         await world.journal.record_keys([gone])
     for place in places:

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from keyturn.domain.comparison import Difference
 from keyturn.domain.errors import KeyturnError, RefusedError
 from keyturn.domain.rotation import CLOSED, Fate, Mode, Rotation, State
 from keyturn.domain.schedule import Due, next_due
+from keyturn.engine import books
 from keyturn.engine.engine import Engine, Progress
 from keyturn.engine.world import World
 
@@ -26,6 +28,7 @@ class Kind(StrEnum):
     ADVANCE = "advance"
     OPEN = "open"
     SETTLE = "settle"
+    COMPARE = "compare"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,8 @@ class Outcome:
     wake_at: datetime | None = None
     #: Empty unless the item failed; the text of a `KeyturnError`.
     error: str = ""
+    #: Of a key of which journal, store and exchange do not say the same.
+    difference: Difference | None = None
 
 
 async def due_dates(world: World) -> dict[str, Due]:
@@ -165,4 +170,20 @@ async def sweep(
     for result in results:
         if isinstance(result, BaseException):
             raise result
-    return [result for result in results if isinstance(result, Outcome)]
+    done = [result for result in results if isinstance(result, Outcome)]
+    return [*done, *await differing(engine.world)]
+
+
+async def differing(world: World) -> Sequence[Outcome]:
+    """Compare the books when it is time; give an outcome for each key of which they do not say the same.
+
+    What was found an hour ago and still stands is named again.
+    """
+    try:
+        await books.compare_if_due(world)
+        return [
+            Outcome(WorkItem(Kind.COMPARE, each.credential, None, each.what), difference=each)
+            for each in await books.standing(world.journal)
+        ]
+    except KeyturnError as error:
+        return [Outcome(WorkItem(Kind.COMPARE, "", None, "the books are compared"), error=error.what)]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from keyturn.domain.comparison import Findings
 from keyturn.domain.evidence import Confirmation
 from keyturn.domain.rotation import Event, KeyRecord, Rotation
 
@@ -74,6 +75,14 @@ class Journal(Protocol):
 
     async def record_keys(self, keys: Sequence[KeyRecord]) -> None:
         """Write keys outside a rotation: adoption. Overwrites rows with the same `key_id`."""
+        ...
+
+    async def record_findings(self, findings: Findings) -> None:
+        """Write what a comparison of the books found, also that it found nothing."""
+        ...
+
+    async def findings(self) -> Findings | None:
+        """Give what the last comparison of the books found; None before the first."""
         ...
 
     async def get(self, rotation_id: str) -> Rotation | None:

@@ -7,12 +7,13 @@ import secrets
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 
+from keyturn.domain.comparison import Findings
 from keyturn.domain.errors import ProgrammingError
 from keyturn.domain.evidence import Confirmation
 from keyturn.domain.rotation import CLOCK_MARGIN, Event, Fate, KeyRecord, Origin, Rotation, State
 from keyturn.journal import rows
 from keyturn.journal.chain import Batch, Head, genesis
-from keyturn.journal.codec import read_event, read_record, time_text
+from keyturn.journal.codec import read_event, read_findings, read_record, time_text
 from keyturn.journal.rows import Row, Write
 from keyturn.journal.verify import Verifier
 from keyturn.ports.journal import ChainReport, Change, JournaledEvent
@@ -52,6 +53,15 @@ class MemoryJournal:
         """Write keys outside a rotation."""
         if keys:
             await self._write(rows.recording(keys))
+
+    async def record_findings(self, findings: Findings) -> None:
+        """Write what a comparison of the books found."""
+        await self._write(rows.comparing(findings))
+
+    async def findings(self) -> Findings | None:
+        """Give what the last comparison of the books found."""
+        told = [row for row in self.tables["events"] if row["type"] == rows.BOOKS_COMPARED]
+        return read_findings(told[-1]["at"], told[-1]["actor"], told[-1]["data"]) if told else None
 
     async def _write(self, write: Write) -> None:
         if self._closed:
