@@ -40,8 +40,8 @@ _EVERYTHING = SweepRequest()
 async def sweep(request: SweepRequest = _EVERYTHING) -> Ending:
     """Sweep.
 
-    The run ends Failed, as `Trouble`, when an item failed, a rotation needs a person since this sweep, or journal,
-    stores and exchanges do not say the same of a key.
+    The run ends Failed, as `Trouble`, when an item failed, or since this sweep a rotation needs a person, or
+    journal, stores and exchanges do not say the same of a key.
 
     Args:
         request: How much to take on.
@@ -107,7 +107,8 @@ def _ending(results: Sequence[ItemResult]) -> Ending:
         for r in results
         if r.rotation and r.rotation.state is State.PARKED and r.why != State.PARKED
     ]
-    trouble += [f"{r.credential}: {r.why}\nDo: {r.todo}" for r in results if r.todo]
-    if trouble:
+    differ = [f"{r.credential}: {r.why}\nDo: {r.todo}" for r in results if r.todo]
+    if trouble or any(r.todo and r.is_news for r in results):
+        trouble += differ
         return Failed(name="Trouble", message="\n".join([f"Swept: {counts}.", *trouble]))
-    return Completed(message=f"Swept: {counts}.")
+    return Completed(message="\n".join([f"Swept: {counts}.", *differ]))

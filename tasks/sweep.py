@@ -28,6 +28,8 @@ class ItemResult:
     error: str = ""
     #: What to do about a key of which journal, store and exchange do not say the same; empty otherwise.
     todo: str = ""
+    #: Whether that was found just now, and not by an earlier sweep.
+    is_news: bool = True
 
 
 @task(task_run_name="find work", persist_result=False, cache_policy=NO_CACHE, log_prints=False)
@@ -48,6 +50,7 @@ async def compare_books() -> list[ItemResult]:
             each.item.why,
             error=each.error,
             todo=each.difference.todo if each.difference else "",
+            is_news=each.is_news,
         )
         for each in await sweep.differing(engine().world)
     ]

@@ -169,7 +169,7 @@ async def _give_up_waiting(
 def _way_out(work: Work, kind: NoticeKind) -> str:
     """Say what leads on when a consumer will never move."""
     name = work.rotation.credential
-    if kind is NoticeKind.PROMOTED:
+    if kind is NoticeKind.PROMOTED and work.rotation.old_version is not None:
         return f"Or go back: {with_reason('rollback', name)}"
     return f"Of one that is gone for good: take it from the entry of {name} in the inventory."
 

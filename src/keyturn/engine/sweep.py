@@ -53,6 +53,8 @@ class Outcome:
     error: str = ""
     #: Of a key of which journal, store and exchange do not say the same.
     difference: Difference | None = None
+    #: Whether it was found just now, and not by the comparison of an earlier sweep.
+    is_news: bool = True
 
 
 async def due_dates(world: World) -> dict[str, Due]:
@@ -180,9 +182,9 @@ async def differing(world: World) -> Sequence[Outcome]:
     What was found an hour ago and still stands is named again.
     """
     try:
-        await books.compare_if_due(world)
+        news = await books.compare_if_due(world)
         return [
-            Outcome(WorkItem(Kind.COMPARE, each.credential, None, each.what), difference=each)
+            Outcome(WorkItem(Kind.COMPARE, each.credential, None, each.what), difference=each, is_news=news)
             for each in await books.standing(world.journal)
         ]
     except KeyturnError as error:
