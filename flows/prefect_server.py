@@ -1,4 +1,6 @@
-"""`python -m flows.prefect_server OPTIONS`: `prefect server start`, with its garbage collected in a thread.
+"""`python -m flows.prefect_server OPTIONS`: `prefect server start` on asyncio, its garbage collected in a thread.
+
+On asyncio, because the loop that uvicorn would choose closes files of others (docs/adr/0009).
 
 On SQLite Prefect's server may stand still for a minute at a time (3.8.8, seen 2026-11-21). A statement that
 failed leaves its cursor in a reference cycle; where the collector meets it in the thread of the event loop,
@@ -17,6 +19,9 @@ import runpy
 import sys
 import threading
 import time
+from functools import partial
+
+import uvicorn
 
 # Often enough that little piles up; the young generations are small, so that each turn takes a millisecond.
 _YOUNG_SECONDS = 0.2
@@ -34,7 +39,18 @@ SERVER_WISHES = {
     # does, and what its writers wait for on SQLite (3.8.8, seen 2026-11-21). So it is a second late instead.
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "50",
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
+    # With --background Prefect starts `python -m uvicorn`, which reads this.
+    "UVICORN_LOOP": "asyncio",
 }
+
+
+def stay_on_asyncio() -> None:
+    """Make asyncio the event loop of a server that is started without naming one, as Prefect starts its own.
+
+    uvicorn's default is uvloop where it is installed, and Prefect has no setting for it (3.8.8, read
+    2026-11-28). What is given here also reaches the processes of `--workers`.
+    """
+    uvicorn.run = partial(uvicorn.run, loop="asyncio")
 
 
 def collect_garbage_beside() -> None:
@@ -56,6 +72,7 @@ def main() -> None:
     for name, value in SERVER_WISHES.items():
         os.environ.setdefault(name, value)
     sys.argv = ["prefect", "server", "start", *sys.argv[1:]]
+    stay_on_asyncio()
     collect_garbage_beside()
     runpy.run_module("prefect", run_name="__main__", alter_sys=True)
 

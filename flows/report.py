@@ -10,6 +10,7 @@ from prefect.artifacts import acreate_markdown_artifact, acreate_table_artifact
 from prefect.logging import get_run_logger
 
 from flows.ending import moment
+from keyturn.domain.printable import printable
 from keyturn.domain.rotation import State
 from keyturn.engine.plan import PlanLine
 from tasks.boundary import plain
@@ -44,7 +45,7 @@ def artifact_key(credential: str) -> str:
 
 def escaped(text: str) -> str:
     """Make a text harmless inside a cell of a Markdown table."""
-    flat = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;")
+    flat = printable(" ".join(text.split())).replace("&", "&amp;").replace("<", "&lt;")
     return _MARKDOWN.sub(r"\\\1", flat)
 
 

@@ -235,21 +235,6 @@ async def test_a_rolled_back_key_is_taken_back(world):
     assert world.calls_by(old).signed == 1
 
 
-@pytest.mark.parametrize("kind", ["sync", "async"])
-async def test_a_key_that_the_bot_sets_itself_is_not_used_and_confirms_nothing(world, kind):
-    old = await world.put_first()
-    exchange = world.exchange(kind)
-    attachment = world.attach(exchange)
-    new = await world.rotate()
-    world.notice(new)
-    await until(lambda: attachment.fingerprint == new and exchange.apiKey == world.keys[new].key_ref)
-    exchange.apiKey, exchange.secret = world.keys[old].key_ref, world.keys[old].secret
-    call = exchange.private_get_v5_account_wallet_balance
-    await (asyncio.to_thread(call) if kind == "sync" else call())
-    assert (world.calls_by(old).signed, world.calls_by(new).signed) == (0, 1)
-    await until(lambda: world.box.ack("rotation1-promoted"))
-
-
 async def test_a_key_that_the_bot_sets_while_a_call_is_signed_confirms_nothing(world):
     old = await world.put_first()
     exchange = world.exchange("async")

@@ -91,3 +91,38 @@ async def test_a_mailbox_that_others_can_write_to_is_found(bot, box):
     box.folder.chmod(0o777)
     (finding,) = await bot.check()
     assert (finding.ok, finding.todo) == (False, f"chmod 700 {box.folder}")
+
+
+def refusals(**changes):
+    call = {"call": "POST v5/order/create", "fault": "missing_permission", "at": "2026-11-28T00:00:00Z"}
+    about = {"credential": "mm-bybit", "consumer": "bot", "rotation_id": "r1", "fingerprint": "fp1"}
+    times = changes.pop("times", 1)
+    calls = [call | changes] * times
+    return json.dumps({"format": 1, **about, "kind": "promoted", "calls": calls})
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (refusals(), 1),
+        (refusals(call="POST v5/order/create?symbol=BTC; and more"), 0),
+        (refusals(call="POST \x1b[2J"), 0),
+        (refusals(call="x" * 201), 0),
+        (refusals(fault="unknown_key"), 0),
+        (refusals(body="secret"), 0),
+        (refusals(times=32), 32),
+        (refusals(times=33), 0),
+        (refusals() + " " * 20_000, 0),
+    ],
+)
+async def test_refused_calls_are_bounded_and_name_a_call_and_no_more(bot, box, content, told):
+    await bot.notify(NOTICE)
+    (box.folder / "refusals-r1-promoted.json").write_text(content)
+    assert len(await bot.refusals(NOTICE)) == told
+
+
+async def test_refused_calls_of_an_earlier_rotation_are_taken_away_with_the_next_notice(bot, box):
+    await bot.notify(NOTICE)
+    (box.folder / "refusals-r1-promoted.json").write_text(refusals())
+    await bot.notify(replace(NOTICE, rotation_id="r2"))
+    assert {p.name for p in box.folder.iterdir()} == {"notice-r2-promoted.json"}

@@ -9,13 +9,20 @@ import pytest
 from aiohttp import web
 
 from keyturn.client import webhook
-from keyturn.client.mailbox import AckMessage, Mailbox, ProbeReportMessage
+from keyturn.client.mailbox import AckMessage, Mailbox, ProbeReportMessage, RefusalsMessage, RefusedCall
 from keyturn.consumers.catalog import build
+from keyturn.domain.errors import ExchangeFault
 from keyturn.domain.evidence import Evidence
 from keyturn.domain.inventory import ClientConsumer, FileConsumer, SecretRef, WebhookConsumer
 from keyturn.domain.material import SecretMaterial
 from keyturn.domain.slots import KeyMeta, Slot, SlotInfo, Stored
-from keyturn.testing.consumer_contract import CREDENTIAL, FINGERPRINT, ConsumerContract, ConsumerSubject
+from keyturn.testing.consumer_contract import (
+    CREDENTIAL,
+    FINGERPRINT,
+    REFUSED,
+    ConsumerContract,
+    ConsumerSubject,
+)
 from keyturn.testing.memory_consumer import MemoryConsumer
 
 KEY = "not-a-real-hmac-key-1"
@@ -28,6 +35,10 @@ async def no_key():
 async def the_key():
     meta = KeyMeta("bybit", "main", "key-1", FINGERPRINT, None, datetime.now(UTC))
     return Stored(SlotInfo(Slot.CURRENT, "1", None, meta), SecretMaterial("key-1", "not-a-real-secret-1"))
+
+
+def a_refused_call():
+    return RefusedCall(call=REFUSED, fault=ExchangeFault.MISSING_PERMISSION, at=datetime.now(UTC))
 
 
 async def nothing(notice):
@@ -46,7 +57,10 @@ class TestMemory(ConsumerContract):
         async def report(request):
             consumer.probe_result = ""
 
-        return ConsumerSubject(consumer, "bot", move, report=report)
+        async def refuse(notice):
+            consumer.refused = [REFUSED]
+
+        return ConsumerSubject(consumer, "bot", move, report=report, refuse=refuse)
 
 
 class TestMemoryWithTimedEvidence(ConsumerContract):
@@ -91,7 +105,11 @@ class TestClient(ConsumerContract):
                 )
             )
 
-        return ConsumerSubject(consumer, "bot", move, report=report)
+        async def refuse(notice):
+            (told,) = box.notices(CREDENTIAL)
+            box.put(RefusalsMessage.about(told, (a_refused_call(),)))
+
+        return ConsumerSubject(consumer, "bot", move, report=report, refuse=refuse)
 
 
 class TestWebhook(ConsumerContract):
@@ -99,13 +117,14 @@ class TestWebhook(ConsumerContract):
     async def subject(self, tmp_path, monkeypatch):
         monkeypatch.setenv("HOOK_KEY", KEY)
         moved: set[str] = set()
+        refused = []
 
         async def hook(request):
             body = await request.read()
             notice = webhook.verify(body, request.headers.get(webhook.HEADER), KEY)
             if notice.notice_id not in moved:
                 return web.Response(status=202)
-            body, headers = webhook.sign_ack(notice, KEY)
+            body, headers = webhook.sign_ack(notice, KEY, refusals=refused)
             return web.Response(body=body, headers=headers)
 
         server = web.ServerRunner(web.Server(hook))
@@ -121,6 +140,9 @@ class TestWebhook(ConsumerContract):
         async def move(notice):
             moved.add(notice.notice_id)
 
+        async def refuse(notice):
+            refused.append(a_refused_call())
+
         # The service acknowledges the key that it runs on; asked about another one, it has nothing to say.
         original = webhook.sign_ack
 
@@ -129,7 +151,7 @@ class TestWebhook(ConsumerContract):
             return original(plain, key, **options)
 
         monkeypatch.setattr(webhook, "sign_ack", for_its_key)
-        yield ConsumerSubject(consumer, "bot", move)
+        yield ConsumerSubject(consumer, "bot", move, refuse=refuse)
         await server.cleanup()
 
 

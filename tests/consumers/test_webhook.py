@@ -78,6 +78,17 @@ async def test_a_receiver_in_ten_lines_takes_the_notice_and_confirms(service):
     assert asked == [False, True, True]
 
 
+async def test_an_acknowledgement_of_an_older_library_tells_no_refused_calls(service):
+    def hook(request, body):
+        notice = webhook.verify(body, request.headers.get(webhook.HEADER), KEY)
+        body, headers = webhook.sign_ack(notice, KEY)
+        assert b"refusals" not in body
+        return web.Response(body=body, headers=headers)
+
+    service.answer = hook
+    assert await consumer(service).refusals(NOTICE) == []
+
+
 async def test_the_signature_is_what_the_documentation_says(service):
     import hashlib
     import hmac

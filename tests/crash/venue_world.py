@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from keyturn.domain.errors import KEY_FAULTS, ExchangeError, ExchangeFault
-from keyturn.domain.evidence import Confirmation, Evidence, Notice, ProbeReport, ProbeRequest
+from keyturn.domain.evidence import Confirmation, Evidence, Notice, ProbeReport, ProbeRequest, Refusal
 from keyturn.domain.inventory import Inventory
 from keyturn.domain.rotation import Mode, Park, Rotation, State
 from keyturn.domain.slots import Slot, Stored
@@ -62,6 +62,9 @@ class Bot:
         mark = self.loaded.info.meta.fingerprint
         now = self._world.clock.now()
         return [Confirmation(notice.consumer, notice.rotation_id, mark, Evidence.ACK, now)]
+
+    async def refusals(self, notice: Notice) -> Sequence[Refusal]:
+        return []
 
     async def request_probe(self, request: ProbeRequest) -> None:
         self._probes.append(request)

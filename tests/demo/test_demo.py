@@ -17,6 +17,7 @@ import pytest
 from keyturn.demo import __main__ as program
 from keyturn.demo import house, stage
 from keyturn.demo.cast import PARTS, Part
+from tests.event_loop import uvloop_in
 
 KEYTURN = Path(sys.executable).parent / "keyturn"
 # On an idle machine a demo takes under 30 seconds; this is for one that is shared.
@@ -141,11 +142,13 @@ def test_ctrl_c_ends_the_demo_and_all_that_it_started(
         if "bots trade" in line:
             break
     children = list(descendants(process.pid))
+    on_uvloop = [pid for pid in [process.pid, *children] if uvloop_in(pid)]
     process.send_signal(signal.SIGINT)
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "interrupted" in out
     assert not [pid for pid in children if lives(pid)]
+    assert on_uvloop == [], "docs/adr/0009"
 
 
 UNATTACHED = """

@@ -1,4 +1,4 @@
-"""Journal, store and exchange are compared: a living key that no slot names is not lost, and dies by the rule."""
+"""Journal, store and exchange are compared: a living key that no slot names is not lost, and dies by rule."""
 
 from __future__ import annotations
 

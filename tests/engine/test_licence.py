@@ -17,7 +17,7 @@ from keyturn.domain.keys import Permission
 from keyturn.domain.labels import Attempt
 from keyturn.domain.rotation import EventType, Fate, Mode, State
 from keyturn.domain.slots import Slot
-from keyturn.engine import settle
+from keyturn.engine import listing
 from keyturn.engine.engine import Engine
 from keyturn.engine.work import Work
 from keyturn.testing.crash import Killed
@@ -200,6 +200,40 @@ async def test_no_key_is_revoked_that_a_mirror_shows():
     assert pending.material.key_ref in fake.exchange.truth()
 
 
+async def test_a_mirror_is_never_pointed_at_the_key_of_a_roll_back_by_a_worker_that_is_late():
+    fake = await prepared(mirrored=True)
+    person = Engine(fake.world(actor="person"))
+    ids: list[str] = []
+
+    async def rolled_back() -> None:
+        await person.rollback(NAME, "a test wants it")
+        await fake.run(person, ids[0])
+
+    world = fake.world(actor="slow")
+    late = replace(world.adapters, mirrors=Between(fake.mirror, "put", rolled_back))
+    slow = Engine(replace(world, adapters=late))
+    ids.append((await slow.open(NAME, mode=Mode.MANUAL, reason="a test")).id)
+    await fake.run(slow, ids[0])
+    assert (await slow.get(ids[0])).state is State.ABORTED
+    await fake.judge_rest()
+
+
+async def test_an_abort_of_the_first_key_that_loses_the_race_lets_the_promotion_stand():
+    fake = FakeWorld(grace="10s")
+    await fake.prepare(old_key=False)
+    ids: list[str] = []
+
+    async def abort() -> None:
+        await Engine(fake.world(actor="person")).abort(NAME, "a test wants it")
+
+    slow = with_port(fake, "store", "promote", abort, late=True)
+    ids.append((await slow.open(NAME, mode=Mode.MANUAL, reason="a test")).id)
+    await fake.run(slow, ids[0])
+    done = await slow.get(ids[0])
+    assert (done.state, done.abort_reason) == (State.COMPLETED, "")
+    await fake.judge_rest()
+
+
 # -- "never made" is never final -----------------------------------------------------------------------
 
 
@@ -279,7 +313,7 @@ async def test_a_second_key_under_the_label_of_a_living_one_is_written_down_as_o
     twin = fake.exchange.add_key([Permission.READ], label=Attempt(rotation_id, 1).label())
     _, second = await opened(fake)
     work = Work(fake.world(), await engine.get(second))
-    await settle.look(work, await work.manager())
+    await listing.look(work, await work.manager())
     record = await fake.journal.key("memory", "main", twin.key_ref)
     assert (record.credential, record.fate, str(record.attempt)) == (NAME, Fate.LIVE, f"{rotation_id}-1")
 

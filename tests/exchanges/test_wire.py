@@ -224,7 +224,7 @@ async def test_a_rate_limit_tells_how_long_to_wait(code: str) -> None:
 async def test_bybit_bars_an_address_with_an_empty_403() -> None:
     async with bybit() as bench:
         bench.sim.faults.add(Fault(kind=FaultKind.RATE_LIMITED, status=403))
-        await refused(bench.driver.private_read(bench.manager), ExchangeFault.RATE_LIMITED)
+        await refused(bench.driver.private_read(bench.manager), ExchangeFault.BARRED_REGION)
 
 
 BYBIT_ROW = {"apiKey": "not-a-real-key", "ips": ["*"], "permissions": {}, "readOnly": 0}

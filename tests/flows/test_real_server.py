@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from tests.event_loop import uvloop_in
+
 pytestmark = [pytest.mark.prefect, pytest.mark.slow, pytest.mark.timeout(420)]
 
 
@@ -21,6 +23,16 @@ def test_a_run_started_over_the_api_turns_the_key(town: Any) -> None:
     state = town.ended(town.start("mm-bybit"))
     assert (state["type"], state["name"]) == ("COMPLETED", "Completed"), state
     assert before not in town.live()["mm-bybit"]
+    town.at_rest()
+
+
+def test_neither_the_server_nor_the_flows_nor_their_runs_have_loaded_uvloop(town: Any) -> None:
+    run, _ = town.in_the_middle()
+    asked = {part: town.pids(part) for part in ("flows.prefect_server", "flows.serve", "prefect.engine")}
+    asked["keyturn up"] = [town.supervisor.pid]
+    assert all(asked.values()), asked
+    assert [part for part, pids in asked.items() if any(map(uvloop_in, pids))] == []
+    assert town.ended(run)["type"] == "COMPLETED"
     town.at_rest()
 
 

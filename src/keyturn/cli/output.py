@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import re
 import shutil
 import sys
 import textwrap
@@ -18,7 +17,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TextIO
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+from keyturn.domain.printable import escaped, printable
+
 _COLOURS = {"red": "31", "green": "32", "yellow": "33", "cyan": "36", "bold": "1", "dim": "2"}
 # Below this a wrapped last column is a tower of words.
 _NARROWEST_COLUMN = 24
@@ -26,7 +26,7 @@ _NARROWEST_COLUMN = 24
 
 def plain(text: object) -> str:
     """Give the text with every control character but tab and line end shown as a question mark."""
-    return _CONTROL.sub("?", str(text))
+    return printable(str(text))
 
 
 def colours(stream: TextIO) -> bool:
@@ -78,7 +78,7 @@ class Out:
         if self.as_json:
             # JSON has an escape of its own for what the stream has no character for.
             utf8 = (getattr(sys.stdout, "encoding", None) or "utf-8").lower().startswith("utf")
-            text = json.dumps(document, indent=2, ensure_ascii=not utf8, default=_encode)
+            text = escaped(json.dumps(document, indent=2, ensure_ascii=not utf8, default=_encode))
             self.documented = True
             self._write(text + "\n")
 

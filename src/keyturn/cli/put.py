@@ -139,7 +139,7 @@ def _parse(names: list[str]) -> dict[str, str] | None:
             lines = [line for line in text.splitlines() if line.strip()]
             return dict(zip([*names, *map(str, range(len(lines)))], lines, strict=False))
         values: Any = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return values if all(isinstance(value, str) for value in values.values()) else None
 

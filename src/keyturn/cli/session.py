@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import pwd
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -51,25 +51,15 @@ def load(path: Path | None, *, warn: bool = False) -> LoadedInventory:
 
 
 def run(work: Coroutine[object, object, T]) -> T:
-    """Run a command's coroutine to its end.
+    """Run a command's coroutine to its end, on Python's own event loop (docs/adr/0009).
 
     Raises:
         KeyboardInterrupt: Ctrl-C, also where the coroutine itself watches for it.
     """
     try:
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            return runner.run(work)
+        return asyncio.run(work)
     except asyncio.CancelledError:
         raise KeyboardInterrupt from None
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """Give the faster loop that comes with Prefect, or None for Python's own."""
-    try:
-        from uvloop import new_event_loop
-    except ImportError:
-        return None
-    return new_event_loop
 
 
 @asynccontextmanager

@@ -8,6 +8,7 @@ Imports neither Prefect nor SQLAlchemy, and no ccxt of its own.
 """
 
 from keyturn.client.attachment import Attachment, attach, current
+from keyturn.client.credential import Credential
 from keyturn.client.source import Source
 
-__all__ = ["Attachment", "Source", "attach", "current"]
+__all__ = ["Attachment", "Credential", "Source", "attach", "current"]

@@ -1,4 +1,4 @@
-"""The two functions that a bot calls."""
+"""What a bot calls: attach an exchange object, or read the current key."""
 
 from __future__ import annotations
 
@@ -9,17 +9,22 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from keyturn.client.copies import Recipe
+from keyturn.client.credential import Credential
 from keyturn.client.holder import Holder
 from keyturn.client.link import Link
 from keyturn.client.mailbox import Mailbox
 from keyturn.client.source import Source
 from keyturn.client.watcher import Watcher
+from keyturn.domain.errors import RefusedError
 from keyturn.domain.material import SecretMaterial
 
 #: Seconds between two looks: one listing of the mailbox, and one `stat` where the store is on this machine.
 INTERVAL = 0.25
 #: Seconds that a bot has for a signed call of its own before keyturn makes one to confirm.
 VERIFY_AFTER = 5.0
+# What an acknowledgement has room for.
+_CALL_LENGTH = 200
 
 
 class Attachment:
@@ -31,23 +36,66 @@ class Attachment:
         self._watcher = watcher
 
     @property
+    def attached(self) -> bool:
+        """Whether calls on the object are signed with the credential's key.
+
+        False once it is detached, and from the moment when the bot sets another key on it: then the
+        object is signed with that one, keyturn confirms no key for this bot, and the log says so.
+        """
+        return self._link.active
+
+    @property
     def fingerprint(self) -> str:
-        """The fingerprint of the key that the next call is signed with."""
-        return self._holder.current.fingerprint
+        """The fingerprint of the key that the next call is signed with; empty if the bot set another."""
+        return self._holder.current.fingerprint if self._link.active or not self.watching else ""
 
     @property
     def watching(self) -> bool:
         """Whether the store is being watched."""
         return self._watcher.alive
 
+    def credential(self) -> Credential:
+        """Give key, secret and passphrase of one moment, for code that signs by itself.
+
+        It is what the store had as current at the last look, as for the object's own calls. Call it for
+        each signature. `confirm` tells keyturn that such a call worked; a refusal of it is not reported.
+
+        Raises:
+            RefusedError: it is detached, so nobody looks whether the key has changed.
+        """
+        self._watcher.resume()
+        if not self._watcher.alive:
+            raise RefusedError(
+                f"The exchange object is detached from {self._holder.credential}.",
+                now="Its key is watched no longer, so it may be an old one.",
+                todo="Attach it again, or call keyturn.client.current(), which reads the store.",
+            )
+        return Credential(self._holder.current)
+
+    def confirm(self, credential: Credential, call: str) -> None:
+        """Take note that a call which the bot signed itself came back well.
+
+        keyturn takes the bot's word: it revokes the key before once everything that must confirm has. Give
+        `verify_with=None` to `attach`, so that no call of keyturn's own confirms in the place of this code.
+
+        Args:
+            credential: what signed it. An older one than the current confirms nothing.
+            call: method and path, without parameters: it stands in the journal.
+        """
+        self._holder.note_success(credential.loaded, call[:_CALL_LENGTH])
+
     def on_swap(self, callback: Callable[[str], None]) -> None:
         """Have `callback(fingerprint)` called after each swap, in the thread that made it. Keep it short."""
         self._link.callbacks.append(callback)
 
     def detach(self) -> None:
-        """Stop watching and leave the exchange on the key that it has. Doing it twice is harmless."""
+        """Stop watching, and leave the exchange and its copies on the key that they have.
+
+        Doing it twice is harmless.
+        """
         self._watcher.stop()
-        self._link.unhook()
+        for link in {self._link, *self._watcher.objects}:
+            link.unhook()
 
     def __enter__(self) -> Self:
         return self
@@ -82,6 +130,11 @@ def attach(
     needs a consumer of its own in the inventory: of another process nothing is known here. Attach after a
     fork; what was attached before follows its key in the new process, too, and confirms none.
 
+    A copy of the object (`copy.copy`, `copy.deepcopy`) follows the key as the object does, until the bot
+    sets another key on it or attaches it on its own. A pickle holds no key: where it is opened, the
+    object is attached again by the same inventory, follows its key, and confirms none. An object on which
+    the bot sets another key is attached no longer, which the log and `Attachment.attached` say.
+
     Args:
         exchange: the ccxt object. An async one must be used in one event loop.
         credential: its name in the inventory.
@@ -99,12 +152,15 @@ def attach(
 
     Raises:
         InventoryError: the inventory cannot be read, or does not know the credential or the consumer.
-        RefusedError: there is no current key, or the object cannot be attached.
+        RefusedError: there is no current key, the object is of another venue, or it cannot be attached.
         StoreError: the store cannot be read. Later failures of the store keep the present key.
     """
     found, name, box = _found(credential, inventory, consumer, source, mailbox, interval)
-    holder = Holder(found, credential, None if source else lambda: _located(credential, inventory, interval))
-    link = Link(exchange, holder, _running_loop())
+    place = Path(inventory).absolute() if inventory is not None else None
+    recipe = Recipe(credential, place, source, interval)
+    holder = _holder(found, recipe)
+    link = Link(exchange, holder, _running_loop(), recipe)
+    _same_venue(exchange, _venue(holder, recipe), credential)
     watcher = Watcher(
         link,
         holder,
@@ -117,6 +173,60 @@ def attach(
     link.hook()
     watcher.start()
     return Attachment(link, holder, watcher)
+
+
+def follow(exchange: Any, recipe: Recipe) -> None:
+    """Attach an object that came out of a pickle; it follows its key and confirms none.
+
+    Raises:
+        InventoryError, RefusedError, StoreError: as for `attach`.
+    """
+    found = recipe.source or _located(recipe.credential, recipe.inventory, recipe.interval)
+    holder = _holder(found, recipe)
+    link = Link(exchange, holder, _running_loop(), recipe)
+    # `attach` may take it over, as it may a copy.
+    link.is_copy = True
+    interval = recipe.interval or INTERVAL
+    watcher = Watcher(link, holder, None, "", interval=interval, verify_with=None, verify_after=VERIFY_AFTER)
+    link.hook()
+    watcher.start()
+
+
+def _holder(found: Source, recipe: Recipe) -> Holder:
+    if recipe.source is not None:
+        return Holder(found, recipe.credential)
+    return Holder(
+        found, recipe.credential, lambda: _located(recipe.credential, recipe.inventory, recipe.interval)
+    )
+
+
+def _venue(holder: Holder, recipe: Recipe) -> str:
+    """Give the venue of a credential; empty for a key that was put without keyturn, of a given source."""
+    if holder.current.exchange or recipe.source is not None:
+        return holder.current.exchange
+    from keyturn.client.settings import read_inventory
+
+    entries, _ = read_inventory(recipe.inventory)
+    account = entries.accounts.get(entries.credentials[recipe.credential].account)
+    return account.exchange if account is not None else ""
+
+
+def _same_venue(exchange: Any, venue: str, credential: str) -> None:
+    """See that the object is of the credential's venue, or of a site or a subclass of it.
+
+    Raises:
+        RefusedError: it is of another one, which would be sent the key.
+    """
+    from keyturn.exchanges.catalog import manifests
+
+    names = {getattr(exchange, "id", ""), *(kind.__name__ for kind in type(exchange).__mro__)}
+    if venue not in manifests() or (wanted := manifests()[venue].ccxt_id) in names:
+        return
+    raise RefusedError(
+        f"The exchange object is of {exchange.id}, and {credential} is a key of {wanted}.",
+        now="Nothing was attached; the key was not given to the object.",
+        todo=f"Attach a ccxt.{wanted}() object, or name the credential of {exchange.id}.",
+    )
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:

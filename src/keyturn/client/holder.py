@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -10,7 +11,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from keyturn.client.source import Source
-from keyturn.domain.errors import KeyturnError, RefusedError
+from keyturn.domain.errors import ExchangeFault, KeyturnError, RefusedError
+from keyturn.domain.evidence import MAX_REFUSALS
 from keyturn.domain.material import SecretMaterial
 from keyturn.domain.slots import Slot, Stored
 
@@ -29,13 +31,16 @@ class Loaded:
     material: SecretMaterial = field(repr=False)
     #: Monotonic seconds.
     since: float
+    #: The venue, as keyturn names it; empty for a key that was put into the store without keyturn.
+    exchange: str = ""
 
     @classmethod
     def of(cls, stored: Stored, source: Source) -> Loaded:
         """Take over what a store gave."""
         meta, place = stored.info.meta, getattr(source, "place", "")
         version = f"{place}.{stored.info.version}" if place else stored.info.version
-        return cls(version, meta.fingerprint if meta else "", stored.material, time.monotonic())
+        fingerprint, exchange = (meta.fingerprint, meta.exchange) if meta else ("", "")
+        return cls(version, fingerprint, stored.material, time.monotonic(), exchange)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +53,12 @@ class Proof:
     #: Method and path, no parameters.
     call: str
     at: datetime
+
+
+#: A right that a call needs, or the address that it comes from: what a new key may lack though it works.
+_LACKING = frozenset({ExchangeFault.MISSING_PERMISSION, ExchangeFault.WRONG_IP})
+# What a report of refused calls can hold of a call's name; ccxt's paths are within it.
+_UNPRINTABLE = re.compile(r"[^ -:<-~]")
 
 
 class Holder:
@@ -77,12 +88,13 @@ class Holder:
             )
         self._current = Loaded.of(stored, source)
         self._proof: Proof | None = None
+        self._refused: tuple[Loaded, dict[tuple[str, ExchangeFault], datetime]] = (self._current, {})
         self._refreshing = threading.Lock()
         self._complained: set[str] = set()
         #: Whether the last reading failed, so that what is current may be out of date.
         self.unread = False
-        #: Called after each first proof of a key, from the thread that made the call.
-        self.on_proof: Callable[[], None] = lambda: None
+        #: Called after the first proof of a key and the first refusal of a call, from that call's thread.
+        self.on_news: Callable[[], None] = lambda: None
 
     @property
     def source(self) -> Source:
@@ -156,7 +168,28 @@ class Holder:
         """Take note that a call signed with this key came back well."""
         if loaded is not None and loaded is self._current and self.proof is None:
             self._proof = Proof(loaded, call, datetime.now(UTC))
-            self.on_proof()
+            self.on_news()
+
+    def note_refusal(self, loaded: Loaded | None, call: str, fault: ExchangeFault) -> None:
+        """Take note that the exchange refused a call signed with this key for its rights or its address."""
+        if fault not in _LACKING or loaded is None or loaded is not self._current:
+            return
+        if self._refused[0] is not loaded:
+            self._refused = (loaded, {})
+        known = self._refused[1]
+        name = (_UNPRINTABLE.sub("?", call), fault)
+        # One more than is told, so that whoever tells knows that there are more.
+        if name not in known and len(known) <= MAX_REFUSALS:
+            known[name] = datetime.now(UTC)
+            self.on_news()
+
+    @property
+    def refused(self) -> list[tuple[str, ExchangeFault, datetime]]:
+        """The calls that the exchange has refused to the current key, each once."""
+        loaded, known = self._refused
+        if loaded is not self._current:
+            return []
+        return [(call, fault, at) for (call, fault), at in tuple(known.items())]
 
     def complain(self, about: str, error: BaseException) -> None:
         """Log a failure, once until it is over. Texts of foreign exceptions stay out: they may quote."""

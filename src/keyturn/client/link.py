@@ -1,65 +1,20 @@
-"""Hooks one ccxt exchange object up to the current credential.
-
-Facts about ccxt 4.5.90 that this rests on (read in its source, 2026-11-21): every implicit and unified
-REST method ends in `fetch2`, which waits for the rate limiter, calls `sign`, which never awaits, and then
-sends. So `sign` is the one place where the key is looked at: setting key, secret and passphrase there,
-under a lock, means that no request carries a mixture and that a request in flight keeps its signature.
-Every `sign` but four calls `check_required_credentials` for private paths only.
-"""
+"""Hooks one ccxt exchange object up to the current credential, and knows when it is so no more."""
 
 from __future__ import annotations
 
 import asyncio
 import inspect
 import threading
-from collections.abc import Callable
-from contextvars import ContextVar
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
+from keyturn.client import calls, copies, hooked, readings
 from keyturn.client.holder import Holder, Loaded, log
 from keyturn.client.mailbox import NoticeMessage
 from keyturn.client.refusal import is_refused_key
 from keyturn.client.streams import PrivateStream, Streams
 from keyturn.domain.errors import RefusedError
-
-#: ccxt's names for the parts of a credential.
-FIELDS = {"api_key": "apiKey", "secret": "secret", "passphrase": "password"}
-_MARK = "_keyturn_link"
-
-
-@dataclass(slots=True)
-class _Call:
-    """What is known about one pass through `fetch2`."""
-
-    #: What it was signed with; None while it is not signed, or with another key than the holder's.
-    loaded: Loaded | None = None
-    signed: bool = False
-
-    @property
-    def version(self) -> str:
-        """The version that it was signed with."""
-        return self.loaded.version if self.loaded else ""
-
-
-_CALL: ContextVar[_Call | None] = ContextVar("keyturn_call", default=None)
-
-
-def _carries(request: object, api_key: str) -> bool:
-    """Tell whether a request that `sign` built names the key."""
-    if not isinstance(request, dict):
-        return False
-    headers = request.get("headers")
-    values = [request.get("url"), request.get("body")]
-    values += list(headers.values()) if isinstance(headers, dict) else []
-    return any(isinstance(value, str) and api_key in value for value in values)
-
-
-def _describe(args: tuple[Any, ...]) -> str:
-    """Name a call by its HTTP method and path, without parameters."""
-    path = str(args[0]) if args else "?"
-    method = str(args[2]) if len(args) > 2 else "GET"
-    return f"{method} {path}"[:200]
 
 
 class Link:
@@ -69,82 +24,146 @@ class Link:
         exchange: a ccxt exchange: sync, async or pro.
         holder: of the credential.
         loop: the event loop that an async exchange is used in; None to take the one that it reports.
+        recipe: what attaches the object again when it comes out of a pickle; None for one that is then plain.
 
     Raises:
         RefusedError: the object is no ccxt exchange, or is attached already.
     """
 
-    def __init__(self, exchange: Any, holder: Holder, loop: asyncio.AbstractEventLoop | None = None) -> None:
-        if not all(hasattr(exchange, name) for name in ("fetch2", "sign", "apiKey")):
-            raise RefusedError(
-                f"A {type(exchange).__name__} is not a ccxt exchange.",
-                todo="Pass the exchange object, or use keyturn.client.current() without ccxt.",
-            )
-        if getattr(exchange, _MARK, None) is not None:
-            raise RefusedError(
-                "This exchange object is attached already.", todo="Detach it first, or attach another one."
-            )
+    def __init__(
+        self,
+        exchange: Any,
+        holder: Holder,
+        loop: asyncio.AbstractEventLoop | None = None,
+        recipe: copies.Recipe | None = None,
+    ) -> None:
+        _leave(exchange)
         self.exchange = exchange
         self.holder = holder
-        self.is_async = inspect.iscoroutinefunction(type(exchange).fetch2)
-        has_streams = self.is_async and hasattr(exchange, "watch")
+        self.recipe = recipe
+        #: Whether it follows another object's attachment, being a copy of that object.
+        self.is_copy = False
+        #: False once it is detached, or the bot has set another key.
+        self.active = False
+        #: What a call on the object passes through, by the method's name.
+        self.hooks: dict[str, Callable[..., Any]] = {}
+        #: What the bot had put in the place of such methods before it attached the object.
+        self.set_aside: dict[str, Any] = {}
+        self._base = hooked.base_of(exchange)
+        self._fields = hooked.key_fields(self._base)
+        self.is_async = inspect.iscoroutinefunction(self._base.fetch2)  # type: ignore[attr-defined]
+        has_streams = hooked.watches(self._base)
         self.streams = Streams(exchange, self._freshen, self._set_version) if has_streams else None
         self.callbacks: list[Callable[[str], None]] = []
         #: Keeps the watcher for as long as the exchange object lives; see there.
-        self.watcher: object = None
+        self.watcher: Any = None
         #: Called at the next call, once.
         self.resume: Callable[[], None] | None = None
         self._loop = loop
-        self._lock = threading.RLock()
-        self._applied = ""
-        self._hooked: list[str] = []
+        self._lock, self._stopping = threading.RLock(), threading.Lock()
+        self._loaded: Loaded | None = None
+
+    def __reduce__(self) -> tuple[type, tuple[()]]:
+        """Leave nothing in a pickle that takes the object's dictionary along as it is."""
+        return type(None), ()
 
     def hook(self) -> None:
         """Set the current key and put the hooks in."""
-        self._apply()
-        sign = self.exchange.sign
-        check = self.exchange.check_required_credentials
-
-        def sign_with_current(*args: Any, **kwargs: Any) -> Any:
-            with self._lock:
-                loaded = self._apply()
-                call = _CALL.get()
-                if call is not None:
-                    call.loaded = loaded
-                request = sign(*args, **kwargs)
-                # Another thread of the bot may have set fields of its own meanwhile: that proves nothing.
-                if call is not None and self.exchange.apiKey != loaded.material.key_ref:
-                    call.loaded = None
-                # The four venues whose `sign` checks nothing: a private path that names the key.
-                if call is not None and not call.signed and "public" not in str(args[1:2]).lower():
-                    call.signed = _carries(request, loaded.material.key_ref)
-                return request
-
-        def check_and_note(*args: Any, **kwargs: Any) -> Any:
-            call = _CALL.get()
-            if call is not None:
-                call.signed = True
-            return check(*args, **kwargs)
-
-        self._put("sign", sign_with_current)
-        self._put("check_required_credentials", check_and_note)
-        self._put("fetch2", self._fetch2_async() if self.is_async else self._fetch2_sync())
-        self._put(_MARK, self)
+        for name in hooked.hooked_names(self._base):
+            if name in self.exchange.__dict__:
+                self.set_aside[name] = self.exchange.__dict__.pop(name)
+        self.hooks = calls.hooks(self)
         if self.streams is not None:
-            self.streams.hook()
+            self.hooks |= self.streams.hooks(self.original)
+        self.exchange.__class__ = hooked.hooked_class(self._base)
+        self.exchange.__dict__[hooked.MARK] = self
+        self.active = True
+        self._apply()
 
     def unhook(self) -> None:
         """Take the hooks out; the exchange stays on the key that it has."""
         with self._lock:
-            for name in self._hooked:
-                self.exchange.__dict__.pop(name, None)
-            self._hooked.clear()
-            if self.streams is not None:
-                self.streams.unhook()
+            self._let_go()
+            if self.exchange.__dict__.get(hooked.MARK) is self:
+                del self.exchange.__dict__[hooked.MARK]
+                self.exchange.__class__ = self._base
 
-    def hooked_names(self) -> list[str]:
-        """Name the attributes that a copy of the exchange must not carry."""
-        return [*self._hooked, *(self.streams.hooked if self.streams else [])]
+    def leave(self) -> None:
+        """Take the hooks out, and have nobody watch the object or wait for it."""
+        if self.watcher is not None:
+            self.watcher.drop(self)
+        self.unhook()
+
+    def _let_go(self) -> None:
+        self.active = False
+        for name, value in self.set_aside.items():
+            self.exchange.__dict__.setdefault(name, value)
+        self.set_aside.clear()
+
+    def original(self, name: str) -> Any:
+        """Give a method of the object as it was before it was attached."""
+        if name in self.set_aside:
+            return self.set_aside[name]
+        return getattr(self._base, name).__get__(self.exchange, self._base)
+
+    def of_copy(self, exchange: Any) -> Link | None:
+        """Have a copy of the object follow the same key, through hooks of its own.
+
+        Returns:
+            Its link; None, and the copy is a plain object, where this one is attached no more.
+        """
+        with self._lock:
+            known: Link | None = exchange.__dict__.pop(hooked.MARK, None)
+            if known is not None and known.exchange is exchange:
+                exchange.__dict__[hooked.MARK] = known
+                return known
+            if not self.active:
+                exchange.__class__ = hooked.base_of(exchange)
+                return None
+            link = Link(exchange, self.holder, self._loop, self.recipe)
+            link.is_copy = True
+            link.hook()
+            if self.watcher is not None:
+                self.watcher.objects.add(link, self.watcher)
+            return link
+
+    def plain_copy(self) -> Any:
+        """Copy the object without the hooks, and without what the bot has put in their place."""
+        base: Any = self._base
+        twin = base.__new__(base)
+        without = {hooked.MARK, *hooked.hooked_names(self._base)}
+        twin.__dict__.update({k: v for k, v in self.exchange.__dict__.items() if k not in without})
+        return twin
+
+    def reading(self, ours: str) -> str | None:
+        """Give a field of the key that calls are signed with.
+
+        What one task or thread reads within a moment, each field once, is of one version.
+        """
+        return readings.read(self, self._loaded, ours) if self._loaded is not None else None
+
+    def was_set(self, ours: str, value: object) -> None:
+        """Take note that the bot has set a field of the key."""
+        known = [loaded.material.reveal() for loaded in (self._loaded, self.holder.current) if loaded]
+        if ours in self.holder.current.material.reveal() and value not in [k.get(ours) for k in known]:
+            self._stop()
+
+    def _stop(self) -> None:
+        """Leave the object to the bot, which has set another key: signing with ours would be wrong."""
+        with self._stopping:
+            if not self.active:
+                return
+            self._let_go()
+        if self.is_copy:
+            # It may be of another account: nobody waits for it. The object itself is waited for.
+            self.leave()
+        log.warning(
+            "%s of %s is attached no longer: the bot set another key on it. It is signed with that key,"
+            " follows no rotation%s",
+            "A copy of an exchange object" if self.is_copy else "The exchange object",
+            self.holder.credential,
+            "." if self.is_copy else " and confirms none. If this is meant, call detach() on its attachment.",
+        )
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop | None:
@@ -165,7 +184,11 @@ class Link:
             current = self.holder.current
             # An async object whose loop does not run has no stream, and swaps at its next call.
             idle = self.is_async and self.loop is None
-            if not notice.is_about(current) or not (self._applied == current.version or idle):
+            if (
+                not self.active
+                or not notice.is_about(current)
+                or not (self._version == current.version or idle)
+            ):
                 return None
             return self.streams.status() if self.streams else "none"
         finally:
@@ -173,7 +196,7 @@ class Link:
 
     def after_fork(self, resume: Callable[[], None]) -> None:
         """Begin anew in a forked process: a thread that it lacks may hold the lock."""
-        self._lock = threading.RLock()
+        self._lock, self._stopping = threading.RLock(), threading.Lock()
         self.resume = resume
 
     def swap_soon(self) -> None:
@@ -190,34 +213,58 @@ class Link:
             except RuntimeError:
                 log.debug("the event loop of %s has closed", self.holder.credential)
 
+    @contextmanager
+    def applied(self) -> Iterator[Loaded | None]:
+        """Hold the object on the current version, for the time that a call is signed.
+
+        Gives what it is on; None where the bot has set another key.
+        """
+        with self._lock:
+            yield self._apply()
+
+    @property
+    def _version(self) -> str:
+        return self._loaded.version if self._loaded else ""
+
     def _apply_if_hooked(self) -> None:
         with self._lock:
-            if self._hooked:
+            if self.active:
                 self._apply()
 
-    def _apply(self) -> Loaded:
-        """Set the current version's values, all of them, if they are not set. No await in here."""
+    def _apply(self) -> Loaded | None:
+        """Set the current version's values, all of them, if they are not set. No await in here.
+
+        Returns:
+            What the object is on now; None where the bot has set another key, which is left in place.
+        """
         if self.resume is not None:
             resume, self.resume = self.resume, None
             resume()
-        loaded = self.holder.current
+        if not self.active:
+            return None
+        before, loaded = self._loaded, self.holder.current
         values = loaded.material.reveal()
-        for ours, theirs in FIELDS.items():
-            # By the values, for code of the bot's own may have set another key since.
-            if ours in values and getattr(self.exchange, theirs) != values[ours]:
-                setattr(self.exchange, theirs, values[ours])
-        if loaded.version != self._applied:
-            first, self._applied = not self._applied, loaded.version
-            if not first:
-                if self.streams is not None:
-                    self.streams.renew(self.loop)
-                self._tell(loaded.fingerprint)
+        earlier = before.material.reveal() if before else {}
+        for place in (f for f in self._fields if f.ours in values):
+            # By the values: code of the bot's may have written them past every hook.
+            stored = place.stored(self.exchange)
+            if before and stored not in (values[place.ours], earlier.get(place.ours)):
+                self._stop()
+                return None
+            if stored != values[place.ours]:
+                place.store(self.exchange, values[place.ours])
+        self._loaded = loaded
+        if before and loaded.version != before.version:
+            if self.streams is not None:
+                self.streams.renew(self.loop)
+            self._tell(loaded.fingerprint)
         return loaded
 
     def _set_version(self) -> str:
         """Set the current version before a login, which reads the fields itself, and name it."""
         self._apply_if_hooked()
-        return self._applied
+        readings.forget()
+        return self._version
 
     async def _freshen(self, version: str, error: Exception) -> bool:
         """After a login that was refused: tell whether there is another key by now, and set it."""
@@ -233,61 +280,32 @@ class Link:
             except Exception as error:  # noqa: BLE001 - the bot's own code must not break the bot's call
                 log.warning("an on_swap callback failed: %s", type(error).__name__)
 
-    def _note(self, call: _Call, args: tuple[Any, ...]) -> None:
-        if call.signed:
-            self.holder.note_success(call.loaded, _describe(args))
 
-    def _fetch2_sync(self) -> Callable[..., Any]:
-        original = self.exchange.fetch2
+def _leave(exchange: Any) -> None:
+    """See that the object can be attached; one that followed another's attachment leaves that.
 
-        def once(call: _Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            token = _CALL.set(call)
-            try:
-                answer = original(*args, **kwargs)
-            finally:
-                _CALL.reset(token)
-            self._note(call, args)
-            return answer
-
-        def fetch2(*args: Any, **kwargs: Any) -> Any:
-            call = _Call()
-            try:
-                return once(call, args, kwargs)
-            except Exception as error:
-                # The venue did not act on a caller whom it refused: repeating is safe for orders too.
-                if not (call.signed and is_refused_key(error) and self.holder.superseded(call.version)):
-                    raise
-            return once(_Call(), args, kwargs)
-
-        return fetch2
-
-    def _fetch2_async(self) -> Callable[..., Any]:
-        original = self.exchange.fetch2
-
-        async def once(call: _Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            token = _CALL.set(call)
-            try:
-                answer = await original(*args, **kwargs)
-            finally:
-                _CALL.reset(token)
-            self._note(call, args)
-            return answer
-
-        async def fetch2(*args: Any, **kwargs: Any) -> Any:
-            call = _Call()
-            try:
-                return await once(call, args, kwargs)
-            except Exception as error:
-                if not (call.signed and is_refused_key(error)):
-                    raise
-                # In a thread: opening the store must not hold up the bot's loop.
-                if not await asyncio.to_thread(self.holder.superseded, call.version):
-                    raise
-            return await once(_Call(), args, kwargs)
-
-        return fetch2
-
-    def _put(self, name: str, value: object) -> None:
-        # In the instance's own dictionary: the class, and every other exchange object, stay untouched.
-        self.exchange.__dict__[name] = value
-        self._hooked.append(name)
+    Raises:
+        RefusedError: it is no ccxt exchange, or is attached already.
+    """
+    if isinstance(exchange, type):
+        raise RefusedError(
+            f"{exchange.__name__} is the class of an exchange, and no exchange object.",
+            now="Nothing was attached.",
+            todo=f"Make an object of it first: exchange = {exchange.__name__}(); then attach(exchange, ...).",
+        )
+    if not all(hasattr(exchange, name) for name in ("fetch2", "sign", "apiKey")):
+        raise RefusedError(
+            f"A {type(exchange).__name__} is not a ccxt exchange.",
+            now="Nothing was attached.",
+            todo="Pass the exchange object, such as ccxt.bybit(); without ccxt use keyturn.client.current().",
+        )
+    link = exchange.__dict__.get(hooked.MARK)
+    if link is None or link.exchange is not exchange:
+        return
+    if link.active and not link.is_copy:
+        raise RefusedError(
+            f"This exchange object is attached already, to {link.holder.credential}.",
+            now="It stays so.",
+            todo="Call detach() on the attachment that attach() gave, or attach another object.",
+        )
+    link.leave()

@@ -1,11 +1,12 @@
 """The mailbox: a folder through which keyturn and a bot on the same machine speak. No secret, ever.
 
-`<mailbox>/<consumer>/` is 0700 and holds four kinds of small JSON files, each written whole:
+`<mailbox>/<consumer>/` is 0700 and holds five kinds of small JSON files, each written whole:
 
 | file | from | says |
 |---|---|---|
 | `notice-<rotation>-<kind>.json` | keyturn | which fingerprint is current now |
 | `ack-<rotation>-<kind>.json` | bot | a signed call with that fingerprint worked |
+| `refusals-<rotation>-<kind>.json` | bot | calls that the exchange refuses to that key |
 | `probe-<rotation>-<attempt>.json` | keyturn | try the pending key from where you stand |
 | `probe-report-<rotation>-<attempt>.json` | bot | it worked, or the fault |
 
@@ -15,8 +16,9 @@ Whatever cannot be read as one of these is ignored: the folder is a meeting plac
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, TypeVar
 
@@ -25,11 +27,14 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 from keyturn.client.files import write_atomic
 from keyturn.client.holder import Loaded
 from keyturn.domain.errors import ExchangeFault
-from keyturn.domain.evidence import Notice, NoticeKind, ProbeFault, ProbeRequest
+from keyturn.domain.evidence import MAX_REFUSALS, Notice, NoticeKind, ProbeFault, ProbeRequest, Refusal
 from keyturn.domain.inventory import NAME_PATTERN
 
 # Our own messages stay under one kilobyte; anything much longer is not one of them.
 _MAX_BYTES = 16_384
+
+#: The name of the last refused call that is told, where there are more than `MAX_REFUSALS`.
+MORE_CALLS = "(and other calls)"
 
 RotationId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_]{0,63}$")]
 Fingerprint = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
@@ -112,6 +117,49 @@ class AckMessage(Message):
         return f"{self.rotation_id}-{self.kind}"
 
 
+class RefusedCall(BaseModel):
+    """One call that the exchange refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
+
+    #: Method and path, never a parameter; printable, and without what separates calls in a list.
+    call: str = Field(pattern=r"^[ -:<-~]{1,200}$")
+    fault: Literal[ExchangeFault.MISSING_PERMISSION, ExchangeFault.WRONG_IP]
+    at: AwareDatetime
+
+    def about(self, notice: Notice) -> Refusal:
+        """Give what the consumer of a notice tells by this."""
+        return Refusal(
+            notice.consumer, notice.rotation_id, notice.fingerprint, self.call, self.fault, self.at
+        )
+
+
+class RefusalsMessage(Message):
+    """Calls that the exchange refuses to this key, though the key works."""
+
+    prefix = "refusals"
+
+    kind: NoticeKind
+    calls: tuple[RefusedCall, ...] = Field(max_length=MAX_REFUSALS)
+
+    @property
+    def subject(self) -> str:
+        """The id of the notice whose key they were refused to."""
+        return f"{self.rotation_id}-{self.kind}"
+
+    @classmethod
+    def about(cls, notice: NoticeMessage, calls: tuple[RefusedCall, ...]) -> RefusalsMessage:
+        """Write down what was refused to a notice's key."""
+        return cls(
+            credential=notice.credential,
+            consumer=notice.consumer,
+            rotation_id=notice.rotation_id,
+            fingerprint=notice.fingerprint,
+            kind=notice.kind,
+            calls=calls,
+        )
+
+
 class ProbeMessage(Message):
     """Try the pending key."""
 
@@ -175,6 +223,33 @@ class Mailbox:
         """Read the acknowledgement of a notice; None when there is none that can be read."""
         return self._read(self.folder / f"ack-{notice_id}.json", AckMessage)
 
+    def refusals(self, notice_id: str) -> RefusalsMessage | None:
+        """Read what was refused to the key of a notice; None when there is nothing that can be read."""
+        return self._read(self.folder / f"refusals-{notice_id}.json", RefusalsMessage)
+
+    def add_refusals(
+        self, notice: NoticeMessage, refused: Iterable[tuple[str, ExchangeFault, datetime]]
+    ) -> None:
+        """Tell calls that the exchange refuses to the key of a notice, beside those that are told already.
+
+        Another process of the bot, or this one before it was started anew, may have told some. What there is
+        no room for is told as `MORE_CALLS`.
+
+        Raises:
+            OSError: they were not told.
+        """
+        told = self.refusals(notice.subject)
+        known = told.calls if told and told.fingerprint == notice.fingerprint else ()
+        calls = {(each.call, each.fault): each for each in known}
+        for call, fault, at in refused:
+            if (call, fault) in calls or len(calls) == MAX_REFUSALS:
+                continue
+            name = call if len(calls) < MAX_REFUSALS - 1 else MORE_CALLS
+            one = RefusedCall.model_validate({"call": name, "fault": fault, "at": at})
+            calls[one.call, one.fault] = one
+        if len(calls) > len(known):
+            self.put(RefusalsMessage.about(notice, tuple(calls.values())))
+
     def probes(self, credential: str) -> list[ProbeMessage]:
         """Read the probe requests for a credential."""
         return [m for m in self._all(ProbeMessage) if m.credential == credential]
@@ -235,4 +310,10 @@ class Mailbox:
             return None
 
 
-_MODELS: tuple[type[Message], ...] = (NoticeMessage, AckMessage, ProbeMessage, ProbeReportMessage)
+_MODELS: tuple[type[Message], ...] = (
+    NoticeMessage,
+    AckMessage,
+    RefusalsMessage,
+    ProbeMessage,
+    ProbeReportMessage,
+)

@@ -29,6 +29,7 @@ from keyturn.domain.inventory import (
     VaultKv2Store,
     VaultToken,
 )
+from keyturn.domain.inventory_findings import choose_from
 from keyturn.domain.inventory_yaml import read
 from keyturn.domain.slots import Slot, Stored
 from keyturn.stores.formats import formats_of
@@ -126,7 +127,8 @@ def source_of(inventory: Inventory, base: Path, credential: str, *, pace: float 
     except KeyError:
         raise InventoryError(
             f"The inventory has no credential {credential!r} with a store.",
-            todo=f"Use one of: {', '.join(sorted(inventory.credentials)) or '(none is declared)'}.",
+            now="The bot has no key.",
+            todo=f"In the call of attach, {choose_from(inventory.credentials, credential)}.",
         ) from None
     return _opened(address.store, for_a_bot(entry), base, inventory, address.path, pace)
 
@@ -182,12 +184,13 @@ def mailbox_of(
     }
     name = consumer if consumer is not None else next(iter(of_kind), "") if len(of_kind) == 1 else ""
     if name not in of_kind:
-        known = ", ".join(sorted(of_kind)) or "none"
+        first = f"Add a client consumer to the entry of {credential} in the inventory."
+        known = f"Pass consumer=NAME: {choose_from(of_kind, name)}." if of_kind else first
         raise InventoryError(
             f"{name!r} is not a client consumer of {credential!r}."
             if name
             else f"Which client consumer of {credential!r} this bot is cannot be told from the inventory.",
             now="Nobody would wait for what this bot confirms.",
-            todo=f"Pass consumer=NAME; declared for this credential: {known}.",
+            todo=known,
         )
     return name, Mailbox(base / of_kind[name].mailbox / name)

@@ -11,12 +11,12 @@ Requests that were sent over it (orders) are left to be answered: they are never
 from __future__ import annotations
 
 import asyncio
-import inspect
 import time
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import Any, Literal
 
+from keyturn.client.hooked import base_of, stream_names
 from keyturn.client.refusal import is_refused_key
 
 #: What 51 of ccxt.pro's venues name the subscription that stands for "logged in".
@@ -73,7 +73,6 @@ class Streams:
         self.exchange = exchange
         self._freshen = freshen
         self._version = version
-        self.hooked: list[str] = []
         self._generation = 0
         self._watched: set[tuple[str, str]] = set()
         self._retiring: set[asyncio.Task[None]] = set()
@@ -93,24 +92,20 @@ class Streams:
             return None
         return "not_reopened"
 
-    def hook(self) -> None:
-        """Put the hooks in."""
-        kind = type(self.exchange)
-        for name in dir(kind):
-            is_watch = name.startswith("watch") and name not in {"watch", "watch_multiple", "watchMultiple"}
-            if is_watch and callable(getattr(kind, name)):
-                self._put(name, self._restarting(getattr(self.exchange, name)))
-        for name in ("watch", "watch_multiple"):
-            self._put(name, self._recording(getattr(self.exchange, name)))
-        if inspect.iscoroutinefunction(getattr(kind, "authenticate", None)):
-            self._put("client", self._naming(self.exchange.client))
-            self._put("authenticate", self._noting(self.exchange.authenticate))
+    def hooks(self, original: Callable[[str], Any]) -> dict[str, Callable[..., Any]]:
+        """Give what the calls pass through, by the method's name.
 
-    def unhook(self) -> None:
-        """Take the hooks out."""
-        for name in self.hooked:
-            self.exchange.__dict__.pop(name, None)
-        self.hooked.clear()
+        Args:
+            original: gives the method without hooks.
+        """
+        around: dict[str, Callable[[Callable[..., Any]], Callable[..., Any]]] = {
+            "watch": self._recording,
+            "watch_multiple": self._recording,
+            "client": self._naming,
+            "authenticate": self._noting,
+        }
+        names = stream_names(base_of(self.exchange))
+        return {name: around.get(name, self._restarting)(original(name)) for name in names}
 
     def renew(self, loop: asyncio.AbstractEventLoop | None) -> None:
         """Retire the connections that an earlier key logged in. Called right after the swap, on the loop."""
@@ -201,10 +196,6 @@ class Streams:
             return answer
 
         return authenticate
-
-    def _put(self, name: str, value: object) -> None:
-        self.exchange.__dict__[name] = value
-        self.hooked.append(name)
 
 
 def _places(options: dict[str, Any]) -> dict[str, dict[str, Any]]:

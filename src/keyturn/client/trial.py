@@ -9,13 +9,21 @@ import threading
 from concurrent.futures import Future
 from typing import Any
 
-from keyturn.client.link import FIELDS, Link
+from keyturn.client.hooked import FIELDS
+from keyturn.client.link import Link
 from keyturn.client.refusal import fault_of
 from keyturn.domain.errors import ExchangeFault
 from keyturn.domain.material import SecretMaterial
 
 #: Faults that say nothing about the key.
-PASSING = frozenset({ExchangeFault.RATE_LIMITED, ExchangeFault.VENUE_DOWN, ExchangeFault.CLOCK_SKEW})
+PASSING = frozenset(
+    {
+        ExchangeFault.RATE_LIMITED,
+        ExchangeFault.VENUE_DOWN,
+        ExchangeFault.CLOCK_SKEW,
+        ExchangeFault.BARRED_REGION,
+    }
+)
 
 # ccxt logs every request at DEBUG, headers included, and OKX's passphrase is one. What the bot's own calls
 # log is the bot's affair; ours log nothing. This logger belongs to no tree and is off.
@@ -32,9 +40,7 @@ def twin_of(link: Link, material: SecretMaterial) -> Any:
     exchange = link.exchange
     if link.is_async:
         exchange.open()
-    twin = copy.copy(exchange)
-    for name in link.hooked_names():
-        twin.__dict__.pop(name, None)
+    twin = link.plain_copy()
     twin.options = {k: dict(v) if isinstance(v, dict) else v for k, v in exchange.options.items()}
     twin.verbose = False
     twin.logger = _SILENCE

@@ -16,6 +16,7 @@ from keyturn.client import peers
 from keyturn.client.holder import Holder, Loaded
 from keyturn.client.link import Link
 from keyturn.client.mailbox import AckMessage, Mailbox, NoticeMessage, ProbeMessage, ProbeReportMessage
+from keyturn.client.objects import Objects
 from keyturn.client.peers import Peers
 from keyturn.client.trial import PASSING, try_key
 from keyturn.domain.errors import KEY_FAULTS, ExchangeFault, KeyturnError, StoreError, StoreFault
@@ -75,7 +76,7 @@ class Watcher:
         verify_with: str | None,
         verify_after: float,
     ) -> None:
-        self._link, self._holder, self._mailbox, self._consumer = link, holder, mailbox, consumer
+        self._holder, self._mailbox, self._consumer = holder, mailbox, consumer
         self._verify_with, self._verify_after = verify_with, verify_after
         self._wake = threading.Event()
         self._stop = threading.Event()
@@ -86,34 +87,47 @@ class Watcher:
         self._seen = holder.current
         self._probing: dict[str, _Trial] = {}
         self._verifying = _Trial()
-        self._peers = Peers(mailbox, holder.credential) if mailbox is not None else None
+        #: The attached object and its copies.
+        self.objects = Objects(link, Peers(mailbox, holder.credential) if mailbox is not None else None)
         self._interval = interval
         self._answers = True
+        #: Whether this is a forked process that has made no call yet.
+        self._asleep = False
         self._thread = self._new_thread()
 
     def start(self) -> None:
         """Begin watching."""
-        self._link.watcher = self
-        if self._peers is not None:
-            self._peers.join(self._link)
-        self._holder.on_proof = self._wake.set
+        self.objects.keep(self)
+        self._holder.on_news = self._wake.set
         _watching.add(self)
         self._thread.start()
+
+    def drop(self, link: Link) -> None:
+        """Watch an object no longer, and wait for it no longer; end with the last."""
+        self.objects.drop(link)
+        if not list(self.objects):
+            self._stop.set()
+            self._wake.set()
 
     def after_fork(self) -> None:
         """Begin anew in a forked process: it has no thread of the parent's, but the locks that those held."""
         self._holder.after_fork()
         # Events have locks, too.
         self._wake, self._stop = threading.Event(), threading.Event()
-        self._holder.on_proof = self._wake.set
+        self._holder.on_news = self._wake.set
         # The parent alone answers: it is the one that a notice is for, and this process knows nothing of it.
         self._answers = False
         # Not before the bot's next call there: most forked processes make none.
-        self._link.after_fork(self._resume)
+        self._asleep = True
+        for link in self.objects:
+            link.after_fork(self.resume)
 
-    def _resume(self) -> None:
-        self._thread = self._new_thread()
-        self._thread.start()
+    def resume(self) -> None:
+        """Watch on in a forked process, at its first call."""
+        if self._asleep:
+            self._asleep = False
+            self._thread = self._new_thread()
+            self._thread.start()
 
     def _new_thread(self) -> threading.Thread:
         # The thread knows the watcher weakly, and the exchange object keeps it: an object that the bot has
@@ -128,11 +142,12 @@ class Watcher:
     def stop(self) -> None:
         """End watching; the thread is gone when this returns."""
         _watching.discard(self)
-        self._link.resume = None
+        self._asleep = False
         self._stop.set()
         self._wake.set()
-        if self._peers is not None:
-            self._peers.leave(self._link)
+        for link in self.objects:
+            link.resume = None
+            self.objects.leave(link)
         if self._thread is not threading.current_thread():
             self._thread.join()
 
@@ -158,16 +173,22 @@ class Watcher:
         if self._seen is not self._holder.current:
             self._seen = self._holder.current
             self._verifying = _Trial()
-            self._link.swap_soon()
-        if not self._answers:
+            for each in self.objects:
+                each.swap_soon()
+        # Of a forked process, too.
+        if self._mailbox is not None and (refused := self._holder.refused):
+            for notice in (n for n in notices if n.consumer == self._consumer):
+                if notice.is_about(self._holder.current):
+                    self._mailbox.add_refusals(notice, refused)
+        if not self._answers or (link := self.objects.active()) is None:
             return
         waiting = [n for n in notices if self._wants_ack(n)]
         if waiting and self._holder.proof is None:
-            self._verify()
+            self._verify(link)
         for notice in waiting:
             self._acknowledge(notice)
         if self._mailbox is not None:
-            self._probe(self._mailbox)
+            self._probe(link, self._mailbox)
 
     def _notices(self) -> list[NoticeMessage]:
         try:
@@ -241,7 +262,7 @@ class Watcher:
 
     def _acknowledge(self, notice: NoticeMessage) -> None:
         current, proof = self._holder.current, self._holder.proof
-        stream = self._peers.ready_for(notice) if self._peers else None
+        stream = self.objects.ready_for(notice)
         # The version may have moved since `_wants_ack`: what is proved and what is named must be one.
         if proof is None or stream is None or not notice.is_about(current):
             return
@@ -259,7 +280,7 @@ class Watcher:
                 )
             )
 
-    def _verify(self) -> None:
+    def _verify(self, link: Link) -> None:
         """Make the signed call that an idle bot does not make."""
         now, current, trial = time.monotonic(), self._holder.current, self._verifying
         if trial.future is not None and trial.future.done():
@@ -272,21 +293,21 @@ class Watcher:
         idle = now - current.since >= self._verify_after
         if self._verify_with and idle and trial.future is None and now >= trial.not_before:
             trial.loaded = current
-            trial.future = try_key(self._link, current.material, self._verify_with)
+            trial.future = try_key(link, current.material, self._verify_with)
 
-    def _probe(self, mailbox: Mailbox) -> None:
+    def _probe(self, link: Link, mailbox: Mailbox) -> None:
         probes = [p for p in mailbox.probes(self._holder.credential) if p.consumer == self._consumer]
         # Whoever takes the report away asks anew: that trial begins from the start.
         waiting = [p for p in probes if mailbox.report(p.rotation_id, p.attempt) is None]
         self._probing = {p.subject: self._probing.get(p.subject, _Trial()) for p in waiting}
         for probe in waiting:
-            self._advance(probe, self._probing[probe.subject], mailbox)
+            self._advance(link, probe, self._probing[probe.subject], mailbox)
 
-    def _advance(self, probe: ProbeMessage, trial: _Trial, mailbox: Mailbox) -> None:
+    def _advance(self, link: Link, probe: ProbeMessage, trial: _Trial, mailbox: Mailbox) -> None:
         now = time.monotonic()
         if trial.future is None:
             if now >= trial.not_before:
-                self._begin(probe, trial, mailbox)
+                self._begin(link, probe, trial, mailbox)
             return
         if not trial.future.done():
             return
@@ -317,7 +338,7 @@ class Watcher:
             )
         )
 
-    def _begin(self, probe: ProbeMessage, trial: _Trial, mailbox: Mailbox) -> None:
+    def _begin(self, link: Link, probe: ProbeMessage, trial: _Trial, mailbox: Mailbox) -> None:
         try:
             stored = self._holder.source.read(Slot.PENDING)
         except StoreError as error:
@@ -333,7 +354,7 @@ class Watcher:
             return
         # Only the very key that was asked about: a later attempt's key would prove nothing.
         if meta.fingerprint == probe.fingerprint and stored.info.version == probe.version:
-            trial.future = try_key(self._link, stored.material, self._verify_with or "fetch_balance")
+            trial.future = try_key(link, stored.material, self._verify_with or "fetch_balance")
 
 
 _watching: weakref.WeakSet[Watcher] = weakref.WeakSet()

@@ -17,7 +17,8 @@ refused; within them a repeated notice is harmless, for it says the same. A rece
         body, headers = webhook.sign_ack(notice, KEY)
         return web.Response(body=body, headers=headers)
 
-`notice.query` is true when keyturn only asks how far the service is. Refuse a
+`notice.query` is true when keyturn only asks how far the service is, which it does again before it
+revokes the old key: calls that the new key was refused meanwhile go into `sign_ack(refusals=...)`. Refuse a
 `BadSignatureError` with status 401.
 """
 
@@ -27,13 +28,14 @@ import hashlib
 import hmac
 import re
 import time
+from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from keyturn.client.mailbox import Fingerprint, Name, NoticeMessage
+from keyturn.client.mailbox import Fingerprint, Name, NoticeMessage, RefusedCall
 from keyturn.domain.errors import KeyturnError
-from keyturn.domain.evidence import Notice
+from keyturn.domain.evidence import MAX_REFUSALS, Notice
 
 HEADER = "Keyturn-Signature"
 #: Seconds that the clocks of the two machines may differ, and a message may be under way.
@@ -74,6 +76,8 @@ class Acknowledgement(BaseModel):
     signed_call: Literal[True]
     #: Anything that helps a person; no secret.
     detail: str = Field("", max_length=200)
+    #: Calls that the exchange has refused to this key since; they hold the revoke of the key before.
+    refusals: tuple[RefusedCall, ...] = Field((), max_length=MAX_REFUSALS)
 
 
 def sign(body: bytes, key: str, *, now: float | None = None) -> str:
@@ -125,13 +129,17 @@ def verify(body: bytes, header: str | None, key: str, *, now: float | None = Non
         ) from None
 
 
-def sign_ack(notice: WebhookNotice, key: str, *, detail: str = "") -> tuple[bytes, dict[str, str]]:
+def sign_ack(
+    notice: WebhookNotice, key: str, *, detail: str = "", refusals: Sequence[RefusedCall] = ()
+) -> tuple[bytes, dict[str, str]]:
     """Write the acknowledgement. Call it only after a signed call with the new key came back well.
 
     Args:
         notice: what `verify` gave.
         key: the shared key.
         detail: for people, up to 200 characters.
+        refusals: calls that the exchange refuses to the key for its rights or its address, up to 32, with
+            each answer from then on. They hold the revoke of the old key until a person decides.
 
     Returns:
         Body and headers of the answer, whose status is 200.
@@ -143,8 +151,10 @@ def sign_ack(notice: WebhookNotice, key: str, *, detail: str = "") -> tuple[byte
         fingerprint=notice.fingerprint,
         signed_call=True,
         detail=detail,
+        refusals=tuple(refusals),
     )
-    body = ack.model_dump_json().encode()
+    # Left out where there are none: a keyturn that does not know them yet refuses a field more.
+    body = ack.model_dump_json(exclude=None if ack.refusals else {"refusals"}).encode()
     return body, {"Content-Type": "application/json", HEADER: sign(body, key)}
 
 

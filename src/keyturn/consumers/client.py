@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from keyturn.client.mailbox import AckMessage, Mailbox, Message, NoticeMessage, ProbeMessage
+from keyturn.client.mailbox import AckMessage, Mailbox, Message, NoticeMessage, ProbeMessage, RefusalsMessage
 from keyturn.domain.errors import ConsumerError, ConsumerFault
-from keyturn.domain.evidence import Confirmation, Evidence, Notice, ProbeReport, ProbeRequest
+from keyturn.domain.evidence import Confirmation, Evidence, Notice, ProbeReport, ProbeRequest, Refusal
 from keyturn.ports.store import Finding
 
 T = TypeVar("T")
@@ -52,6 +52,11 @@ class MailboxConsumer:
             Confirmation(self._name, ack.rotation_id, ack.fingerprint, Evidence.ACK, ack.at, detail=detail)
         ]
 
+    async def refusals(self, notice: Notice) -> Sequence[Refusal]:
+        """Read what the exchange refuses to the notice's key; see the port."""
+        told = await self._do(lambda: self._box.refusals(notice.notice_id))
+        return [c.about(notice) for c in told.calls] if told and self._answers(told, notice) else []
+
     async def request_probe(self, request: ProbeRequest) -> None:
         """Take an earlier report out of the mailbox and leave the request; see the port."""
         await self._do(lambda: self._box.forget_report(request.rotation_id, request.attempt))
@@ -78,7 +83,7 @@ class MailboxConsumer:
     async def close(self) -> None:
         """Do nothing: no file stays open."""
 
-    def _answers(self, ack: AckMessage, notice: Notice) -> bool:
+    def _answers(self, ack: AckMessage | RefusalsMessage, notice: Notice) -> bool:
         given = (ack.credential, ack.consumer, ack.rotation_id, ack.kind, ack.fingerprint)
         asked = (self._credential, self._name, notice.rotation_id, notice.kind, notice.fingerprint)
         return given == asked

@@ -18,7 +18,7 @@ from keyturn.client.files import write_atomic
 from keyturn.consumers.command import ask, run, send_signal
 from keyturn.consumers.render import into_freqtrade, render
 from keyturn.domain.errors import ConsumerError, ConsumerFault, StoreError
-from keyturn.domain.evidence import Confirmation, Evidence, Notice, ProbeReport, ProbeRequest
+from keyturn.domain.evidence import Confirmation, Evidence, Notice, ProbeReport, ProbeRequest, Refusal
 from keyturn.domain.inventory import FileConsumer
 from keyturn.domain.slots import Stored
 from keyturn.ports.consumer import ReadCurrent
@@ -100,6 +100,10 @@ class RenderedFile:
                 notice, Evidence.ACK, datetime.now(UTC), "its confirm command printed the fingerprint"
             )
         ]
+
+    async def refusals(self, notice: Notice) -> Sequence[Refusal]:
+        """Give none: nobody tells what becomes of the calls; see the port."""
+        return []
 
     async def request_probe(self, request: ProbeRequest) -> None:
         """Refuse: a file cannot make a call; see the port."""

@@ -81,7 +81,7 @@ def _object(text: bytes) -> dict[str, Any] | None:
     # A frame of its own that raises nothing: the decoder's exceptions carry the text, which has the key.
     try:
         document = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return document if isinstance(document, dict) else None
 

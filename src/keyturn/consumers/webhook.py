@@ -11,6 +11,7 @@ import aiohttp
 from pydantic import ValidationError
 from yarl import URL
 
+from keyturn.bodies import WEBHOOK_LIMIT, Body, BodyError
 from keyturn.client.webhook import (
     HEADER,
     Acknowledgement,
@@ -20,11 +21,9 @@ from keyturn.client.webhook import (
     sign,
 )
 from keyturn.domain.errors import ConsumerError, ConsumerFault, KeyturnError
-from keyturn.domain.evidence import Confirmation, Evidence, Notice, ProbeReport, ProbeRequest
+from keyturn.domain.evidence import Confirmation, Evidence, Notice, ProbeReport, ProbeRequest, Refusal
 from keyturn.ports.store import Finding
 
-# An acknowledgement is under 500 bytes.
-_MAX_ANSWER = 16_384
 # The service is there and asks to be told later: the notice is sent again, as after an unknown outcome.
 _LATER = frozenset({408, 425, 429})
 _UNDO_NOTHING = "Notices are idempotent; it is sent again."
@@ -61,12 +60,8 @@ class HttpConsumer:
 
     async def confirmations(self, notice: Notice) -> Sequence[Confirmation]:
         """Ask whether the service moved; see the port."""
-        answer = self._accepted(await self._post(notice, query=True))
-        if answer.status != 200:
-            return []
-        ack = self._acknowledgement(answer)
-        given = (ack.credential, ack.consumer, ack.notice_id, ack.fingerprint)
-        if given != (notice.credential, self._name, notice.notice_id, notice.fingerprint):
+        ack = await self._asked(notice)
+        if ack is None:
             return []
         return [
             Confirmation(
@@ -78,6 +73,20 @@ class HttpConsumer:
                 detail=ack.detail,
             )
         ]
+
+    async def refusals(self, notice: Notice) -> Sequence[Refusal]:
+        """Ask the service, which tells them with its acknowledgement; see the port."""
+        ack = await self._asked(notice)
+        return [call.about(notice) for call in ack.refusals] if ack is not None else []
+
+    async def _asked(self, notice: Notice) -> Acknowledgement | None:
+        """Ask how far the service is; None while it has not acknowledged this very notice."""
+        answer = self._accepted(await self._post(notice, query=True))
+        if answer.status != 200:
+            return None
+        ack = self._acknowledgement(answer)
+        given = (ack.credential, ack.consumer, ack.notice_id, ack.fingerprint)
+        return ack if given == (notice.credential, self._name, notice.notice_id, notice.fingerprint) else None
 
     async def request_probe(self, request: ProbeRequest) -> None:
         """Refuse: there is no protocol for it; see the port."""
@@ -124,7 +133,9 @@ class HttpConsumer:
             # A session a call: no connection that the other side may just have closed, no cookie, and
             # (trust_env is off) no proxy from the environment.
             async with (
-                aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=self._timeout)) as session,
+                aiohttp.ClientSession(
+                    timeout=aiohttp.ClientTimeout(total=self._timeout), auto_decompress=False
+                ) as session,
                 session.post(self._url, data=body, headers=headers, allow_redirects=False) as response,
             ):
                 return _Answer(response.status, response.headers.get(HEADER), await _bounded(response))
@@ -178,9 +189,11 @@ class HttpConsumer:
 
 
 async def _bounded(response: aiohttp.ClientResponse) -> bytes:
-    body = b""
-    async for chunk in response.content.iter_chunked(_MAX_ANSWER):
-        body += chunk
-        if len(body) > _MAX_ANSWER:
-            raise aiohttp.ClientPayloadError("the answer is too long")
-    return body
+    try:
+        body = Body(WEBHOOK_LIMIT, response.headers.get("Content-Encoding", ""))
+        async for chunk in response.content.iter_any():
+            body.feed(chunk)
+        return body.whole()
+    except BodyError:
+        response.close()
+    raise aiohttp.ClientPayloadError("the answer is too long, or cannot be unpacked")

@@ -27,7 +27,9 @@ def main() -> int:
     application.get_backend_for_host = cache(application.get_backend_for_host)  # type: ignore[method-assign]
     # Not moto's own server: it ends the connection with every answer, which AWS does not.
     server = uvicorn.Server(
-        uvicorn.Config(WSGIMiddleware(application, workers=32), log_level="warning", lifespan="off")
+        uvicorn.Config(
+            WSGIMiddleware(application, workers=32), loop="asyncio", log_level="warning", lifespan="off"
+        )
     )
     with socket.create_server((ADDRESS, 0)) as listening:
         Thread(target=server.run, args=([listening],), daemon=True).start()

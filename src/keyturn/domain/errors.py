@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from keyturn.domain.printable import printable
+
 
 class ProgrammingError(Exception):
     """A rule of the machine was broken by the calling code."""
@@ -32,10 +34,11 @@ class KeyturnError(Exception):
     exit_code = 1
 
     def __init__(self, what: str, *, now: str = "", todo: str = "") -> None:
-        super().__init__(what)
-        self.what = what
-        self.now = now
-        self.todo = todo
+        super().__init__(printable(what))
+        # Here, for all that is ever shown of an error: a code or a host name in it may come from outside.
+        self.what = printable(what)
+        self.now = printable(now)
+        self.todo = printable(todo)
 
     def diagnostics(self) -> str:
         """Tell what happened, what is true now and what to do, one line each."""
@@ -79,7 +82,10 @@ class ExchangeFault(StrEnum):
     UNCLEAR_REFUSAL = "unclear_refusal"
     #: Nothing was sent: what is stored cannot sign (a truncated PEM, a secret of another kind).
     CANNOT_SIGN = "cannot_sign"
+    #: The key's own list does not have the address.
     WRONG_IP = "wrong_ip"
+    #: The venue serves nobody who calls from there, a region or an address; it says nothing about the key.
+    BARRED_REGION = "barred_region"
     MISSING_PERMISSION = "missing_permission"
     CLOCK_SKEW = "clock_skew"
     KEY_QUOTA = "key_quota"

@@ -6,7 +6,9 @@ import hashlib
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import Literal
 
+from keyturn.domain.errors import ExchangeFault
 from keyturn.domain.keys import KeyFacts
 
 
@@ -71,6 +73,24 @@ class Confirmation:
     evidence: Evidence
     at: datetime
     detail: str = ""
+
+
+#: As many refused calls are told of one key: a bot that makes thousands must not fill anybody's disk.
+MAX_REFUSALS = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A call of the consumer's that the exchange refuses to the key of a notice, though the key works."""
+
+    consumer: str
+    rotation_id: str
+    fingerprint: str
+    #: Method and path; never a parameter.
+    call: str
+    #: The key lacks a right that the call needs, or is not open to the consumer's address.
+    fault: Literal[ExchangeFault.MISSING_PERMISSION, ExchangeFault.WRONG_IP]
+    at: datetime
 
 
 @dataclass(frozen=True, slots=True)

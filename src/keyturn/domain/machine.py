@@ -82,7 +82,12 @@ TRANSITIONS: Mapping[EventType, Rule] = {
     _E.STAGED: _rule(_S.MINTING, to=_S.STAGED, sets="new_ref new_fingerprint new_handle new_version"),
     _E.PROBE_REQUESTED: _rule(_S.STAGED, sets="probe_by"),
     _E.VERIFIED: _rule(_S.STAGED, to=_S.VERIFIED, sets="account_uid expires_at"),
-    _E.PROMOTED: _rule(_S.VERIFIED, to=_S.PROMOTED, sets="promoted_at new_version old_version"),
+    _E.PROMOTED: _rule(
+        _S.VERIFIED,
+        _S.ABORTING,  # an abort of the first key that lost the race: there is nothing to go back to
+        to=_S.PROMOTED,
+        sets="promoted_at new_version old_version abort_reason",
+    ),
     _E.NOTICES_SENT: Rule(
         frozenset({_S.PROMOTED, _S.ROLLING_BACK}), None, frozenset({"noticed_at", "confirm_by"})
     ),
@@ -147,6 +152,8 @@ def allowed(rotation: Rotation, event: EventType) -> bool:
     if event is _E.ROLLBACK_REQUESTED:
         reversible = rotation.old_ref is not None and rotation.restored_at is None
         return reversible and was in {_S.PROMOTED, _S.CUTTING_OVER, _S.GRACE, _S.ABORTING}
+    if event is _E.PROMOTED and rotation.state is _S.ABORTING:
+        return rotation.old_ref is None
     if event is _E.ROLLBACK_GIVEN_UP:
         unrestored = was is _S.ROLLING_BACK and rotation.restored_at is None
         return unrestored and rotation.parked is Park.NO_WAY_BACK

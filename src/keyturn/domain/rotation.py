@@ -50,6 +50,8 @@ class Park(StrEnum):
 
     #: Consumers that have not confirmed; both keys live. Goes on by itself when they do.
     UNCONFIRMED = "unconfirmed"
+    #: The exchange refuses consumers' calls to the new key; both keys live. `resume` accepts what is named.
+    REFUSED_CALLS = "refused_calls"
     MANAGER_KEY = "manager_key"
     KEY_QUOTA = "key_quota"
     SECOND_FACTOR = "second_factor"

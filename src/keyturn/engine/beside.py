@@ -12,7 +12,7 @@ from datetime import timedelta
 from keyturn.domain.errors import JournalError, JournalFault
 from keyturn.domain.keys import KeyFacts
 from keyturn.domain.rotation import EventType, Fate, KeyRecord, Origin, Park
-from keyturn.engine import licence, mirrors, old_keys, settle
+from keyturn.engine import licence, listing, mirrors, old_keys, settle
 from keyturn.engine.places import Place, place_name
 from keyturn.engine.trouble import backoff
 from keyturn.engine.witness import shows
@@ -98,10 +98,17 @@ async def _find(work: Work, record: KeyRecord) -> _Found | None:
     if hand is work and record.origin is Origin.ADOPTED and record.subaccount != r.subaccount:
         places.append(Place(r.account, r.subaccount))
     for place in places:
-        listed = list(await hand.driver.list_keys(manager, place.subaccount))
+        listed = await _list(work, hand, manager, place)
         if _is_listed(record, listed):
             return _Found(hand, manager, place, listed=True)
     return _Found(hand, manager, places[0], listed=False)
+
+
+async def _list(work: Work, hand: Work, manager: Caller, place: Place) -> list[KeyFacts]:
+    """List a place; of another account nothing else is taken up, for this rotation has no part there."""
+    if hand is work:
+        return await listing.look_in(work, manager, place.subaccount)
+    return list(await hand.driver.list_keys(manager, place.subaccount))
 
 
 def _is_listed(record: KeyRecord, listed: list[KeyFacts]) -> bool:
@@ -113,13 +120,13 @@ def _is_listed(record: KeyRecord, listed: list[KeyFacts]) -> bool:
 async def _doubt(work: Work, found: _Found, record: KeyRecord, *, home: bool) -> str:
     """Say why the list does not prove that the key is gone; empty if it does."""
     r = work.rotation
-    listed = await found.hand.driver.list_keys(found.manager, found.place.subaccount)
+    listed = await _list(work, found.hand, found.manager, found.place)
     if shows(listed, record.key_ref):
         return f"The exchange still lists the key {record.fingerprint}."
     if not home:
         return ""  # that list has shown the key: it is the right one
     if found.place.subaccount != r.subaccount:
-        listed = await work.list_keys(found.manager)
+        listed = await listing.look(work, found.manager)
     if not shows(listed, r.new_ref):
         return f"The list of the manager key of {r.account} does not show the new key, so it proves nothing."
     return ""

@@ -17,7 +17,7 @@ from keyturn.domain.comparison import Difference, Findings
 from keyturn.domain.errors import ExchangeError, KeyturnError
 from keyturn.domain.keys import KeyFacts
 from keyturn.domain.labels import parse_label
-from keyturn.domain.rotation import Fate, KeyRecord, Rotation
+from keyturn.domain.rotation import Fate, KeyRecord, Origin, Rotation
 from keyturn.domain.slots import Slot, SlotInfo
 from keyturn.engine.commands import with_reason
 from keyturn.engine.liveness import Life, told_by
@@ -370,7 +370,10 @@ async def _of_list(
                 f"the key {record.fingerprint} is recorded as {record.fate.value.replace('_', ' ')}, and"
                 f" {place_name(listing.place)} lists it"
             )
-            found.append(Difference(record.credential, record.key_id, what, "Delete it at the exchange."))
+            todo = "Delete it at the exchange."
+            if record.origin is Origin.MINTED:
+                todo = f"The next rotation revokes it once more: {with_reason('rotate', record.credential)}"
+            found.append(Difference(record.credential, record.key_id, what, todo))
     return found
 
 

@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 from keyturn.domain.errors import ConsumerError, ConsumerFault, StoreError, StoreFault
-from keyturn.domain.evidence import STRENGTH, Confirmation, Evidence, Notice, NoticeKind
+from keyturn.domain.evidence import STRENGTH, Confirmation, Evidence, NoticeKind
 from keyturn.domain.rotation import EventType, Park, State
 from keyturn.domain.slots import Slot
-from keyturn.engine import liveness, mirrors, old_keys
+from keyturn.engine import liveness, mirrors, old_keys, refusals
 from keyturn.engine.aftermath import THEIRS_WAS_KEPT
 from keyturn.engine.commands import with_reason
+from keyturn.engine.notices import notices
 from keyturn.engine.trouble import backoff
 from keyturn.engine.work import Rest, Work
 
@@ -69,24 +70,6 @@ async def _still_works(work: Work) -> bool:
     return (await liveness.ask(work, pending)).serves
 
 
-def notices(work: Work, kind: NoticeKind, confirm_by: datetime) -> dict[str, Notice]:
-    """Build what each consumer is told."""
-    r = work.rotation
-    back = kind is NoticeKind.ROLLED_BACK
-    return {
-        name: Notice(
-            credential=r.credential,
-            consumer=name,
-            rotation_id=r.id,
-            kind=kind,
-            fingerprint=(r.old_fingerprint if back else r.new_fingerprint) or "",
-            version=(r.old_version if back else r.new_version) or "",
-            confirm_by=confirm_by,
-        )
-        for name in work.entry.consumers
-    }
-
-
 async def notify(work: Work, kind: NoticeKind = NoticeKind.PROMOTED) -> Rest | None:
     """PROMOTED (and ROLLING_BACK): tell every consumer which key is current now."""
     r = work.rotation
@@ -136,6 +119,12 @@ async def confirm(work: Work, kind: NoticeKind = NoticeKind.PROMOTED) -> Rest | 
         )
         await work.commit(*events, done, confirmations=tuple(new))
         return None
+    # Who waits for nothing but a right or an address is told so now, and not when the time is up.
+    refused = await refusals.reported(work) if kind is NoticeKind.PROMOTED else ()
+    if refused:
+        if events:
+            await work.commit(*events, confirmations=tuple(new))
+        return await refusals.park(work, refused)
     if work.now() >= confirm_by:
         if events:
             await work.commit(*events, confirmations=tuple(new))

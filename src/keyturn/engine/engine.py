@@ -9,8 +9,8 @@ from datetime import datetime
 from keyturn.domain import machine
 from keyturn.domain.errors import JournalError, JournalFault, KeyturnError, RefusedError
 from keyturn.domain.labels import new_rotation_id
-from keyturn.domain.rotation import BEFORE_PIVOT, EventType, KeyRecord, Mode, Rotation, State
-from keyturn.engine import cutover, mint, revoke, settle, timekeeping, trouble, undo, verify
+from keyturn.domain.rotation import BEFORE_PIVOT, EventType, KeyRecord, Mode, Park, Rotation, State
+from keyturn.engine import cutover, mint, refusals, revoke, settle, timekeeping, trouble, undo, verify
 from keyturn.engine.commands import with_reason
 from keyturn.engine.work import Rest, SupersededError, Work
 from keyturn.engine.world import World
@@ -130,7 +130,7 @@ class Engine:
             return Progress(rotation, Rest(None, ""))
         work = Work(self.world, rotation)
         try:
-            rest = await timekeeping.set_right(work) or _not_yet(work)
+            rest = await timekeeping.set_right(work) or await _not_yet(work)
             if rest is None:
                 rest = await self._act(work)
         except SupersededError:
@@ -220,7 +220,8 @@ class Engine:
     async def resume(self, credential: str) -> Rotation:
         """Let a parked rotation go on from the state that it was in.
 
-        One that was to be rolled back, and has nothing to go back to, goes forward.
+        One that was to be rolled back, and has nothing to go back to, goes forward. Of one that waits for
+        calls which are refused to the new key, those that it names are accepted; the journal tells it.
 
         Raises:
             RefusedError: there is none open, or it is not parked.
@@ -233,7 +234,10 @@ class Engine:
         )
         if machine.allowed(rotation, EventType.ROLLBACK_GIVEN_UP):
             return await self._record(rotation, EventType.ROLLBACK_GIVEN_UP, abort_reason="")
-        return await self._record(rotation, EventType.RESUMED, problem=rotation.parked_why)
+        note = ""
+        if rotation.parked is Park.REFUSED_CALLS:
+            note = await refusals.acceptance(Work(self.world, rotation))
+        return await self._record(rotation, EventType.RESUMED, note=note, problem=rotation.parked_why)
 
     async def _asked(self, credential: str, kind: EventType, refusal: str, todo: str) -> Rotation:
         """Give the open rotation that a person asks something of, if it can be asked for now."""
@@ -288,9 +292,11 @@ def end_of_grace(rotation: Rotation) -> str:
     )
 
 
-def _not_yet(work: Work) -> Rest | None:
+async def _not_yet(work: Work) -> Rest | None:
     r = work.rotation
     if r.is_due(work.now()):
         return None
+    if r.state is State.GRACE and (rest := await refusals.look(work)):
+        return rest
     waits_for = "the end of the grace period" if r.grace_until == r.wake_at else "its time"
     return Rest(r.wake_at, r.problem or waits_for)

@@ -4,7 +4,7 @@
 key gone passes here, in this order:
 
 1. a fence, after which the key can never become current (a later claim of its pending slot, or the discard
-   of the version that stands there);
+   of the version that stands there; in a mirror, a version that no late write expects);
 2. a fresh look: no slot of the store or of a mirror shows the key;
 3. the intent, by the journal's compare-and-set: nothing has moved there since the rotation was read;
 4. the revoke.
@@ -57,6 +57,8 @@ async def revoke_attempt(
         if hand is None or _is_wanted(hand.rotation, record, own=own):
             return None
         await fence(hand, record)
+        if hand.rotation.promoted_at is not None:
+            await mirrors.fence(hand)
         if await _is_shown(hand, record):
             return None
         doomed = replace(record, fate=Fate.REVOKING, recorded_at=hand.now())

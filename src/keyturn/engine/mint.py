@@ -15,8 +15,9 @@ from keyturn.domain.keys import KeyFacts, MintedKey
 from keyturn.domain.labels import MAX_ATTEMPTS, Attempt
 from keyturn.domain.rotation import EventType, Fate, KeyRecord, Origin, Park
 from keyturn.domain.slots import Claim, KeyMeta, Slot, SlotInfo
-from keyturn.engine import licence, old_keys, revoke, settle
+from keyturn.engine import licence, listing, old_keys, revoke, settle
 from keyturn.engine.commands import with_reason
+from keyturn.engine.trouble import asked
 from keyturn.engine.witness import refuse_other_account
 from keyturn.engine.work import Rest, SupersededError, Work
 from keyturn.ports.exchange import Caller
@@ -50,7 +51,7 @@ async def plan(work: Work) -> Rest | None:
     manager = await work.manager()
     if current and current.meta and current.meta.key_ref == manager.material.key_ref:
         return await revoke.park_manager_key(work)
-    listed = await settle.look(work, manager)
+    listed = await listing.look(work, manager)
     if rest := await refuse_other_account(work, listed, current):
         return rest
     beside = await old_keys.unnamed(work, current)
@@ -173,7 +174,8 @@ async def _mint_failed(work: Work, error: ExchangeError) -> Rest | None:
         except SupersededError:
             await licence.may_live(work, maybe)
             raise
-        return await work.defer(max(1.0, work.driver.manifest.propagation_seconds), error.what)
+        wait = max(1.0, work.driver.manifest.propagation_seconds, asked(error))
+        return await work.defer(wait, error.what)
     if error.fault is ExchangeFault.REJECTED:
         # Also what a venue says with a code that nobody has seen yet: `settle` looks for the key.
         raise error
@@ -279,7 +281,7 @@ async def recover(work: Work) -> Rest | None:
             f"Mend the cause, then: {with_reason('abort', r.credential)}, and rotate again",
         )
     manager = await work.manager()
-    listed = await settle.look(work, manager)
+    listed = await listing.look(work, manager)
     current = await work.peek(Slot.CURRENT)
     if rest := await refuse_other_account(work, listed, current):
         return rest

@@ -162,6 +162,41 @@ async def show(work: Work, key_ref: str | None, slots: Iterable[Slot]) -> bool:
     return False
 
 
+async def fence(work: Work) -> None:
+    """Write the primary's key to each mirror anew, so that no late write can point a mirror at another key.
+
+    A worker that looked at a mirror before a roll-back may be about to write the key that is given up; it
+    names the version that it saw, and that one is gone then.
+
+    Raises:
+        StoreError: a mirror does not answer, or the primary cannot be read.
+    """
+    if not work.entry.mirrors:
+        return
+    current = await work.store.read(work.path, Slot.CURRENT)
+    if current is None or current.info.meta is None:
+        return
+    for address in work.entry.mirrors:
+        store = work.world.adapters.store(address.store)
+        there = await store.peek(address.path, Slot.CURRENT)
+        if there and not _same_key(there, current.info):
+            continue  # what is in the way there is told by the look that follows
+        expect = there.version if there else None
+        try:
+            await store.put(address.path, current.material, current.info.meta, expect_current=expect)
+        except StoreError as error:
+            if error.fault is not StoreFault.CONFLICT:
+                raise
+        await _drop_twin(store, address.path, current.info)
+
+
+async def _drop_twin(store: SecretStore, path: str, current: SlotInfo) -> None:
+    """Destroy what a fence has left in previous: the key that is current, once more."""
+    previous = await store.peek(path, Slot.PREVIOUS)
+    if previous and _same_key(previous, current):
+        await store.discard(path, Slot.PREVIOUS, version=previous.version)
+
+
 async def forget_previous(work: Work, dead_ref: str | None) -> None:
     """Destroy what the mirrors still hold of a key that is dead.
 

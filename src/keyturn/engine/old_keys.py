@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from keyturn.domain.keys import KeyFacts
 from keyturn.domain.rotation import Fate, KeyRecord, Park
 from keyturn.domain.slots import SlotInfo
-from keyturn.engine import books
+from keyturn.engine import books, listing
 from keyturn.engine.places import Place, place_name
 from keyturn.engine.trouble import backoff
 from keyturn.engine.witness import LOOKS, shows
@@ -84,7 +84,7 @@ async def refuse_unseen(
         return None
     manager = await work.manager()
     for subaccount in {k.subaccount for k in here} - {r.subaccount}:
-        there = await work.driver.list_keys(manager, subaccount)
+        there = await listing.look_in(work, manager, subaccount)
         if any(shows(there, k.key_ref) for k in here):
             return None
     marks = ", ".join(k.fingerprint or k.key_id for k in here)

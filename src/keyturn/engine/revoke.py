@@ -9,7 +9,7 @@ from keyturn.domain.errors import StoreError, StoreFault
 from keyturn.domain.keys import Revocation
 from keyturn.domain.rotation import EventType, Fate, Park
 from keyturn.domain.slots import Slot, SlotInfo, Stored
-from keyturn.engine import beside, licence, liveness, mirrors, old_keys
+from keyturn.engine import beside, licence, listing, liveness, mirrors, old_keys, refusals
 from keyturn.engine.commands import with_reason
 from keyturn.engine.liveness import Life
 from keyturn.engine.trouble import backoff
@@ -33,11 +33,13 @@ async def begin(work: Work) -> Rest | None:
     """GRACE: when it has passed, revoke the old key."""
     r = work.rotation
     if r.grace_until and work.now() < r.grace_until:
-        return Rest(r.grace_until, "the end of the grace period")
+        return await refusals.look(work) or Rest(r.grace_until, "the end of the grace period")
     if r.old_ref is None and not await old_keys.unnamed(work, None):
         await work.commit(work.event(EventType.COMPLETED, "there was no key before this one"))
         return None
     if rest := await _dead_current(work):
+        return rest
+    if rest := await refusals.hold(work):
         return rest
     return await (_close(work, None) if r.old_ref is None else _kill(work))
 
@@ -159,11 +161,11 @@ async def _doubt(work: Work, manager: Caller, subaccount: str | None) -> str:
     A list counts if it shows the new key: that of another account, or half a list, shows neither.
     """
     r = work.rotation
-    listed = await work.driver.list_keys(manager, subaccount)
+    listed = await listing.look_in(work, manager, subaccount)
     if shows(listed, r.old_ref):
         return "The exchange still lists the old key."
     if subaccount != r.subaccount:
-        listed = await work.list_keys(manager)
+        listed = await listing.look(work, manager)
     if not shows(listed, r.new_ref):
         return f"The list of the manager key of {r.account} does not show the new key, so it proves nothing."
     return ""

@@ -12,14 +12,18 @@ from keyturn.domain.comparison import Difference
 from keyturn.domain.errors import KeyturnError, RefusedError
 from keyturn.domain.rotation import CLOSED, Fate, Mode, Rotation, State
 from keyturn.domain.schedule import Due, next_due
-from keyturn.engine import books
+from keyturn.engine import books, refusals
 from keyturn.engine.engine import Engine, Progress
+from keyturn.engine.work import Work
 from keyturn.engine.world import World
 
 # After a rotation that aborted, the next is opened later each time: a key that the venue keeps minting
 # wrong is a matter for a person, and each try mints and revokes one. A day at most, so that a mended
 # account is found the next morning.
 _ABORT_FLOOR, _ABORT_CAP = timedelta(minutes=15), timedelta(days=1)
+
+# Most consumers are folders of this machine; a service is spared a burst.
+_ASKED_AT_ONCE = 32
 
 
 class Kind(StrEnum):
@@ -86,6 +90,11 @@ async def due_work(world: World) -> list[WorkItem]:
         if r.state is not State.PARKED or r.wake_at is not None
     ]
     latest = {r.credential: r for r in await world.journal.latest()}
+    in_grace = [r for r in latest.values() if r.state is State.GRACE and not r.is_due(now)]
+    items += [
+        WorkItem(Kind.ADVANCE, r.credential, r.id, "calls are refused to the new key")
+        for r in await _held(world, in_grace)
+    ]
     orphans = dict.fromkeys(k.credential for k in await world.journal.unsettled())
     items += [
         WorkItem(Kind.SETTLE, name, None, "keys whose fate is open")
@@ -102,6 +111,20 @@ async def due_work(world: World) -> list[WorkItem]:
             continue
         items.append(WorkItem(Kind.OPEN, name, None, due.why))
     return items
+
+
+async def _held(world: World, in_grace: Sequence[Rotation]) -> list[Rotation]:
+    """Give the rotations whose consumers report that calls are refused to the new key."""
+    gate = asyncio.Semaphore(_ASKED_AT_ONCE)
+
+    async def ask(rotation: Rotation) -> bool:
+        async with gate:
+            # One that left the inventory is told of when its grace is over.
+            declared = rotation.credential in world.inventory.credentials
+            return declared and bool(await refusals.reported(Work(world, rotation)))
+
+    told = await asyncio.gather(*map(ask, in_grace))
+    return [rotation for rotation, yes in zip(in_grace, told, strict=True) if yes]
 
 
 async def _after_abort(world: World, credential: str) -> datetime:

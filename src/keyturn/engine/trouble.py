@@ -42,16 +42,32 @@ _PARKED_STORE = {
 }
 
 
+# A pause that an exchange asks for is kept up to here. Coming back into a longer one costs a call an hour; to
+# believe any number would let whoever answers in an exchange's place put a rotation off for ever.
+_LONGEST_ASKED_SECONDS = 3600.0
+
+
 def backoff(rotation: Rotation) -> float:
     """Give the seconds to wait after one failure more of this rotation."""
     return retry_delay(rotation.failures + 1, rotation_id=rotation.id).total_seconds()
+
+
+def asked(error: KeyturnError) -> float:
+    """Give the seconds for which an exchange asked to be left alone; 0 if it did not."""
+    wait = error.retry_after if isinstance(error, ExchangeError) else None
+    return min(wait, _LONGEST_ASKED_SECONDS) if wait is not None and wait > 0 else 0.0
+
+
+def pause_after(rotation: Rotation, error: KeyturnError) -> float:
+    """Give the seconds to wait after this failure: what was asked for, and no less than the backoff."""
+    return max(backoff(rotation), asked(error))
 
 
 async def handle(work: Work, error: KeyturnError) -> Rest:
     """Journal what is in the way and say when to come back."""
     if work.rotation.state is State.PARKED:
         # It was looked at again and could not be judged: it stays parked, for the reason that it has.
-        return Rest(work.after(backoff(work.rotation)), work.rotation.parked_why)
+        return Rest(work.after(pause_after(work.rotation, error)), work.rotation.parked_why)
     refused = isinstance(error, ExchangeError) and error.fault in KEY_FAULTS
     if refused and work.manager_unseen:
         # Another may have stood in its place for a second: ask again with the one that does now.
@@ -59,10 +75,7 @@ async def handle(work: Work, error: KeyturnError) -> Rest:
         return await work.defer(backoff(work.rotation), f"{error.what} {error.todo}".strip())
     if (park := _park_for(error)) is not None:
         return await work.park(park, error.what, _todo(work, error))
-    wait = backoff(work.rotation)
-    if isinstance(error, ExchangeError) and error.retry_after:
-        wait = max(wait, error.retry_after)
-    return await work.defer(wait, f"{error.what} {error.todo}".strip())
+    return await work.defer(pause_after(work.rotation, error), f"{error.what} {error.todo}".strip())
 
 
 def _park_for(error: KeyturnError) -> Park | None:

@@ -8,7 +8,7 @@ from keyturn.domain.errors import JournalError, JournalFault, KeyturnError
 from keyturn.domain.evidence import NoticeKind
 from keyturn.domain.rotation import EventType, Fate, Park
 from keyturn.domain.slots import Slot, SlotInfo
-from keyturn.engine import cutover, licence, liveness, mirrors, settle
+from keyturn.engine import cutover, licence, listing, liveness, mirrors, settle
 from keyturn.engine.liveness import Life
 from keyturn.engine.trouble import backoff
 from keyturn.engine.witness import refuse_other_account
@@ -24,6 +24,13 @@ async def abort(work: Work) -> Rest | None:
     current = await work.peek(Slot.CURRENT)
     if current and current.attempt and current.attempt.rotation_id == r.id:
         # The abort lost the race against the promotion: from here the only way back is a roll-back.
+        if r.old_ref is None:
+            note = "the abort came too late, and there is no key to go back to"
+            stands = work.event(
+                EventType.PROMOTED, note, promoted_at=work.now(), new_version=current.version, abort_reason=""
+            )
+            await work.commit(stands)
+            return None
         await work.commit(
             work.event(EventType.ROLLBACK_REQUESTED, promoted_at=work.now(), abort_reason=r.abort_reason)
         )
@@ -51,7 +58,7 @@ async def _revoke_minted(work: Work, current: SlotInfo | None) -> Rest | None:
     if r.attempt == 0:
         return None
     manager = await work.manager()
-    listed = await settle.look(work, manager)
+    listed = await listing.look(work, manager)
     if rest := await refuse_other_account(work, listed, current):
         return rest
     for record in [k for k in await work.world.journal.keys(r.credential) if k.rotation_id == r.id]:

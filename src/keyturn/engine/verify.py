@@ -14,7 +14,7 @@ from keyturn.domain.evidence import ProbeFault, ProbeReport, ProbeRequest
 from keyturn.domain.keys import KeyFacts, Permission
 from keyturn.domain.rotation import EventType, Park
 from keyturn.domain.slots import Slot, Stored
-from keyturn.engine import liveness
+from keyturn.engine import listing, liveness
 from keyturn.engine.liveness import Life
 from keyturn.engine.work import Rest, Work
 from keyturn.ports.exchange import Caller
@@ -32,6 +32,7 @@ _PROBE_POLL_SECONDS = 1.0
 _PASSING = {
     ExchangeFault.VENUE_DOWN,
     ExchangeFault.RATE_LIMITED,
+    ExchangeFault.BARRED_REGION,
     ExchangeFault.OUTCOME_UNKNOWN,
     ExchangeFault.CLOCK_SKEW,
 }
@@ -143,7 +144,7 @@ def _completed(facts: KeyFacts | None, listed: KeyFacts | None) -> KeyFacts | No
 
 async def _listed(work: Work) -> KeyFacts | None:
     """Give the manager's view of the new key."""
-    keys = await work.list_keys(await work.manager())
+    keys = await listing.look(work, await work.manager())
     return next((k for k in keys if k.key_ref == work.rotation.new_ref), None)
 
 

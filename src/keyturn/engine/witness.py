@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from keyturn.domain.keys import KeyFacts
 from keyturn.domain.rotation import Park
 from keyturn.domain.slots import Slot, SlotInfo
-from keyturn.engine import liveness
+from keyturn.engine import listing, liveness
 from keyturn.engine.liveness import Life
 from keyturn.engine.trouble import backoff
 from keyturn.engine.work import Rest, Work
@@ -69,7 +69,7 @@ async def is_witnessed(
         return True
     known = await work.world.journal.key(r.exchange, r.account, ref) if anywhere else None
     if known and known.subaccount != r.subaccount:
-        there = await work.driver.list_keys(await work.manager(), known.subaccount)
+        there = await listing.look_in(work, await work.manager(), known.subaccount)
         if shows(there, ref):
             return True
     stored = await work.store.read(work.path, Slot.CURRENT)

@@ -18,7 +18,7 @@ from keyturn.domain.errors import (
 )
 from keyturn.domain.evidence import Confirmation
 from keyturn.domain.inventory import AccountEntry, CredentialEntry, StoreAddress
-from keyturn.domain.keys import KeyFacts, KeySpec
+from keyturn.domain.keys import KeySpec
 from keyturn.domain.labels import Attempt, fingerprint
 from keyturn.domain.rotation import Event, EventType, KeyRecord, Park, Rotation
 from keyturn.domain.slots import Slot, SlotInfo
@@ -175,10 +175,6 @@ class Work:
     async def fingerprint(self, key_ref: str) -> str:
         """The fingerprint of a key of this venue."""
         return fingerprint(await self.world.journal.salt(), self.rotation.exchange, key_ref)
-
-    async def list_keys(self, manager: Caller) -> list[KeyFacts]:
-        """All keys of the (sub-)account that the rotation began in, whatever the inventory says by now."""
-        return list(await self.driver.list_keys(manager, self.rotation.subaccount))
 
     async def peek(self, slot: Slot) -> SlotInfo | None:
         """What stands in a slot, freshly read."""

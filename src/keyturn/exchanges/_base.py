@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeVar
 
+from keyturn.bodies import UNREADABLE, seconds
 from keyturn.domain.errors import KEY_FAULTS, ExchangeError, ExchangeFault
 from keyturn.domain.keys import KeyFacts, KeySpec, MintedKey, Permission, Revocation
 from keyturn.domain.manifest import DriverManifest
 from keyturn.exchanges._client import Answer, Client, Endpoint, Quiet, UnansweredError
-from keyturn.exchanges._errors import ErrorTable, Refusal, Row, exchange_error
+from keyturn.exchanges._errors import PAGES, ErrorTable, Refusal, Row, exchange_error
+from keyturn.exchanges._fields import mapping
 from keyturn.ports.exchange import Caller, KeyHandle
+
+T = TypeVar("T")
 
 _TOO_MANY_REQUESTS = 429
 _FIRST_SERVER_ERROR = 500
+# What grants comes with success: a gateway may show an earlier answer beside an error of its own.
+_GRANTED = range(200, 300)
 # Faults after which "there is no such key" is worth a look: venues word it in codes that stand for much else.
 _MAYBE_ABSENT = frozenset({ExchangeFault.REJECTED, *KEY_FAULTS})
 
@@ -136,7 +143,8 @@ class CcxtDriver(ABC):
         """Read what an answer in the venue's form refuses; None when it grants.
 
         Raises:
-            LookupError, TypeError, ValueError: it is not in the venue's form.
+            LookupError, TypeError, ValueError: it is not in the venue's form, be it that it grants and
+                lacks what holds every grant.
         """
 
     async def _judge(self, endpoint: Endpoint, row: Row, refusal: Refusal, caller: Caller | None) -> Row:
@@ -145,20 +153,45 @@ class CcxtDriver(ABC):
 
     # -- one call ------------------------------------------------------------------------------
 
-    async def _call(
+    async def _ask(
         self,
         endpoint: Endpoint,
+        read: Callable[[Any], T],
         params: Mapping[str, Any] | None = None,
         caller: Caller | None = None,
         within: float | None = None,
-    ) -> Any:
-        """Make one call and give the answer's body, which grants.
+    ) -> T:
+        """Make one call and give what `read` makes of the answer's body, which grants.
+
+        The only place where an answer is read: whatever it holds ends in a value or in an `ExchangeError`.
 
         Args:
             endpoint: what to call.
-            params: its parameters.
+            read: reads the body.
+            params: of the call.
             caller: who signs.
             within: seconds in which the call must leave; its turn was taken before.
+
+        Raises:
+            ExchangeError: as the port says.
+        """
+        body = await self._call(endpoint, params, caller, within)
+        try:
+            return read(body)
+        except UNREADABLE:
+            pass
+        # Outside of the handler: the error may quote what it could not read.
+        row = Row(ExchangeFault.OUTCOME_UNKNOWN, "its answer lacks what its documentation promises.")
+        raise self._failed(endpoint, row)
+
+    async def _call(
+        self,
+        endpoint: Endpoint,
+        params: Mapping[str, Any] | None,
+        caller: Caller | None,
+        within: float | None = None,
+    ) -> Mapping[str, Any]:
+        """Make one call and give the answer's body, which grants.
 
         Raises:
             ExchangeError: as the port says.
@@ -174,9 +207,9 @@ class CcxtDriver(ABC):
             failure = self._failed(endpoint, Row(fault, f"{error.reason}."))
         if failure is not None:
             raise failure
-        refusal = self._read(endpoint, answer)
+        body, refusal = self._read(endpoint, answer)
         if refusal is None:
-            return answer.body
+            return body
         row = self.errors.find(refusal.code, refusal.text)
         if row is None:
             row = Row(ExchangeFault.REJECTED, "it refused with a code that keyturn does not know.")
@@ -184,25 +217,29 @@ class CcxtDriver(ABC):
         if answer.status >= _FIRST_SERVER_ERROR and endpoint.changes:
             # Something behind the gateway failed, perhaps after the effect.
             row = Row(ExchangeFault.OUTCOME_UNKNOWN, row.words)
-        if row.fault is ExchangeFault.CLOCK_SKEW:
+        # A call without a key bears no time; and the call that asks for the time is one.
+        if row.fault is ExchangeFault.CLOCK_SKEW and caller is not None:
             row = await self._skew(row, refusal)
         raise self._failed(endpoint, row, refusal.code, refusal.retry_after)
 
-    def _read(self, endpoint: Endpoint, answer: Answer) -> Refusal | None:
+    def _read(self, endpoint: Endpoint, answer: Answer) -> tuple[Mapping[str, Any], Refusal | None]:
         """Read an answer, or raise when it is not in the venue's own form."""
-        if isinstance(answer.body, dict):
-            try:
-                return self._refusal(answer.body, answer.headers)
-            except (LookupError, TypeError, ValueError):
-                pass
-        row = self.errors.status.get(answer.status)
-        if row is None and answer.status == _TOO_MANY_REQUESTS:
-            row = Row(ExchangeFault.RATE_LIMITED, "it asked for fewer calls.")
+        try:
+            body = mapping(answer.body)
+            refusal = self._refusal(body, answer.headers)
+            if refusal is not None or answer.status in _GRANTED:
+                return body, refusal
+        except UNREADABLE:
+            pass
+        row = self.errors.status.get(answer.status) or PAGES.get(answer.status)
         if row is None:
             row = Row(ExchangeFault.OUTCOME_UNKNOWN, "what answered was not its API.")
-        raise self._failed(
-            endpoint, row, f"HTTP {answer.status}", _seconds(answer.headers.get("retry-after"))
-        )
+        elif endpoint.changes and answer.status != _TOO_MANY_REQUESTS:
+            # Whoever put a page in the answer's place may have let the request pass.
+            row = replace(row, fault=ExchangeFault.OUTCOME_UNKNOWN)
+        # Retry-After's other form, a date, is of no use with a wrong clock.
+        pause = seconds(answer.headers.get("retry-after"))
+        raise self._failed(endpoint, row, f"HTTP {answer.status}", pause)
 
     async def _skew(self, row: Row, refusal: Refusal) -> Row:
         """Add by how much the clock is off."""
@@ -237,11 +274,6 @@ class CcxtDriver(ABC):
     def _refused(self, action: str, fault: ExchangeFault, words: str, todo: str = "") -> ExchangeError:
         """Build the error for something that was not even asked of the venue."""
         return exchange_error(self._manifest, action, Row(fault, words, todo), changes=False)
-
-    def _garbled(self, endpoint: Endpoint) -> ExchangeError:
-        """Build the error for an answer that grants and lacks what it must hold."""
-        row = Row(ExchangeFault.OUTCOME_UNKNOWN, "its answer lacks what its documentation promises.")
-        return self._failed(endpoint, row)
 
     def _check(self, action: str, spec: KeySpec) -> None:
         """Refuse, before anything is sent, what the venue's rules forbid.
@@ -285,17 +317,3 @@ def _is_sendable(caller: Caller) -> bool:
     values = caller.material.reveal()
     travels = values["api_key"] + values.get("passphrase", "")
     return bool(values["api_key"] and values["secret"]) and travels.isascii() and travels.isprintable()
-
-
-def _seconds(text: str | None) -> float | None:
-    """Read a Retry-After header; its other form, a date, is of no use with a wrong clock."""
-    return float(text) if text and text.isdecimal() else None
-
-
-def from_millis(value: Any) -> datetime:
-    """Read milliseconds since the epoch.
-
-    Raises:
-        TypeError, ValueError, OverflowError: it is not a time.
-    """
-    return datetime.fromtimestamp(int(value) / 1000, UTC)

@@ -13,17 +13,19 @@ import copy
 import logging
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 import aiohttp
 import certifi
 from ccxt.base.errors import BaseError
 
+from keyturn.bodies import VENUE_LIMIT, Body, BodyError, read_json
 from keyturn.ports.exchange import Caller
 
 # ccxt logs requests and responses, headers and bodies, at DEBUG. This logger belongs to no tree and is off.
@@ -57,6 +59,7 @@ class Answer:
 
     status: int
     headers: Mapping[str, str] = field(repr=False)
+    #: As JSON; None where it is none, or longer than an answer of a venue is.
     body: Any = field(repr=False)
 
 
@@ -74,12 +77,13 @@ class _TooLateError(Exception):
 
 
 class Wire:
-    """Stands in for ccxt's session during one call: sends what ccxt signed, and notes whether it left.
+    """Stands in for ccxt's session during one call: sends what ccxt signed, and keeps what came back.
 
-    A redirect is not followed: signed headers are for the host that was asked.
+    A redirect is not followed: signed headers are for the host that was asked. ccxt sees no body, so that
+    it reads none: it would unpack and parse whatever comes, however long.
     """
 
-    __slots__ = ("_leave_by", "_session", "headers", "sent", "status")
+    __slots__ = ("_leave_by", "_session", "content", "headers", "sent", "status")
 
     def __init__(self, session: aiohttp.ClientSession, leave_by: float | None = None) -> None:
         self._session = session
@@ -87,21 +91,49 @@ class Wire:
         self.sent = False
         self.status = 0
         self.headers: Mapping[str, str] = {}
+        #: The body's bytes; None where it cannot be had within bounds.
+        self.content: bytes | None = None
 
     def get(self, url: Any, **options: Any) -> Any:
         """Send a GET as aiohttp's session would."""
-        self._check_time()
-        return self._session.get(url, allow_redirects=False, trace_request_ctx=self, **options)
+        return self._send("GET", url, options)
 
     def post(self, url: Any, **options: Any) -> Any:
         """Send a POST as aiohttp's session would."""
-        self._check_time()
-        return self._session.post(url, allow_redirects=False, trace_request_ctx=self, **options)
+        return self._send("POST", url, options)
 
-    def _check_time(self) -> None:
+    @asynccontextmanager
+    async def _send(self, method: str, url: Any, options: Mapping[str, Any]) -> AsyncIterator[_Silent]:
         # ccxt has signed and waited for its throttler: the call leaves now.
         if self._leave_by is not None and time.monotonic() >= self._leave_by:
             raise _TooLateError
+        async with self._session.request(
+            method, url, allow_redirects=False, trace_request_ctx=self, **options
+        ) as response:
+            self.status = response.status
+            self.headers = {name.lower(): value for name, value in response.headers.items()}
+            try:
+                body = Body(VENUE_LIMIT, self.headers.get("content-encoding", ""))
+                async for chunk in response.content.iter_any():
+                    body.feed(chunk)
+                self.content = body.whole()
+            except BodyError:
+                # What is still to come is not waited for.
+                response.close()
+            yield _Silent()
+
+
+class _Silent:
+    """The answer that ccxt gets to see."""
+
+    status = 200
+    reason = ""
+    headers: Mapping[str, str] = MappingProxyType({})
+    content = b""
+
+    async def text(self, **_: Any) -> str:
+        """Give no body."""
+        return ""
 
 
 class Quiet:
@@ -111,14 +143,8 @@ class Quiet:
     request and response. The driver judges instead, by code.
     """
 
-    session: Any
-
-    def handle_errors(
-        self, code: int, _reason: str, _url: str, _method: str, headers: Any, *_rest: Any
-    ) -> None:
-        """Note status and headers; leave the judgement to the driver."""
-        self.session.status = code
-        self.session.headers = {name.lower(): value for name, value in headers.items()}
+    def handle_errors(self, *_: Any) -> None:
+        """Leave the judgement to the driver."""
 
     def handle_http_status_code(self, *_: Any) -> None:
         """Leave the judgement to the driver."""
@@ -193,12 +219,11 @@ class Client:
             await self.await_turn(endpoint)
         call, reason = self._borrow(), ""
         wire = call.session = Wire(self._session(changes=endpoint.changes), leave_by)
-        body: Any = None
         try:
             if caller is not None:
                 _arm(call, caller)
             section = "private" if endpoint.private else "public"
-            body = await call.request(endpoint.path, [section], endpoint.method, dict(params), {"cost": 1})
+            await call.request(endpoint.path, [section], endpoint.method, dict(params), {"cost": 1})
         except _TooLateError:
             reason = "the call waited for its turn for too long, and was not sent"
         except (BaseError, aiohttp.ClientError, OSError, ValueError, TypeError) as error:
@@ -208,7 +233,7 @@ class Client:
         # Raised here and not above, so that no exception of ccxt, which quotes the URL, hangs on it.
         if reason:
             raise UnansweredError(reason, sent=wire.sent)
-        return Answer(wire.status, wire.headers, body)
+        return Answer(wire.status, wire.headers, _parsed(wire.content))
 
     def borrow(self, caller: Caller) -> Any:
         """Give a ccxt object that signs as the caller; `give_back` it when done."""
@@ -255,7 +280,16 @@ def _new_session(
         connector_owner=owner,
         cookie_jar=aiohttp.DummyCookieJar(),
         trace_configs=[trace],
+        # Unpacked within bounds by `Body`.
+        auto_decompress=False,
     )
+
+
+def _parsed(content: bytes | None) -> Any:
+    try:
+        return read_json(content or b"")
+    except BodyError:
+        return None
 
 
 async def _note_sent(_session: aiohttp.ClientSession, context: SimpleNamespace, _params: Any) -> None:

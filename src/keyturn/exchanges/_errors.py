@@ -13,6 +13,15 @@ from types import MappingProxyType
 from keyturn.domain.errors import ExchangeError, ExchangeFault
 from keyturn.domain.manifest import DriverManifest
 
+# How long a venue that bars an address is left alone: as long as the one that names a time asks (Bybit, "wait
+# for at least 10 minutes": https://bybit-exchange.github.io/docs/v5/rate-limit, read 2026-11-21). Calls into
+# a firewall's ban prolong it.
+_BARRED_MINUTES = 10
+_ELSEWHERE = (
+    "Call from an address in a region that {venue} serves: run keyturn there, or name an egress_proxy there."
+    f" Waiting alone does not mend it; keyturn looks again every {_BARRED_MINUTES} minutes."
+)
+
 _TODO: Mapping[ExchangeFault, str] = MappingProxyType(
     {
         ExchangeFault.UNKNOWN_KEY: "Look at {console} whether the key is still there, and whether the"
@@ -24,6 +33,7 @@ _TODO: Mapping[ExchangeFault, str] = MappingProxyType(
         ExchangeFault.CANNOT_SIGN: "Store the key again, whole, and of the kind that {venue} takes.",
         ExchangeFault.WRONG_IP: "Add the address that the call comes from to the key's IP list at {console},"
         " or name an egress_proxy that has an allowed one.",
+        ExchangeFault.BARRED_REGION: _ELSEWHERE,
         ExchangeFault.MISSING_PERMISSION: "Give the key the right that {action} needs, at {console}.",
         ExchangeFault.CLOCK_SKEW: "Set this machine's clock (NTP).",
         ExchangeFault.KEY_QUOTA: "Delete a key that nobody needs, at {console}; keyturn deletes none to"
@@ -52,6 +62,26 @@ class Row:
     fault: ExchangeFault
     words: str
     todo: str = ""
+    #: Seconds to wait at least before the next call, whatever the venue's answer says.
+    pause: float | None = None
+
+
+def barred(words: str, todo: str = _ELSEWHERE) -> Row:
+    """Build the row of a refusal of the place that a call comes from, which says nothing about the key."""
+    return Row(ExchangeFault.BARRED_REGION, words, todo, pause=_BARRED_MINUTES * 60.0)
+
+
+#: What a page in place of a venue's API says, by its HTTP status, where the venue's own table does not.
+PAGES: Mapping[int, Row] = MappingProxyType(
+    {
+        403: barred(
+            "it bars the address that the call comes from: a region that it does not serve, or its firewall."
+        ),
+        429: Row(ExchangeFault.RATE_LIMITED, "it asked for fewer calls."),
+        # RFC 7725: unavailable for legal reasons.
+        451: barred("it does not serve the region that the call comes from."),
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,11 +143,12 @@ def exchange_error(
         what = f"{manifest.name} could not {action}: {row.words}{suffix}"
         now = "Nothing was changed at the venue."
     todo = row.todo or _TODO[fault]
+    pauses = [pause for pause in (row.pause, retry_after) if pause is not None]
     return ExchangeError(
         fault,
         what,
         code=code,
-        retry_after=retry_after,
+        retry_after=max(pauses, default=None),
         now=now,
         todo=todo.format(console=manifest.console_url, action=action, venue=manifest.name),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
-from keyturn.domain.evidence import Confirmation, Notice, ProbeReport, ProbeRequest
+from keyturn.domain.evidence import Confirmation, Notice, ProbeReport, ProbeRequest, Refusal
 from keyturn.domain.slots import Stored
 from keyturn.ports.store import Finding
 
@@ -27,6 +27,13 @@ class Consumer(Protocol):
 
     async def confirmations(self, notice: Notice) -> Sequence[Confirmation]:
         """Give the proofs that the consumer has produced for this notice so far."""
+        ...
+
+    async def refusals(self, notice: Notice) -> Sequence[Refusal]:
+        """Give the calls that the exchange has refused to the notice's key for its rights or its address.
+
+        Also after the consumer has confirmed: other calls may have worked. Empty for a kind that cannot tell.
+        """
         ...
 
     async def request_probe(self, request: ProbeRequest) -> None:

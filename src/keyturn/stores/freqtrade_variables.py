@@ -23,7 +23,7 @@ def as_read(variable: str, value: str) -> object:
         return value.lower().startswith("t")
     try:
         guessed = json.loads(value)
-    except ValueError:
+    except (ValueError, RecursionError):
         return value
     return guessed if isinstance(guessed, list) else value
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from keyturn.bodies import UNREADABLE
 from keyturn.domain.material import SecretMaterial
 from keyturn.domain.slots import KeyMeta
 from keyturn.stores.ledger_text import meta_from_json, meta_to_json
@@ -93,5 +94,5 @@ def _parse(plain: bytes) -> tuple[SecretMaterial, KeyMeta] | None:
         if data["format"] != FORMAT or not all(isinstance(v, str) for v in values.values()):
             return None
         return SecretMaterial.of(values), meta_from_json(data["meta"])
-    except (LookupError, TypeError, ValueError, AttributeError):
+    except UNREADABLE:
         return None

@@ -18,12 +18,14 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from keyturn.domain.errors import ConsumerError, ConsumerFault
+from keyturn.domain.errors import ConsumerError, ConsumerFault, ExchangeFault
 from keyturn.domain.evidence import Evidence, Notice, NoticeKind, ProbeRequest
 from keyturn.ports.consumer import Consumer
 
 CREDENTIAL = "contract"
 FINGERPRINT, OTHER = "fpnew001", "fpold002"
+#: The call that `ConsumerSubject.refuse` is about, refused for want of a right.
+REFUSED = "POST v5/order/create"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,9 @@ class ConsumerSubject:
     evidence: Evidence = Evidence.ACK
     #: Makes the bot report on a probe; None where `can_probe` is false.
     report: Callable[[ProbeRequest], Awaitable[None]] | None = None
+    #: Has the bot behind it, which has moved, meet the refusal of a call by the name of `REFUSED` with the
+    #: notice's key; None for a kind that cannot tell.
+    refuse: Callable[[Notice], Awaitable[None]] | None = None
 
     def notice(self, **changes: object) -> Notice:
         """Make a notice to this consumer; the keyword arguments change its fields."""
@@ -112,6 +117,40 @@ class ConsumerContract:
         await subject.consumer.notify(notice)
         await subject.move(notice)
         assert list(await subject.consumer.confirmations(replace(notice, **other))) == []  # type: ignore[arg-type]
+
+    async def test_a_call_that_is_refused_to_the_new_key_is_told_by_its_name_also_after_the_proof(
+        self, subject: ConsumerSubject
+    ) -> None:
+        notice = subject.notice()
+        await subject.consumer.notify(notice)
+        assert list(await subject.consumer.refusals(notice)) == []
+        await subject.move(notice)
+        assert list(await subject.consumer.refusals(notice)) == []
+        if subject.refuse is None:
+            return
+        await subject.refuse(notice)
+        for _ in range(2):
+            (told,) = await subject.consumer.refusals(notice)
+            given = (told.consumer, told.rotation_id, told.fingerprint, told.call, told.fault)
+            right = ExchangeFault.MISSING_PERMISSION
+            assert given == (subject.name, notice.rotation_id, FINGERPRINT, REFUSED, right)
+        assert len(await subject.consumer.confirmations(notice)) == 1
+
+    @pytest.mark.parametrize(
+        "other",
+        [{"rotation_id": "r0000000002"}, {"kind": NoticeKind.ROLLED_BACK}, {"fingerprint": OTHER}],
+        ids=["another rotation", "a roll-back", "another key"],
+    )
+    async def test_a_refused_call_is_told_for_its_own_notice_only(
+        self, subject: ConsumerSubject, other: dict[str, object]
+    ) -> None:
+        if subject.refuse is None:
+            return
+        notice = subject.notice()
+        await subject.consumer.notify(notice)
+        await subject.move(notice)
+        await subject.refuse(notice)
+        assert list(await subject.consumer.refusals(replace(notice, **other))) == []  # type: ignore[arg-type]
 
     async def test_a_probe_is_reported_or_refused(self, subject: ConsumerSubject) -> None:
         request = subject.probe()

@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from keyturn.domain.errors import ExchangeError
-from keyturn.domain.evidence import Confirmation, Evidence, Notice, ProbeReport, ProbeRequest
+from keyturn.domain.errors import ExchangeError, ExchangeFault
+from keyturn.domain.evidence import Confirmation, Evidence, Notice, ProbeReport, ProbeRequest, Refusal
 from keyturn.domain.inventory import Inventory
 from keyturn.domain.keys import MintedKey, Permission
 from keyturn.domain.labels import fingerprint
 from keyturn.domain.manifest import DriverManifest
-from keyturn.domain.rotation import Rotation, State
+from keyturn.domain.rotation import Park, Rotation, State
 from keyturn.domain.slots import Slot, Stored
 from keyturn.engine import adopt, sweep
 from keyturn.engine.engine import Engine
@@ -45,6 +45,8 @@ class FakeBot:
         self.notices: list[Notice] = []
         self.confirms = True
         self.probes: list[ProbeRequest] = []
+        #: Calls of its own that the new key is refused.
+        self.refused: list[str] = []
 
     @property
     def can_probe(self) -> bool:
@@ -64,6 +66,20 @@ class FakeBot:
         mark = self.loaded.info.meta.fingerprint
         return [
             Confirmation(notice.consumer, notice.rotation_id, mark, Evidence.ACK, self._world.clock.now())
+        ]
+
+    async def refusals(self, notice: Notice) -> Sequence[Refusal]:
+        """Tell `refused`."""
+        return [
+            Refusal(
+                notice.consumer,
+                notice.rotation_id,
+                notice.fingerprint,
+                call,
+                ExchangeFault.MISSING_PERMISSION,
+                self._world.clock.now(),
+            )
+            for call in self.refused
         ]
 
     async def request_probe(self, request: ProbeRequest) -> None:
@@ -228,10 +244,17 @@ class FakeWorld:
             self.state = "sweep"
             engine = Engine(self.world(actor="sweep", traced=traced))
             await sweep.sweep(engine)
+            await self._accept()
             if not await self._unrest():
                 return
             self.clock.advance(5)
         raise AssertionError(f"the sweep does not come to rest: {await self.journal.latest()}")
+
+    async def _accept(self) -> None:
+        """Be the person who accepts that calls are refused to the new key."""
+        opened = await self.journal.open_rotation(NAME)
+        if opened and opened.parked is Park.REFUSED_CALLS:
+            await Engine(self.world(actor="person")).resume(NAME)
 
     def recover(self) -> None:
         """Let nothing go wrong any more."""

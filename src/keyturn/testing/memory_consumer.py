@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from keyturn.domain.errors import ConsumerError, ConsumerFault
-from keyturn.domain.evidence import Confirmation, Evidence, Notice, ProbeReport, ProbeRequest
+from keyturn.domain.errors import ConsumerError, ConsumerFault, ExchangeFault
+from keyturn.domain.evidence import Confirmation, Evidence, Notice, ProbeReport, ProbeRequest, Refusal
 from keyturn.domain.keys import KeyFacts
 from keyturn.ports.store import Finding
 
@@ -43,6 +43,8 @@ class MemoryConsumer:
         #: What a probe finds: facts when the key works, and else a fault; None for no report yet, and
         #: when the same probe is asked for again.
         self.probe_result: KeyFacts | str | None = ""
+        #: The calls that it tells as refused, of whatever key it is asked about.
+        self.refused: list[str] = []
         self._asked: dict[str, int] = {}
 
     async def notify(self, notice: Notice) -> None:
@@ -62,6 +64,24 @@ class MemoryConsumer:
             return []
         return [
             Confirmation(self.name, notice.rotation_id, notice.fingerprint, self.evidence, datetime.now(UTC))
+        ]
+
+    async def refusals(self, notice: Notice) -> Sequence[Refusal]:
+        """Tell `refused`; see the port."""
+        self._fail()
+        known = self.notices.get(notice.notice_id)
+        if known is None or known.fingerprint != notice.fingerprint:
+            return []
+        return [
+            Refusal(
+                self.name,
+                notice.rotation_id,
+                notice.fingerprint,
+                call,
+                ExchangeFault.MISSING_PERMISSION,
+                datetime.now(UTC),
+            )
+            for call in self.refused
         ]
 
     async def request_probe(self, request: ProbeRequest) -> None:

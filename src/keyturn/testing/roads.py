@@ -203,6 +203,23 @@ async def copies_late_in_grace(fake: FakeWorld, engine: Engine) -> None:
     await fake.run(engine, rotation_id)
 
 
+def refused_at(state: State) -> Story:
+    """Give the story of a rotation whose new key is refused a call from a state on; a person accepts it."""
+
+    async def story(fake: FakeWorld, engine: Engine) -> None:
+        fake.bot.confirms = state is not State.CUTTING_OVER
+        rotation_id = await _until(fake, engine, state)
+        fake.bot.refused = ["POST order"]
+        await engine.step(rotation_id)
+        fake.state = (await engine.get(rotation_id)).state
+        fake.bot.confirms = True
+        if fake.state is State.PARKED:
+            await engine.resume(NAME)
+        await fake.run(engine, rotation_id)
+
+    return story
+
+
 async def woken_late(fake: FakeWorld, engine: Engine) -> None:
     """Rotate, and promote only an hour after the key was verified."""
     rotation_id = await _until(fake, engine, State.VERIFIED)
@@ -296,6 +313,8 @@ ROADS: dict[str, Road] = {
     "the list is late for current after a lost mint": Road(recovered_late),
     "the list is late for current in an abort": Road(aborted_late),
     "the confirmation comes late": Road(late_confirmation, {"confirm_within": "5s"}),
+    "a call is refused while the bot is waited for": Road(refused_at(State.CUTTING_OVER)),
+    "a call is refused in grace": Road(refused_at(State.GRACE)),
     "verified long ago": Road(woken_late),
     "a long grace": Road(long_in_grace),
     "the clock is set back in grace": Road(clock_set_back),

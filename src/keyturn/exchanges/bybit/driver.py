@@ -7,12 +7,26 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from keyturn.bodies import seconds
 from keyturn.domain.errors import ExchangeFault
 from keyturn.domain.keys import KeyFacts, KeySpec, MintedKey, Permission, normal_ips
 from keyturn.domain.material import SecretMaterial
-from keyturn.exchanges._base import CcxtDriver, from_millis
+from keyturn.exchanges._base import CcxtDriver
 from keyturn.exchanges._client import Endpoint
 from keyturn.exchanges._errors import Refusal
+from keyturn.exchanges._fields import (
+    flag,
+    iso,
+    items,
+    mapping,
+    millis,
+    name,
+    optional_name,
+    rows,
+    secret,
+    text,
+    words,
+)
 from keyturn.exchanges.bybit.errors import TABLE
 from keyturn.ports.exchange import Caller, KeyHandle
 
@@ -25,6 +39,8 @@ _DERIVATIVES = frozenset({"ContractTrade.Order", "ContractTrade.Position"})
 # word in the same way.
 _UNIFIED_DERIVATIVES = "Derivatives.DerivativesTrade"
 _PAGE_SIZE = 20
+# Two thousand keys: far more than a sub-account holds.
+_MOST_PAGES = 100
 _EXPIRED_STATUS = "2"
 
 # Rates a second and user: https://bybit-exchange.github.io/docs/v5/rate-limit, read 2026-11-21.
@@ -58,22 +74,18 @@ class Driver(CcxtDriver):
 
     def grants_for(self, permissions: frozenset[Permission]) -> frozenset[str]:
         """Give Bybit's words; a key that may do anything but look is not read-only, and can look as well."""
-        words = super().grants_for(permissions)
+        all_of_them = super().grants_for(permissions)
         acting = permissions - {Permission.READ}
-        return super().grants_for(acting) if acting else words
+        return super().grants_for(acting) if acting else all_of_them
 
     async def introspect(self, caller: Caller) -> KeyFacts:
         """Ask what the calling key is (`query-api`)."""
-        body = await self._call(INTROSPECT, caller=caller)
-        try:
-            return _facts(body["result"], caller.material.key_ref)
-        except (LookupError, TypeError, ValueError, AttributeError):
-            pass
-        raise self._garbled(INTROSPECT)
+        ref = caller.material.key_ref
+        return await self._ask(INTROSPECT, lambda body: _facts(body["result"], ref), caller=caller)
 
     async def private_read(self, caller: Caller) -> None:
         """Read one coin of the unified wallet."""
-        await self._call(BALANCE, {"accountType": "UNIFIED", "coin": "USDT"}, caller)
+        await self._ask(BALANCE, _nothing, {"accountType": "UNIFIED", "coin": "USDT"}, caller)
 
     async def list_keys(self, manager: Caller, subaccount: str | None) -> Sequence[KeyFacts]:
         """List the keys of a sub-account, page by page."""
@@ -83,23 +95,17 @@ class Driver(CcxtDriver):
         }
         found: list[KeyFacts] = []
         asked: set[str] = set()
-        while True:
-            body = await self._call(LIST, params, manager)
-            try:
-                result = body["result"]
-                rows = [_facts(row, str(row["apiKey"]), subaccount) for row in result["result"]]
-                cursor = str(result.get("nextPageCursor") or "")
-            except (LookupError, TypeError, ValueError, AttributeError):
-                break
-            found += rows
-            if not cursor or (not rows and cursor == params.get("cursor")):
+        # A list that goes round, or on for ever, is no complete list.
+        while len(asked) < _MOST_PAGES:
+            page, cursor = await self._ask(LIST, lambda body: _page(body, subaccount), params, manager)
+            found += page
+            if not cursor or (not page and cursor == params.get("cursor")):
                 return found
-            # Following it would go round for ever, and what was read is no complete list.
             if cursor in asked:
                 break
             asked.add(cursor)
             params["cursor"] = cursor
-        raise self._garbled(LIST)
+        raise self._refused(LIST.action, ExchangeFault.VENUE_DOWN, "its list of keys does not end.")
 
     async def create_key(self, manager: Caller, spec: KeySpec, *, within: float | None = None) -> MintedKey:
         """Create a key with rights, addresses and note in one call."""
@@ -113,42 +119,31 @@ class Driver(CcxtDriver):
                 "Put the sub-account's UID into the inventory.",
             )
         params = {"subuid": int(subuid), "note": spec.label, **self._rules(spec)}
-        body = await self._call(CREATE, params, manager, within)
-        try:
-            result = body["result"]
-            material = SecretMaterial(str(result["apiKey"]), str(result["secret"]))
-            return MintedKey(material, material.key_ref)
-        except (LookupError, TypeError):
-            pass
-        raise self._garbled(CREATE)
+        return await self._ask(CREATE, _minted, params, manager, within)
 
     async def edit_key(self, manager: Caller, key: KeyHandle, spec: KeySpec) -> None:
         """Give a key the rights and addresses of `spec`; Bybit has no call that changes the note."""
         self._check(EDIT.action, spec)
-        await self._call(EDIT, {"apikey": key.key_ref, **self._rules(spec)}, manager)
+        await self._ask(EDIT, _nothing, {"apikey": key.key_ref, **self._rules(spec)}, manager)
 
     async def server_time(self) -> datetime:
         """Ask Bybit's clock."""
-        body = await self._call(TIME)
-        try:
-            return from_millis(int(body["result"]["timeNano"]) // 1_000_000)
-        except (LookupError, TypeError, ValueError):
-            pass
-        raise self._garbled(TIME)
+        return await self._ask(TIME, lambda body: millis(int(name(body["result"]["timeNano"])) // 1_000_000))
 
     async def _revoke(self, manager: Caller, key: KeyHandle) -> None:
-        await self._call(REVOKE, {"apikey": key.key_ref}, manager)
+        await self._ask(REVOKE, _nothing, {"apikey": key.key_ref}, manager)
 
     def _refusal(self, body: Mapping[str, Any], headers: Mapping[str, str]) -> Refusal | None:
-        code = str(body["retCode"])
+        code = name(body["retCode"])
         if code == "0":
+            mapping(body["result"])
             return None
-        reset = headers.get("x-bapi-limit-reset-timestamp", "")
+        reset = seconds(headers.get("x-bapi-limit-reset-timestamp"))
         return Refusal(
             code,
-            text=str(body.get("retMsg", "")),
-            retry_after=max(0.0, int(reset) / 1000 - time.time()) if reset.isdecimal() else None,
-            server_time=from_millis(body["time"]) if body.get("time") else None,
+            text=text(body.get("retMsg")),
+            retry_after=None if reset is None else max(0.0, reset / 1000 - time.time()),
+            server_time=millis(body["time"]) if body.get("time") else None,
         )
 
     def _rules(self, spec: KeySpec) -> dict[str, Any]:
@@ -165,38 +160,56 @@ class Driver(CcxtDriver):
         }
 
 
+def _nothing(_body: Mapping[str, Any]) -> None:
+    """Read an answer that says no more than that it was done."""
+
+
+def _minted(body: Mapping[str, Any]) -> MintedKey:
+    result = body["result"]
+    material = SecretMaterial(name(result["apiKey"]), secret(result["secret"]))
+    return MintedKey(material, material.key_ref)
+
+
+def _page(body: Mapping[str, Any], subaccount: str | None) -> tuple[list[KeyFacts], str]:
+    """Read a page of the list, and the cursor of the next; empty at the end."""
+    result = body["result"]
+    found = [_facts(row, name(row["apiKey"]), subaccount) for row in rows(result["result"])]
+    return found, text(result.get("nextPageCursor"))
+
+
 def _facts(row: Mapping[str, Any], key_ref: str, account_uid: str | None = None) -> KeyFacts:
     grants = _grants(row)
-    parent = str(row.get("parentUid") or "0")
-    expires = datetime.fromisoformat(row["expiredAt"]) if row.get("expiredAt") else None
-    created = datetime.fromisoformat(row["createdAt"]) if row.get("createdAt") else None
+    parent = optional_name(row.get("parentUid")) or "0"
+    ips = [text(ip) for ip in items(row["ips"])]
     return KeyFacts(
         key_ref=key_ref,
         grants=grants,
         permissions=_permissions(grants),
         unnamed=frozenset() if READ_ONLY in grants else grants - _MEANINGS.keys(),
         # "*" stands for "not bound", and nothing says that addresses beside it would bind the key.
-        ip_allowlist=frozenset() if "*" in row["ips"] else normal_ips(row["ips"]),
-        label=str(row.get("note") or ""),
-        account_uid=str(row["userID"]) if "userID" in row else account_uid,
+        ip_allowlist=frozenset() if "*" in ips else normal_ips(ips),
+        label=text(row.get("note")),
+        account_uid=name(row["userID"]) if "userID" in row else account_uid,
         parent_uid=parent if parent != "0" else None,
-        created_at=created,
+        created_at=iso(row.get("createdAt")),
         # A key that does not expire shows the beginning of time.
-        expires_at=expires if expires and expires.timestamp() > 0 else None,
-        enabled=str(row.get("status", "")) != _EXPIRED_STATUS,
+        expires_at=iso(row.get("expiredAt")),
+        enabled=optional_name(row.get("status")) != _EXPIRED_STATUS,
     )
 
 
 def _grants(row: Mapping[str, Any]) -> frozenset[str]:
-    words = {
-        f"{category}.{right}" for category, rights in row["permissions"].items() for right in rights or ()
+    granted = {
+        f"{name(category)}.{right}"
+        for category, rights in mapping(row["permissions"]).items()
+        for right in words(rights or [])
     }
-    if words >= _DERIVATIVES:
-        words.discard(_UNIFIED_DERIVATIVES)
+    if granted >= _DERIVATIVES:
+        granted.discard(_UNIFIED_DERIVATIVES)
     # A number in one answer, a truth value in another.
-    if str(row["readOnly"]).lower() in {"1", "true"}:
-        words.add(READ_ONLY)
-    return frozenset(words)
+    if flag(row["readOnly"]):
+        granted.add(READ_ONLY)
+    return frozenset(granted)
 
 
 def _permissions(grants: frozenset[str]) -> frozenset[Permission]:

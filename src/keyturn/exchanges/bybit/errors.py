@@ -7,7 +7,7 @@ otherwise. The vendor's text stands above each row.
 from __future__ import annotations
 
 from keyturn.domain.errors import ExchangeFault as Fault
-from keyturn.exchanges._errors import ErrorTable, Row
+from keyturn.exchanges._errors import ErrorTable, Row, barred
 
 _LATE = Row(Fault.CLOCK_SKEW, "the request came from another time, by the venue's clock.")
 _EXPIRED = Row(Fault.KEY_REFUSED, "the key has expired.", "Make a new key at {console} and store it.")
@@ -34,7 +34,7 @@ TABLE = ErrorTable(
         # Common banned, please check your account mode
         "10008": Row(Fault.REJECTED, "the account is banned.", "Ask the venue's support."),
         # Service Restricted: Access is currently unavailable for your region.
-        "10009": Row(Fault.WRONG_IP, "it does not serve the region that the call comes from."),
+        "10009": barred("it does not serve the region that the call comes from."),
         # Unmatched IP, please check your API key's bound IP addresses.
         "10010": Row(Fault.WRONG_IP, "the call came from an address that the key's list does not have."),
         # Server error.
@@ -63,12 +63,12 @@ TABLE = ErrorTable(
         "maximum number of api keys": _FULL,
     },
     status={
-        # "403, access too frequent": wait for at least 10 minutes.
+        # "403, access too frequent": wait for at least 10 minutes. And a page of its CDN, for the region.
         # https://bybit-exchange.github.io/docs/v5/rate-limit
-        403: Row(
-            Fault.RATE_LIMITED,
+        403: barred(
             "it bars this address: too many calls, or a region that it does not serve.",
-            "Wait ten minutes; if it stays so, call from an address in another region.",
+            "keyturn calls again in ten minutes. If it stays so, call from an address in a region that"
+            " {venue} serves: run keyturn there, or name an egress_proxy there.",
         ),
     },
 )

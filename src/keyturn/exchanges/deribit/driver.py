@@ -10,12 +10,25 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from keyturn.bodies import seconds
 from keyturn.domain.errors import ExchangeError, ExchangeFault
 from keyturn.domain.keys import KeyFacts, KeySpec, MintedKey, Permission, normal_ips
 from keyturn.domain.material import SecretMaterial
-from keyturn.exchanges._base import CcxtDriver, from_millis
+from keyturn.exchanges._base import CcxtDriver
 from keyturn.exchanges._client import Endpoint, Quiet
 from keyturn.exchanges._errors import Refusal, Row
+from keyturn.exchanges._fields import (
+    flag,
+    items,
+    mapping,
+    millis,
+    name,
+    optional_name,
+    rows,
+    secret,
+    text,
+    words,
+)
 from keyturn.exchanges.deribit import errors
 from keyturn.ports.exchange import Caller, KeyHandle
 
@@ -76,8 +89,7 @@ class Driver(CcxtDriver):
         grants = frozenset(word for word in scope.split() if _is_right(word))
         account = None
         if {"account:read", "account:read_write"} & grants:
-            body = await self._summary(caller)
-            account = str(body["result"]["id"]) if body["result"].get("id") else None
+            account = await self._summary(caller)
         return KeyFacts(
             key_ref=caller.material.key_ref,
             grants=grants,
@@ -92,25 +104,13 @@ class Driver(CcxtDriver):
 
     async def list_keys(self, manager: Caller, subaccount: str | None) -> Sequence[KeyFacts]:
         """List the keys of the manager's account; Deribit gives all of them at once."""
-        body = await self._call(LIST, caller=manager)
-        try:
-            return [_facts(row) for row in body["result"]]
-        except (LookupError, TypeError, ValueError, AttributeError):
-            pass
-        raise self._garbled(LIST)
+        return await self._ask(LIST, _listed, caller=manager)
 
     async def create_key(self, manager: Caller, spec: KeySpec, *, within: float | None = None) -> MintedKey:
         """Create a key with scopes and name. Its addresses have to be set with `edit_key`."""
         self._check(CREATE.action, spec)
         params = {"name": spec.label, "max_scope": self._max_scope(spec)}
-        body = await self._call(CREATE, params, manager, within)
-        try:
-            row = body["result"]
-            material = SecretMaterial(str(row["client_id"]), str(row["client_secret"]))
-            return MintedKey(material, material.key_ref, str(row["id"]))
-        except (LookupError, TypeError):
-            pass
-        raise self._garbled(CREATE)
+        return await self._ask(CREATE, lambda body: _minted(body["result"]), params, manager, within)
 
     async def edit_key(self, manager: Caller, key: KeyHandle, spec: KeySpec) -> None:
         """Give a key the name, scopes and addresses of `spec`."""
@@ -125,22 +125,17 @@ class Driver(CcxtDriver):
             # ccxt would write a list with Python's quotes.
             "ip_whitelist": json.dumps(sorted(spec.ip_allowlist)),
         }
-        await self._call(EDIT, params, manager)
+        await self._ask(EDIT, lambda body: mapping(body["result"]), params, manager)
 
     async def server_time(self) -> datetime:
         """Ask Deribit's clock."""
-        body = await self._call(TIME)
-        try:
-            return from_millis(body["result"])
-        except (LookupError, TypeError, ValueError):
-            pass
-        raise self._garbled(TIME)
+        return await self._ask(TIME, lambda body: millis(body["result"]))
 
     async def _revoke(self, manager: Caller, key: KeyHandle) -> None:
         handle = await self._handle(manager, key)
         if handle is None:
             raise self._refused(REVOKE.action, ExchangeFault.REJECTED, "the account has no such key.")
-        await self._call(REVOKE, {"id": handle}, manager)
+        await self._ask(REVOKE, _done, {"id": handle}, manager)
 
     async def _handle(self, manager: Caller, key: KeyHandle) -> str | None:
         """Give the number of a key in the manager's account, by a listing.
@@ -165,20 +160,16 @@ class Driver(CcxtDriver):
         # Not listed: gone, or the list is outdated.
         return key.handle
 
-    async def _summary(self, caller: Caller) -> Any:
-        body = await self._call(SUMMARY, {"currency": "BTC", "extended": "true"}, caller)
-        if not isinstance(body["result"], dict):
-            raise self._garbled(SUMMARY)
-        return body
+    async def _summary(self, caller: Caller) -> str | None:
+        """Ask for the account's summary and give the account's number, where it tells it."""
+        params = {"currency": "BTC", "extended": "true"}
+        return await self._ask(
+            SUMMARY, lambda body: optional_name(mapping(body["result"]).get("id")), params, caller
+        )
 
     async def _scope(self, caller: Caller) -> str:
         """Ask for a token and give its scope. The token itself is dropped here."""
-        body = await self._call(AUTH, self._signed_request(caller), caller)
-        try:
-            return str(body["result"]["scope"])
-        except (LookupError, TypeError):
-            pass
-        raise self._garbled(AUTH)
+        return await self._ask(AUTH, _scope, self._signed_request(caller), caller)
 
     def _signed_request(self, caller: Caller) -> dict[str, str]:
         """Ask by signature, which keeps the secret out of the URL.
@@ -211,14 +202,14 @@ class Driver(CcxtDriver):
             result = body["result"]
             challenged = isinstance(result, dict) and bool(result.get(errors.CHALLENGE))
             return Refusal(errors.CHALLENGE) if challenged else None
+        error = mapping(error)
         data = error.get("data")
         told = data if isinstance(data, dict) else {}
-        wait = str(told.get("wait", ""))
         return Refusal(
-            str(error["code"]),
-            text=f"{error.get('message', '')} {told.get('reason', '')}",
-            retry_after=float(wait) if wait.isdecimal() else None,
-            server_time=from_millis(int(body["usIn"]) // 1000) if body.get("usIn") else None,
+            name(error["code"]),
+            text=f"{text(error.get('message'))} {text(told.get('reason'))}",
+            retry_after=seconds(told.get("wait")),
+            server_time=millis(int(name(body["usIn"])) // 1000) if body.get("usIn") else None,
         )
 
     async def _judge(self, endpoint: Endpoint, row: Row, refusal: Refusal, caller: Caller | None) -> Row:
@@ -250,20 +241,42 @@ def _is_right(word: str) -> bool:
     return not (word in _TOKEN_WORDS or word.startswith(_TOKEN_PREFIXES) or word.endswith(":none"))
 
 
+def _done(body: Mapping[str, Any]) -> None:
+    if body["result"] != "ok":
+        raise ValueError("not done")
+
+
+def _scope(body: Mapping[str, Any]) -> str:
+    scope = body["result"]["scope"]
+    if not isinstance(scope, str):
+        raise TypeError("no scope")
+    return text(scope)
+
+
+def _minted(row: Mapping[str, Any]) -> MintedKey:
+    material = SecretMaterial(name(row["client_id"]), secret(row["client_secret"]))
+    return MintedKey(material, material.key_ref, name(row["id"]))
+
+
+def _listed(body: Mapping[str, Any]) -> list[KeyFacts]:
+    return [_facts(row) for row in rows(body["result"])]
+
+
 def _facts(row: Mapping[str, Any]) -> KeyFacts:
     scope = row["max_scope"]
-    words = scope.split() if isinstance(scope, str) else [str(word) for word in scope]
-    grants = frozenset(word for word in words if _is_right(word))
+    grants = frozenset(
+        word for word in words(scope.split() if isinstance(scope, str) else scope) if _is_right(word)
+    )
     return KeyFacts(
-        key_ref=str(row["client_id"]),
+        key_ref=name(row["client_id"]),
         grants=grants,
         permissions=_permissions(grants),
         unnamed=_unnamed(grants),
-        ip_allowlist=normal_ips(list(row.get("ip_whitelist") or ())),
-        label=str(row.get("name") or ""),
-        created_at=from_millis(row["timestamp"]),
-        enabled=bool(row.get("enabled", True)),
-        handle=str(row["id"]),
+        ip_allowlist=normal_ips([text(ip) for ip in items(row.get("ip_whitelist") or [])]),
+        label=text(row.get("name")),
+        created_at=millis(row["timestamp"]),
+        enabled=flag(row.get("enabled", True)),
+        handle=name(row["id"]),
     )
 
 

@@ -10,9 +10,10 @@ from typing import Any
 
 from keyturn.domain.keys import KeyFacts, KeySpec, MintedKey, Permission, Revocation, normal_ips
 from keyturn.domain.material import SecretMaterial
-from keyturn.exchanges._base import CcxtDriver, from_millis
+from keyturn.exchanges._base import CcxtDriver
 from keyturn.exchanges._client import Endpoint
 from keyturn.exchanges._errors import Refusal
+from keyturn.exchanges._fields import mapping, millis, name, optional_name, rows, secret, text
 from keyturn.exchanges.okx.errors import ABSENT, TABLE
 from keyturn.ports.exchange import Caller, KeyHandle
 
@@ -46,26 +47,17 @@ class Driver(CcxtDriver):
 
     async def introspect(self, caller: Caller) -> KeyFacts:
         """Ask what the calling key is (`account/config`)."""
-        body = await self._call(INTROSPECT, caller=caller)
-        try:
-            return _facts(body["data"][0], caller.material.key_ref)
-        except (LookupError, TypeError, ValueError, AttributeError):
-            pass
-        raise self._garbled(INTROSPECT)
+        ref = caller.material.key_ref
+        return await self._ask(INTROSPECT, lambda body: _facts(body["data"][0], ref), caller=caller)
 
     async def private_read(self, caller: Caller) -> None:
         """Read one coin of the trading account."""
-        await self._call(BALANCE, {"ccy": "USDT"}, caller)
+        await self._ask(BALANCE, _nothing, {"ccy": "USDT"}, caller)
 
     async def list_keys(self, manager: Caller, subaccount: str | None) -> Sequence[KeyFacts]:
         """List the keys of a sub-account; OKX gives all of them at once."""
         params = {"subAcct": self._subaccount(LIST.action, subaccount)}
-        body = await self._call(LIST, params, manager)
-        try:
-            return [_facts(row, str(row["apiKey"])) for row in body["data"]]
-        except (LookupError, TypeError, ValueError, AttributeError):
-            pass
-        raise self._garbled(LIST)
+        return await self._ask(LIST, _listed, params, manager)
 
     async def create_key(self, manager: Caller, spec: KeySpec, *, within: float | None = None) -> MintedKey:
         """Create a key with rights, addresses, label and a drawn passphrase in one call."""
@@ -76,14 +68,9 @@ class Driver(CcxtDriver):
             "passphrase": passphrase,
             **self._rules(spec),
         }
-        body = await self._call(CREATE, params, manager, within)
-        try:
-            row = body["data"][0]
-            material = SecretMaterial(str(row["apiKey"]), str(row["secretKey"]), passphrase)
-            return MintedKey(material, material.key_ref)
-        except (LookupError, TypeError):
-            pass
-        raise self._garbled(CREATE)
+        return await self._ask(
+            CREATE, lambda body: _minted(body["data"][0], passphrase), params, manager, within
+        )
 
     async def edit_key(self, manager: Caller, key: KeyHandle, spec: KeySpec) -> None:
         """Give a key the label, rights and addresses of `spec` ("reset"; the secret stays)."""
@@ -93,7 +80,7 @@ class Driver(CcxtDriver):
             "apiKey": key.key_ref,
             **self._rules(spec),
         }
-        await self._call(EDIT, params, manager)
+        await self._ask(EDIT, _done, params, manager)
 
     async def revoke_key(self, manager: Caller, key: KeyHandle) -> Revocation:
         """Delete a key."""
@@ -102,24 +89,22 @@ class Driver(CcxtDriver):
 
     async def server_time(self) -> datetime:
         """Ask OKX's clock."""
-        body = await self._call(TIME)
-        try:
-            return from_millis(body["data"][0]["ts"])
-        except (LookupError, TypeError, ValueError):
-            pass
-        raise self._garbled(TIME)
+        return await self._ask(TIME, lambda body: millis(body["data"][0]["ts"]))
 
     async def _revoke(self, manager: Caller, key: KeyHandle) -> None:
-        await self._call(REVOKE, {"subAcct": key.subaccount, "apiKey": key.key_ref}, manager)
+        await self._ask(REVOKE, _done, {"subAcct": key.subaccount, "apiKey": key.key_ref}, manager)
 
     def _refusal(self, body: Mapping[str, Any], headers: Mapping[str, str]) -> Refusal | None:
-        code = str(body["code"])
+        code = name(body["code"])
         if code == "0":
+            # Whatever OKX grants is a list of objects.
+            rows(body["data"])
             return None
         # 1 and 2: all or some of a batch failed; what failed stands with each entry.
         if code in {"1", "2"} and body.get("data"):
-            return Refusal(str(body["data"][0]["sCode"]), text=str(body["data"][0].get("sMsg", "")))
-        return Refusal(code, text=str(body.get("msg", "")))
+            failed = rows(body["data"])[0]
+            return Refusal(name(failed["sCode"]), text=text(failed.get("sMsg")))
+        return Refusal(code, text=text(body.get("msg")))
 
     def _rules(self, spec: KeySpec) -> dict[str, str]:
         """Say label, rights and addresses; an empty text unbinds, an absent one would change nothing."""
@@ -139,17 +124,35 @@ def new_passphrase() -> str:
     return "".join(drawn)
 
 
+def _nothing(_body: Mapping[str, Any]) -> None:
+    """Read an answer that says no more than that it was given."""
+
+
+def _done(body: Mapping[str, Any]) -> None:
+    """Read the answer to a change, which names what was changed."""
+    mapping(body["data"][0])
+
+
+def _minted(row: Mapping[str, Any], passphrase: str) -> MintedKey:
+    material = SecretMaterial(name(row["apiKey"]), secret(row["secretKey"]), passphrase)
+    return MintedKey(material, material.key_ref)
+
+
+def _listed(body: Mapping[str, Any]) -> list[KeyFacts]:
+    return [_facts(row, name(row["apiKey"])) for row in body["data"]]
+
+
 def _facts(row: Mapping[str, Any], key_ref: str) -> KeyFacts:
-    grants = frozenset(word.strip() for word in row["perm"].split(",") if word.strip())
-    uid, main_uid = row.get("uid"), row.get("mainUid")
+    grants = frozenset(name(word.strip()) for word in row["perm"].split(",") if word.strip())
+    uid, main_uid = optional_name(row.get("uid")), optional_name(row.get("mainUid"))
     return KeyFacts(
         key_ref=key_ref,
         grants=grants,
         permissions=frozenset(_MEANINGS[word] for word in grants if word in _MEANINGS),
         unnamed=grants - _MEANINGS.keys(),
         ip_allowlist=normal_ips([ip for ip in row["ip"].split(",") if ip.strip()]),
-        label=row.get("label"),
-        account_uid=str(uid) if uid else None,
-        parent_uid=str(main_uid) if main_uid and main_uid != uid else None,
-        created_at=from_millis(row["ts"]) if row.get("ts") else None,
+        label=text(row["label"]) if "label" in row else None,
+        account_uid=uid,
+        parent_uid=main_uid if main_uid != uid else None,
+        created_at=millis(row["ts"]) if row.get("ts") else None,
     )

@@ -7,7 +7,7 @@ stands above each row.
 from __future__ import annotations
 
 from keyturn.domain.errors import ExchangeFault as Fault
-from keyturn.exchanges._errors import ErrorTable, Row
+from keyturn.exchanges._errors import ErrorTable, Row, barred
 
 _FEWER = Row(Fault.RATE_LIMITED, "it asked for fewer calls.")
 _UNKNOWN_KEY = Row(Fault.UNKNOWN_KEY, "it does not know the key.")
@@ -74,7 +74,7 @@ TABLE = ErrorTable(
         # This API key doesn't have permission to use this function
         "50120": _LACKS,
         # You can't access our services through the IP address ({param0})
-        "50121": Row(Fault.WRONG_IP, "it does not serve the address that the call comes from."),
+        "50121": barred("it does not serve the address that the call comes from."),
         # Rate limit reached. Please refer to API docs and throttle requests accordingly.
         "58102": _FEWER,
         # Only the API key of the main account has permission.

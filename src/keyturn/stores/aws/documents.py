@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from keyturn.bodies import UNREADABLE
 from keyturn.domain.errors import StoreError, StoreFault
 from keyturn.domain.labels import Attempt
 from keyturn.domain.material import SecretMaterial
@@ -206,7 +207,7 @@ def read(path: str, version_id: str, value: str | bytes, expected: Format = FIEL
 def _shape(ours: Mapping[str, Any]) -> Format | None:
     try:
         return Format.from_json(ours.get("shape"))
-    except (LookupError, TypeError, ValueError, AttributeError):
+    except UNREADABLE:
         return None
 
 
@@ -231,7 +232,7 @@ def _leaf(
             marks=Marks(ours.get("over"), ours.get("base"), ours.get("copied"), ours.get("previous")),
             more=bool(_rest(document, shape)),
         )
-    except (LookupError, TypeError, ValueError, AttributeError):
+    except UNREADABLE:
         return None
 
 
@@ -296,7 +297,7 @@ def _object(text: str) -> dict[str, Any]:
     # A frame of its own that raises nothing: the decoder's exceptions carry the text.
     try:
         document = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return document if isinstance(document, dict) else {}
 

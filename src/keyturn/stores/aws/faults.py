@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 
 from keyturn.domain.errors import StoreError, StoreFault
 
 NOTHING = "Nothing was written."
+#: Pages of a list at most: AWS keeps about a hundred versions of a secret or parameter, some dozens a page.
+MOST_PAGES = 100
 #: How the codes of refusals begin that STS gives to who would take on a role.
 ASSUME_ROLE = "AssumeRole"
 
@@ -81,11 +84,15 @@ class AwsError(Exception):
         self.unanswered = unanswered
 
 
+# AWS's codes are words, some with a service before them; an emulator's and a proxy's may be anything.
+_CODE = re.compile(r"[\w.:#-]{0,100}", re.ASCII)
 _WORDS = ("kms", "delet", "not associated", "too long", "length less than")
 
 
 def refusal(code: str, status: int, text: str) -> Failure:
     """Sort an answer of AWS that is an error."""
+    if not _CODE.fullmatch(code):
+        code = "no readable code"
     lowered = text.lower()
     about = frozenset(word for word in _WORDS if word in lowered)
     if code in _THROTTLED or status == 429:
@@ -201,6 +208,16 @@ def scheduled_for_deletion(path: str) -> StoreError:
         f"The secret {path} is scheduled for deletion.",
         now=NOTHING,
         todo="aws secretsmanager restore-secret --secret-id NAME, or choose another path.",
+    )
+
+
+def endless(path: str) -> StoreError:
+    """Build the error for a list whose pages do not end."""
+    return StoreError(
+        StoreFault.UNAVAILABLE,
+        f"The list of the versions of {path} does not come to an end.",
+        now=NOTHING,
+        todo="See what answers in the place of AWS: a proxy, or the endpoint_url.",
     )
 
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from keyturn.bodies import UNREADABLE
 from keyturn.domain.labels import Attempt
 from keyturn.stores.aws.documents import corrupt
 from keyturn.stores.ledger import Held
@@ -110,7 +111,7 @@ def _load(number: int, text: str) -> Page | None:
             lease=Lease(str(data["lease"][0]), float(data["lease"][1])) if data["lease"] else None,
             trash=tuple(data["trash"]),
         )
-    except (LookupError, TypeError, ValueError, AttributeError):
+    except UNREADABLE:
         return None
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from keyturn.stores.aws.faults import AwsError, store_error
+from keyturn.stores.aws.faults import MOST_PAGES, AwsError, endless, store_error
 from keyturn.stores.aws.wire import Wire
 from keyturn.stores.formats import SINGLE, Formats
 
@@ -149,7 +149,7 @@ class Parameters:
         """Give every version that AWS still has, oldest first, decrypted."""
         rows: list[Param] = []
         token: dict[str, str] = {}
-        while True:
+        for _ in range(MOST_PAGES):
             failure: AwsError | None = None
             try:
                 page = self.wire.call("ssm", "get_parameter_history", Name=name, WithDecryption=True, **token)
@@ -163,6 +163,7 @@ class Parameters:
             if not page.get("NextToken"):
                 return sorted(rows, key=lambda row: row.number)
             token = {"NextToken": page["NextToken"]}
+        raise endless(path)
 
     def _call(self, path: str, method: str, *, wrote: bool, **params: Any) -> dict[str, Any]:
         failure: AwsError | None = None

@@ -21,7 +21,14 @@ from typing import Any
 from keyturn.domain.errors import StoreError, StoreFault
 from keyturn.stores.aws import documents
 from keyturn.stores.aws.documents import Kind, Leaf, Opened
-from keyturn.stores.aws.faults import AwsError, scheduled_for_deletion, store_error, too_large
+from keyturn.stores.aws.faults import (
+    MOST_PAGES,
+    AwsError,
+    endless,
+    scheduled_for_deletion,
+    store_error,
+    too_large,
+)
 from keyturn.stores.aws.wire import Wire
 from keyturn.stores.formats import SINGLE, Formats
 
@@ -197,15 +204,16 @@ class Shelf:
         """List every version that AWS still has: id, labels, creation; oldest first."""
         found: list[dict[str, Any]] = []
         token: dict[str, str] = {}
-        while (
-            page := self._read(
+        for _ in range(MOST_PAGES):
+            page = self._read(
                 path, "list_secret_version_ids", IncludeDeprecated=True, MaxResults=100, **token
             )
-        ) is not None:
-            found += page.get("Versions", [])
-            if not page.get("NextToken"):
+            found += page.get("Versions", []) if page else []
+            if not page or not page.get("NextToken"):
                 break
             token = {"NextToken": page["NextToken"]}
+        else:
+            raise endless(path)
         rows = [(v["VersionId"], tuple(v.get("VersionStages", ())), v.get("CreatedDate")) for v in found]
         return sorted(rows, key=lambda row: row[2].timestamp() if row[2] else 0.0)
 

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from keyturn.domain.errors import ProgrammingError
 from keyturn.stores.aws import quiet
+from keyturn.stores.aws.answers import Bounded, fits
 from keyturn.stores.aws.credentials import Identity, lacking
 from keyturn.stores.aws.faults import ASSUME_ROLE, AwsError, Failure, Trouble, refusal
 
@@ -77,12 +78,14 @@ class Wire:
             StoreError: `MISCONFIGURED`, `DENIED`, `UNAVAILABLE`: there is nothing to sign with.
         """
         client, identity = self._ready(service)
-        action = f"{service}:{client.meta.method_to_api_mapping[method]}"
+        operation = client.meta.method_to_api_mapping[method]
+        action = f"{service}:{operation}"
+        shape = client.meta.service_model.operation_model(operation).output_shape
         bound = getattr(client, method)
         unanswered = False
         for pause in (*_PAUSES, 0.0):
             # Before the call, for what goes wrong here has not reached the store for certain.
-            answer = identity.missing() or _once(bound, params)
+            answer = identity.missing() or _once(bound, params, shape)
             if isinstance(answer, dict):
                 return answer
             failure = answer
@@ -157,19 +160,25 @@ class Wire:
             "endpoint_url": self._endpoint(service),
             "config": self._config(),
         }
-        return session.client(service, **{**arguments, **given})
+        client = session.client(service, **{**arguments, **given})
+        endpoint = client._endpoint  # noqa: SLF001 - botocore has no public way to bound what it reads
+        endpoint.http_session = Bounded(endpoint.http_session, self.timeout)
+        return client
 
 
-def _once(method: Callable[..., dict[str, Any]], params: Mapping[str, Any]) -> dict[str, Any] | Failure:
+def _once(
+    method: Callable[..., dict[str, Any]], params: Mapping[str, Any], shape: Any
+) -> dict[str, Any] | Failure:
     """Make one try. No botocore exception gets out, not even as a context: some hold the request."""
     failure: Failure | None = None
     try:
         with quiet.silently():
             answer = method(**params)
-        if answer.keys() - _ABOUT_THE_ANSWER:
+        if answer.keys() - _ABOUT_THE_ANSWER and fits(answer, shape):
             return answer
-        # botocore takes a body that is no JSON for an empty answer (1.44.5, seen 2026-11-21): a proxy's page
-        # would read as "there is nothing", or "it is done". Whatever is called here answers something.
+        # botocore takes a body that is no JSON for an empty answer, and any JSON for one of AWS's (1.44.5,
+        # seen 2026-11-28): a proxy's page would read as "there is nothing", or "it is done". Whatever is
+        # called here answers something.
         return Failure(Trouble.UNANSWERED, "UnreadableAnswer")
     except Exception as error:  # noqa: BLE001 - sorted at once, and never let out
         failure = _sorted(error)

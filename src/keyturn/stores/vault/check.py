@@ -8,6 +8,7 @@ from email.utils import parsedate_to_datetime
 from secrets import token_hex
 from typing import Any
 
+from keyturn.bodies import seconds
 from keyturn.domain.errors import StoreError
 from keyturn.domain.slots import Slot
 from keyturn.ports.store import Finding
@@ -75,13 +76,14 @@ def _login(found: Answer) -> Finding:
     if found.status != 200:
         return Finding("login", ok=False, detail="the login may not look itself up", todo=_POLICY)
     data = found.data
-    ttl, policies = float(data.get("ttl") or 0), data.get("policies") or []
+    ttl, policies = seconds(data.get("ttl")) or 0.0, data.get("policies")
+    policies = policies if isinstance(policies, list) else []
     if "root" in policies:
         todo = "Log in with infra/vault/rotator.hcl; a root token is for setting a server up."
         return Finding("login", ok=False, detail="a root token, which may do everything", todo=todo)
     renewable = "renewable" if data.get("renewable") else "not renewable"
     detail = f"{', '.join(map(str, policies))}; {f'{ttl:.0f} s left' if ttl else 'no end'}, {renewable}"
-    if 0 < float(data.get("creation_ttl") or 0) < _SHORT_LEASE_SECONDS:
+    if 0 < (seconds(data.get("creation_ttl")) or 0) < _SHORT_LEASE_SECONDS:
         return Finding("login", ok=False, detail=detail, todo="Give the role a token_ttl of an hour or so.")
     return Finding("login", ok=True, detail=detail)
 
@@ -89,7 +91,7 @@ def _login(found: Answer) -> Finding:
 def _clock(found: Answer) -> Finding:
     try:
         ahead = time.time() - parsedate_to_datetime(found.date).timestamp()
-    except ValueError:
+    except (ValueError, OverflowError):
         return Finding("clock", ok=True, detail="the server does not tell its time")
     ok = abs(ahead) <= _CLOCK_SECONDS
     detail = f"{abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} the server's"
@@ -151,8 +153,8 @@ def _rights(
 
 
 def _settings(path: str, metadata: Mapping[str, Any]) -> Iterator[Finding]:
-    most = int(metadata.get("max_versions") or 0)
-    if 0 < most < _FEWEST_VERSIONS:
+    most = metadata.get("max_versions")
+    if isinstance(most, int) and 0 < most < _FEWEST_VERSIONS:
         todo = f"vault kv metadata put -max-versions=10 (at least {_FEWEST_VERSIONS})"
         detail = f"only {most} versions are kept: the previous key may be gone before its grace is over"
         yield Finding(path, ok=False, detail=detail, todo=todo)

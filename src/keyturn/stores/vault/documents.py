@@ -15,6 +15,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from keyturn.bodies import UNREADABLE
 from keyturn.domain.labels import Attempt
 from keyturn.domain.material import SecretMaterial
 from keyturn.domain.slots import KeyMeta
@@ -42,7 +43,7 @@ class Snapshot:
         text = (self.data or {}).get(FIELD)
         try:
             return str(json.loads(text)["write"]) if isinstance(text, str) else None
-        except (LookupError, TypeError, ValueError):
+        except UNREADABLE:
             return None
 
 
@@ -180,7 +181,7 @@ def read_current(path: str, seen: Snapshot, expected: Format = FIELDS) -> Curren
         return Current(seen.kv, foreign, values=values, others=others)
     try:
         return _current(seen, record, foreign)
-    except (LookupError, TypeError, ValueError, AttributeError):
+    except UNREADABLE:
         problem = f"its field `{FIELD}` is damaged"
     raise corrupt(path, problem)
 
@@ -217,7 +218,7 @@ def read_pending(path: str, seen: Snapshot) -> Pending:
     if record is not None:
         try:
             return _pending(seen, record)
-        except (LookupError, TypeError, ValueError, AttributeError):
+        except UNREADABLE:
             problem = f"its field `{FIELD}` is damaged"
     raise corrupt(path, problem)
 
@@ -300,7 +301,7 @@ def _load(path: str, data: Mapping[str, Any]) -> dict[str, Any] | None:
         return None
     try:
         record = json.loads(text) if isinstance(text, str) else None
-    except ValueError:
+    except (ValueError, RecursionError):
         record = None
     if not isinstance(record, dict) or not isinstance(record.get("format"), int):
         raise corrupt(path, f"its field `{FIELD}` is damaged")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from keyturn.domain.errors import StoreError, StoreFault
 
 NOTHING = "Nothing was written."
+#: Why an answer counts as none: a proxy's page, half of one, or fields of other types than documented.
+FOREIGN = "an answer that is not the server's"
 
 
 def conflict(what: str, todo: str) -> StoreError:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from keyturn.domain.errors import StoreError, StoreFault
 from keyturn.stores.vault.documents import Snapshot
-from keyturn.stores.vault.faults import denied, misconfigured, silent
+from keyturn.stores.vault.faults import FOREIGN, denied, misconfigured, silent
 from keyturn.stores.vault.lag import PAUSES, Newest, late
 
 if TYPE_CHECKING:
@@ -18,7 +18,17 @@ if TYPE_CHECKING:
 # The text is all that tells this 400 from another (OpenBao 2.6.2 and hvac 2.4.0, 2026-11-21).
 _MISMATCH = "check-and-set parameter did not match"
 _ROOT_CAPABILITY = "root"
+# Of a version's number, which is one of 32 bits.
+_MOST_DIGITS = 10
 T = TypeVar("T")
+
+
+def _is_version(entry: tuple[str, Any]) -> bool:
+    """Tell whether an entry of a path's `versions` is one: its number, its times and whether it is gone."""
+    number, row = entry
+    if not number.isdecimal() or len(number) > _MOST_DIGITS or not isinstance(row, dict):
+        return False
+    return isinstance(row.get("created_time"), str) and isinstance(row.get("deletion_time") or "", str)
 
 
 def _current_version(metadata: Mapping[str, Any] | None) -> int:
@@ -78,12 +88,12 @@ class Kv:
         answer = self._session.call("get", where, params={"version": version} if version else None)
         metadata = answer.data.get("metadata")
         if answer.status in {200, 404} and isinstance(metadata, dict) and "version" in metadata:
-            data = answer.data.get("data")
-            return Snapshot(
-                int(metadata["version"]),
-                data if answer.status == 200 and isinstance(data, dict) else None,
-                str(metadata.get("created_time") or ""),
-            )
+            data = answer.data.get("data") if answer.status == 200 else None
+            if answer.status == 200 and not isinstance(data, dict):
+                # Not the same as a version that was deleted, which comes with 404.
+                raise self._foreign()
+            created = metadata.get("created_time") or ""
+            return Snapshot(self._number(metadata["version"]), data, str(created))
         if answer.status == 404 and not answer.errors:
             # A mount of version 1 answers like an empty one of version 2.
             self.ensure_version_2()
@@ -130,7 +140,12 @@ class Kv:
                 raise
             return cas + 1, False
         if answer.status == 200:
-            return int(answer.data["version"]), False
+            written = answer.data.get("version")
+            if isinstance(written, int) and written > 0:
+                return written, False
+            if self._landed(path, document, cas):
+                return cas + 1, False
+            raise silent(self._name, FOREIGN, may_be_done=True)
         if answer.status == 400 and _MISMATCH in answer.errors:
             return 0, answer.lost
         if answer.lost:
@@ -189,6 +204,10 @@ class Kv:
         where = f"{self._mount}/metadata/{path}"
         answer = self._session.call("get", where)
         if answer.status == 200:
+            versions = answer.data.get("versions") or {}
+            if not isinstance(versions, dict) or not all(map(_is_version, versions.items())):
+                raise self._foreign()
+            self._number(answer.data.get("current_version") or 0)
             return answer.data
         if answer.status == 404 and not answer.errors:
             return None
@@ -225,7 +244,8 @@ class Kv:
                 f"The store {self._name} has nothing at {self._mount}: no such mount, it lies in {found}.",
                 "Correct `mount` of the store; folders of the mount belong into the paths.",
             )
-        options = answer.data.get("options") or {}
+        options = answer.data.get("options")
+        options = options if isinstance(options, dict) else {}
         if answer.status != 200 or answer.data.get("type") != "kv" or str(options.get("version")) != "2":
             raise self._not_version_2()
         self._known_good = True
@@ -235,7 +255,23 @@ class Kv:
         answer = self._session.call("post", "sys/capabilities-self", body={"paths": list(paths)})
         if answer.status != 200:
             return None
-        return {path: frozenset(answer.data.get(path) or ()) for path in paths}
+        held = {path: answer.data.get(path) or [] for path in paths}
+        if not all(isinstance(rights, list) for rights in held.values()):
+            return None
+        return {path: frozenset(map(str, rights)) for path, rights in held.items()}
+
+    def _number(self, given: object) -> int:
+        """Read the number of a version; 0 is before the first.
+
+        Raises:
+            StoreError: `UNAVAILABLE`, it is none.
+        """
+        if isinstance(given, bool) or not isinstance(given, int) or given < 0:
+            raise self._foreign()
+        return given
+
+    def _foreign(self) -> StoreError:
+        return silent(self._name, FOREIGN, may_be_done=False)
 
     def _not_version_2(self) -> StoreError:
         return misconfigured(

@@ -9,10 +9,11 @@ from pathlib import Path
 
 from hvac.api.auth_methods import JWT, AppRole, Aws, Kubernetes
 
+from keyturn.bodies import seconds
 from keyturn.domain.errors import KeyturnError, StoreError
 from keyturn.domain.inventory import VaultAppRole, VaultAuth, VaultAws, VaultJwt, VaultKubernetes, VaultToken
 from keyturn.stores.keys import resolve_secret
-from keyturn.stores.vault.faults import denied, misconfigured
+from keyturn.stores.vault.faults import FOREIGN, denied, misconfigured, silent
 from keyturn.stores.vault.transport import Answer, ListedAdapter
 
 # Whatever else stood in a header would end in an error of the HTTP library's that quotes it.
@@ -61,9 +62,11 @@ class Login:
         if answer.status != 200 or not isinstance(answer.body.get("auth"), dict):
             raise self._refused(answer)
         auth = answer.body["auth"]
-        token = str(auth.get("client_token") or "")
+        token = auth.get("client_token")
+        if not isinstance(token, str):
+            raise silent(self._name, FOREIGN, may_be_done=False)
         self._ensure_sendable(token, "See that nothing changes the server's answers on their way.")
-        return Grant(token, float(auth.get("lease_duration") or 0), bool(auth.get("renewable")))
+        return Grant(token, self._lease(auth.get("lease_duration")), bool(auth.get("renewable")))
 
     def _ask(self) -> Answer:
         auth, adapter = self._auth, self._adapter
@@ -125,7 +128,18 @@ class Login:
             # It may be dead, or just not allowed to ask: the next call tells.
             return Grant(token, 0.0, renewable=False)
         lasting = answer.data.get("type") == "batch" or not answer.data.get("renewable")
-        return Grant(token, float(answer.data.get("ttl") or 0), renewable=not lasting)
+        return Grant(token, self._lease(answer.data.get("ttl")), renewable=not lasting)
+
+    def _lease(self, given: object) -> float:
+        """Read for how long a token is good; null and 0 are for ever.
+
+        Raises:
+            StoreError: `UNAVAILABLE`, it is no time.
+        """
+        lease = seconds(given or 0)
+        if lease is None:
+            raise silent(self._name, FOREIGN, may_be_done=False)
+        return lease
 
     def _secret(self, fetch: Callable[[], str]) -> str:
         try:

@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from keyturn.bodies import seconds
 from keyturn.domain.errors import StoreError
 from keyturn.stores.vault.faults import denied
 from keyturn.stores.vault.login import Grant, Login
@@ -152,7 +153,9 @@ class Session:
         auth = answer.body.get("auth")
         if answer.status != 200 or not isinstance(auth, dict):
             return None
-        lease = float(auth.get("lease_duration") or 0)
+        lease = seconds(auth.get("lease_duration") or 0)
+        if lease is None:
+            return None
         if lease and lease < token.full * _WORTH_RENEWING and not self._login.by_token:
             return None
         grant = Grant(token.grant.token, lease, bool(auth.get("renewable")))

@@ -31,8 +31,10 @@ from urllib3.exceptions import (
 )
 from urllib3.util.ssl_match_hostname import CertificateError
 
+from keyturn.bodies import BodyError, read_json, seconds
 from keyturn.domain.errors import StoreError, StoreFault
-from keyturn.stores.vault.faults import misconfigured, off_the_list, silent
+from keyturn.stores.bounded import read_within
+from keyturn.stores.vault.faults import FOREIGN, misconfigured, off_the_list, silent
 
 #: Calls in flight at most; as many connections are kept open.
 LANES = 32
@@ -73,7 +75,7 @@ class Answer:
 
     @property
     def data(self) -> Mapping[str, Any]:
-        """The `data` of the answer."""
+        """The `data` of the answer; empty where it is no object."""
         data = self.body.get("data")
         return data if isinstance(data, dict) else {}
 
@@ -95,7 +97,7 @@ class ListedAdapter(Adapter):  # type: ignore[misc]  # hvac has no types
         name: of the store, for messages.
         addresses: base URLs; the token is sent to no other.
         ca_file: CA bundle; None for the system's.
-        timeout: seconds to wait for a connection, and again for an answer.
+        timeout: seconds to wait for a connection, again for an answer, and again for the whole of it.
         pause: how to wait; a test needs no patience.
     """
 
@@ -113,6 +115,7 @@ class ListedAdapter(Adapter):  # type: ignore[misc]  # hvac has no types
         self._name = name
         self._origins = [_origin(address) for address in addresses]
         self._bases = [address.rstrip("/") for address in addresses]
+        self._timeout = timeout
         self._lines = [_line(address, ca_file, timeout) for address in addresses]
         self.preferred = 0
         self.pause = pause
@@ -215,12 +218,22 @@ class ListedAdapter(Adapter):  # type: ignore[misc]  # hvac has no types
         where = f"{self._bases[at]}{url}?{urlencode(params)}" if params else self._bases[at] + url
         try:
             response = self._lines[at].urlopen(
-                method.upper(), where, body=content, headers=headers, redirect=False, retries=False
+                method.upper(),
+                where,
+                body=content,
+                headers=headers,
+                redirect=False,
+                retries=False,
+                preload_content=False,
+                decode_content=False,
             )
+            content = read_within(response, self._timeout)
+        except BodyError:
+            return _FOREIGN
         except HTTPError as error:
             outcome = self._broken(error, self._origins[at])
         else:
-            return self._judge(response)
+            return self._judge(response, content)
         # Outside of the handler: what goes up from here has no context in which a token could stand.
         if isinstance(outcome, StoreError):
             raise outcome
@@ -237,11 +250,11 @@ class ListedAdapter(Adapter):  # type: ignore[misc]  # hvac has no types
         slow = isinstance(error, ReadTimeoutError)
         return _Failure("no answer in time" if slow else "the connection broke", may_be_done=True)
 
-    def _judge(self, response: urllib3.BaseHTTPResponse) -> Answer | _Failure:
+    def _judge(self, response: urllib3.BaseHTTPResponse, content: bytes) -> Answer | _Failure:
         status = response.status
         if status in _REDIRECTS:
             return self._redirected(response.headers.get("Location", ""))
-        answer = Answer(status, _json(response.data), date=response.headers.get("Date", ""))
+        answer = Answer(status, _json(content), date=response.headers.get("Date", ""))
         if status in _NOT_TAKEN:
             # A busy server is as busy at its other address; the others have a leader that answers.
             return _Failure(
@@ -283,7 +296,7 @@ class ListedAdapter(Adapter):  # type: ignore[misc]  # hvac has no types
 
 
 _SEALED = "it is sealed"
-_FOREIGN = _Failure("an answer that is not the server's", may_be_done=True)
+_FOREIGN = _Failure(FOREIGN, may_be_done=True)
 
 
 def _line(address: str, ca_file: str | None, timeout: float) -> urllib3.PoolManager:
@@ -315,17 +328,17 @@ def _json(content: bytes) -> Mapping[str, Any]:
     if not content:
         return {}
     try:
-        body = json.loads(content)
-    except ValueError:
+        body = read_json(content)
+    except BodyError:
         return {}
     return body if isinstance(body, dict) else {}
 
 
 def _retry_after(response: urllib3.BaseHTTPResponse) -> float | None:
     text = response.headers.get("Retry-After", "")
-    if text.isdigit():
-        return float(text)
+    if (given := seconds(text)) is not None:
+        return given
     try:
-        return max(0.0, parsedate_to_datetime(text).timestamp() - time.time()) if text else None
-    except ValueError:
+        return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
+    except (ValueError, OverflowError):
         return None

@@ -1,0 +1,119 @@
+"""Calls that the exchange refuses to the new key: they hold the old key's revoke until a person decides.
+
+A call that works proves a key, and not that it may do all that the one before it could. What consumers meet
+while both keys live shows it, so they are asked before the cut-over is taken for done, at each look during
+the grace, and right before the old key's revoke.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from keyturn.domain.errors import ConsumerError, ConsumerFault, ExchangeFault
+from keyturn.domain.evidence import NoticeKind, Refusal
+from keyturn.domain.rotation import EventType, Park
+from keyturn.engine.commands import with_reason
+from keyturn.engine.notices import notices
+from keyturn.engine.work import Rest, Work
+from keyturn.ports.journal import JournaledEvent
+
+_LACKS = {
+    ExchangeFault.MISSING_PERMISSION: "a right is missing",
+    ExchangeFault.WRONG_IP: "its address is not allowed",
+}
+_BETWEEN = "; "
+_ACCEPTED = "accepted as refused: "
+
+
+async def hold(work: Work) -> Rest | None:
+    """Park when consumers report calls that nobody has accepted as refused; None: nothing is in the way.
+
+    Raises:
+        ConsumerError: a consumer cannot be asked now.
+    """
+    refused = await _unaccepted(work, silent=False)
+    return await park(work, refused) if refused else None
+
+
+async def look(work: Work) -> Rest | None:
+    """Park as `hold` does, in passing: whoever cannot be asked now is asked again before the revoke."""
+    refused = await reported(work)
+    return await park(work, refused) if refused else None
+
+
+async def reported(work: Work) -> Sequence[Refusal]:
+    """Give what there is to park for, as far as consumers can be asked now."""
+    return await _unaccepted(work, silent=True)
+
+
+async def _unaccepted(work: Work, *, silent: bool) -> Sequence[Refusal]:
+    """Ask every consumer what the exchange refuses to the new key; without what a person has accepted."""
+    r, consumers = work.rotation, work.consumers()
+    found: list[Refusal] = []
+    for name, notice in notices(work, NoticeKind.PROMOTED, r.confirm_by or work.now()).items():
+        try:
+            found += [each for each in await consumers[name].refusals(notice) if _is_about(each, name, work)]
+        except ConsumerError as error:
+            # One that answers, and does not take the question, has nothing to tell.
+            if not silent and error.fault is not ConsumerFault.REFUSED:
+                raise
+    if not found:
+        return []
+    accepted = await _accepted(work)
+    return [each for each in found if _line(each) not in accepted]
+
+
+async def park(work: Work, refused: Sequence[Refusal]) -> Rest:
+    """Stop for a person: the old key may be all that can do what the consumers do."""
+    r = work.rotation
+    calls = _BETWEEN.join(f"{each.consumer}: {each.call} ({_LACKS[each.fault]})" for each in refused)
+    text = f"The exchange refuses calls to the new key: {calls}. Both keys live and nothing is revoked."
+    todo = (
+        "Give the new key the right or the address at the exchange and in the inventory, or accept the loss."
+        f" Then: keyturn resume {r.credential}. Or go back: {with_reason('rollback', r.credential)}"
+    )
+    lines = _BETWEEN.join(map(_line, refused))
+    await work.commit(
+        work.event(
+            EventType.PARKED,
+            lines,
+            parked=Park.REFUSED_CALLS,
+            parked_why=text,
+            parked_todo=todo,
+            wake_at=None,
+        )
+    )
+    return Rest(None, text)
+
+
+def _is_about(refusal: Refusal, consumer: str, work: Work) -> bool:
+    r = work.rotation
+    given = (refusal.consumer, refusal.rotation_id, refusal.fingerprint)
+    return given == (consumer, r.id, r.new_fingerprint) and _BETWEEN not in refusal.call
+
+
+def _line(refusal: Refusal) -> str:
+    """Name a refusal in the journal; the same call and fault of a consumer have one name."""
+    return f"{refusal.consumer}: {refusal.call}: {refusal.fault}"
+
+
+async def acceptance(work: Work) -> str:
+    """Say what a person accepts who resumes the rotation now: what it has named, not what came since."""
+    parked = [e.event for e in await _events(work) if e.event.type is EventType.PARKED]
+    return _ACCEPTED + str(parked[-1].data.get("note", ""))
+
+
+async def _accepted(work: Work) -> set[str]:
+    """Give what persons have accepted so far, as the journal has it."""
+    resumed = [e.event for e in await _events(work) if e.event.type is EventType.RESUMED]
+    notes = [str(event.data.get("note", "")) for event in resumed]
+    return {
+        line
+        for note in notes
+        if note.startswith(_ACCEPTED)
+        for line in note.removeprefix(_ACCEPTED).split(_BETWEEN)
+    }
+
+
+async def _events(work: Work) -> Sequence[JournaledEvent]:
+    return await work.world.journal.events(work.rotation.id)
