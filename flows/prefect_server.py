@@ -1,4 +1,4 @@
-"""`python -m flows.prefect_server OPTIONS`: `prefect server start` on asyncio, its garbage collected in a thread.
+"""`python -m flows.prefect_server OPTIONS`: `prefect server start`, with its garbage collected in a thread.
 
 On asyncio, because the loop that uvicorn would choose closes files of others (docs/adr/0009).
 
