@@ -1,9 +1,9 @@
 """`python -m benchmarks.stores [N] [--free]`: what Vault and AWS cost, beside bare hvac and boto3 in one run.
 
-Twice for each store: N promotions of staged keys, against the same writes; and N whole rotations, against
-the floor of `python -m benchmarks` plus the writes of a rotation. Vault is a `bao` or `vault` of the PATH,
-with data on disk; AWS is an emulator: its figures compare clients and say nothing about AWS. Every client is
-held to one processor, see `one_processor`; with `--free` none is.
+Two things for each store, five times each: N promotions of staged keys, against the same writes; and N
+whole rotations, against the floor of `python -m benchmarks` plus the writes of a rotation. Vault is a `bao`
+or `vault` of the PATH, with data on disk; AWS is an emulator: its figures compare clients and say nothing
+about AWS. Every client is held to one processor, see `one_processor`; with `--free` none is.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from benchmarks import engine, floor
 from benchmarks.__main__ import AT_ONCE, LATENCY_SECONDS
 from benchmarks.bare_stores import BARE, timed
 from benchmarks.processor import one_processor
+from benchmarks.rounds import ROUNDS, Spread, interleaved
 from benchmarks.scene import Credential, Scene, scene
 from benchmarks.vault_server import vault_server
-from keyturn.cli import session
 from keyturn.demo.children import DemoError
 from keyturn.demo.house import House
 from keyturn.demo.mount import ADDRESS_VARIABLE, TOKEN_VARIABLE
@@ -132,10 +132,8 @@ def _child(way: str, kind: str, count: int, *flags: str) -> dict[str, float]:
 
 def _one(way: str, kind: str, count: str, *flags: str) -> int:
     try:
-        # Ours as the command line runs a sweep.
-        run = session.run if way in _OURS else asyncio.run
         settle = _stay if _FREE in flags else one_processor
-        print(json.dumps(run(_WAYS[way](kind, int(count), settle))))
+        print(json.dumps(asyncio.run(_WAYS[way](kind, int(count), settle))))
     except DemoError as error:
         print(error.diagnostics(), file=sys.stderr)
         return 1
@@ -153,18 +151,25 @@ def main(arguments: list[str]) -> int:
     flags = [_FREE] if _FREE in arguments else []
     (count,) = [int(argument) for argument in arguments if argument not in flags] or [1000]
     print(f"{count} credentials, {AT_ONCE} at once, clients on {'any' if flags else 'one'} processor")
-    print("store  what        seconds   bare  ratio  target")
-    met, least = True, _child("floor", "none", count, *flags)["rotate"]
+    print(f"the median of {ROUNDS} runs, the least and the most")
+    print("store  what                    seconds                bare             ratio  target")
+    # Every way of every store takes turns with the others.
+    ways = ["floor none", *(f"{way} {kind}" for kind in KINDS for way in ("bare", *_OURS))]
+    runs = interleaved(ways, lambda way: _child(*way.split(" "), count, *flags))
+    met = True
     for kind in KINDS:
-        bare = _child("bare", kind, count, *flags)
-        under = {"promotions": bare["promote"], "rotations": least + bare["rotate"]}
-        for way, floor_seconds in under.items():
-            (took,) = _child(way, kind, count, *flags).values()
-            ratio = took / floor_seconds
-            met = met and ratio <= TARGET
-            print(
-                f"{kind:6} {way:10} {took:8.2f} {floor_seconds:6.2f} {ratio:6.2f} {TARGET:7.2f}", flush=True
-            )
+        bare = runs[f"bare {kind}"]
+        least = [run["rotate"] for run in runs["floor none"]]
+        under = {
+            "promotions": [run["promote"] for run in bare],
+            "rotations": [run["rotate"] + calls for run, calls in zip(bare, least, strict=True)],
+        }
+        for way, floors in under.items():
+            took = [next(iter(run.values())) for run in runs[f"{way} {kind}"]]
+            ratio = Spread.of([mine / floor for mine, floor in zip(took, floors, strict=True)])
+            met = met and ratio.median <= TARGET
+            line = f"{kind:6} {way:10} {Spread.of(took)!s:>20} {Spread.of(floors)!s:>19} {ratio!s:>17}"
+            print(f"{line} {TARGET:7.2f}", flush=True)
     return 0 if met else 1
 
 

@@ -64,6 +64,14 @@ class RotateRequest(Form):
         description="Who asks for it, for the journal.",
     )
     dry_run: bool = Field(False, title="Dry run", description="Only say what would be done.")
+    accept_loss: str = Field(
+        "",
+        max_length=2000,
+        pattern=r"^[A-Za-z0-9_.:/*, -]*$",
+        title="Give up",
+        description="Rights and addresses of the living key that the new one may lack, with commas between"
+        " them: those behind `-` in a dry run, or that a parked rotation names. It then goes on.",
+    )
     now: bool = Field(
         False,
         title="After an incident",

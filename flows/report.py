@@ -12,7 +12,8 @@ from prefect.logging import get_run_logger
 from flows.ending import moment
 from keyturn.domain.printable import printable
 from keyturn.domain.rotation import State
-from keyturn.engine.plan import PlanLine
+from keyturn.engine.compare import Compared
+from keyturn.engine.plan import UNDOING, PlanLine
 from tasks.boundary import plain
 from tasks.rotation import Story, read_story
 from tasks.sweep import ItemResult
@@ -32,10 +33,6 @@ _TO_COME: tuple[tuple[State, str], ...] = (
     (State.GRACE, "wait for the end of the grace period"),
     (State.REVOKING, "revoke the old key and prove that it is dead"),
 )
-_UNDOING = {
-    State.ABORTING: "revoke what was minted; the key from before stays current",
-    State.ROLLING_BACK: "make the key from before current again, then revoke the new one",
-}
 
 
 def artifact_key(credential: str) -> str:
@@ -68,7 +65,7 @@ def story_markdown(view: RotationView, story: Story) -> str:
         ("why", f"{story.mode}: {story.reason}"),
         ("by", story.actor),
     ]
-    if story.unproved and view.old_fingerprint and view.state not in {State.ABORTED, *_UNDOING}:
+    if story.unproved and view.old_fingerprint and view.state not in {State.ABORTED, *UNDOING}:
         facts.append(("beware", story.unproved))
     lines = [f"# {view.credential}", "", *_table(("what", "value"), facts)]
     events = [(moment(e.at), _words(e.state), _words(e.event), e.note, e.actor) for e in story.events]
@@ -88,8 +85,8 @@ def _to_come(view: RotationView) -> list[str]:
         return [f"nothing: it was undone: {view.abort_reason}"]
     if view.state is State.PARKED:
         return [f"a person is needed: {view.parked_why}", view.parked_todo]
-    if view.state in _UNDOING:
-        return [_UNDOING[view.state]]
+    if view.state in UNDOING:
+        return [UNDOING[view.state]]
     states = [state for state, _ in _TO_COME]
     steps = [text for _, text in _TO_COME[states.index(view.state) :]]
     if view.grace_until:
@@ -114,7 +111,7 @@ async def publish_story(view: RotationView) -> None:
 
 async def publish_plan(line: PlanLine) -> str:
     """Write what a rotation would do as an artifact; give the text."""
-    lines = [f"# {line.credential}: what a rotation would do", ""]
+    lines = [f"# {line.credential}: what a rotation would do", "", *_difference(line.compared), ""]
     lines += [f"{n}. {escaped(step)}" for n, step in enumerate(line.steps, 1)]
     lines += ["", f"Due {moment(line.due.at)}: {escaped(line.due.why)}"]
     if line.obstacles:
@@ -122,6 +119,19 @@ async def publish_plan(line: PlanLine) -> str:
     text = "\n".join(lines)
     await acreate_markdown_artifact(text, key=artifact_key(f"plan-{line.credential}"))
     return text
+
+
+def _difference(told: Compared) -> list[str]:
+    """Tell how the new key differs from the living one."""
+    found = told.difference
+    if found is None:
+        return [f"Nothing is compared: {escaped(told.missing)}."]
+    lines = [f"The living key and the new one, by {told.told_by}:", ""]
+    lines += [f"* `-` {escaped(name)}" for name in found.removed]
+    lines += [f"* `+` {escaped(name)}" for name in found.added]
+    lines += [f"* `~` {escaped(f'{x.what} {x.before} -> {x.after}')}" for x in found.changed]
+    lines += ["* no difference"] if found.is_empty else []
+    return [*lines, *(f"* note: {escaped(text)}" for text in told.may_add)]
 
 
 async def publish_sweep(results: Sequence[ItemResult]) -> None:

@@ -11,6 +11,7 @@ from flows.ending import Ending, ending, told
 from flows.following import follow
 from flows.forms import RotateRequest, filled
 from flows.report import publish_plan, publish_story
+from keyturn.domain.difference import read_names
 from keyturn.domain.rotation import Mode
 from tasks.boundary import PlainError, PlainRefusalError, bounded
 from tasks.rotation import open_rotation, plan_rotation
@@ -51,7 +52,10 @@ async def _rotate(answers: object) -> Ending:
         if request.dry_run:
             text = await publish_plan(await plan_rotation(request.credential, mode))
             return Completed(name="Planned", message=text)
-        begun = await open_rotation(request.credential, mode, request.reason, engine().world.actor)
+        lost = read_names(request.accept_loss)
+        begun = await open_rotation(
+            request.credential, mode, request.reason, engine().world.actor, accept_loss=lost
+        )
         view = await follow(begun)
         await publish_story(view)
         return ending(view)

@@ -10,7 +10,7 @@ from prefect.cache_policies import NO_CACHE
 
 from keyturn.domain import machine
 from keyturn.domain.evidence import Confirmation
-from keyturn.domain.rotation import EventType, Mode, Rotation, State
+from keyturn.domain.rotation import EventType, Mode, Park, Rotation, State
 from keyturn.engine.engine import Progress
 from keyturn.engine.plan import PlanLine, plan, prove_nothing, unproved
 from tasks.boundary import PlainRefusalError, bounded
@@ -73,17 +73,23 @@ async def _progress_view(progress: Progress) -> RotationView:
 
 @task(task_run_name="open {credential}", persist_result=False, cache_policy=NO_CACHE, log_prints=False)
 @bounded
-async def open_rotation(credential: str, mode: Mode, reason: str, actor: str) -> RotationView:
+async def open_rotation(
+    credential: str, mode: Mode, reason: str, actor: str, accept_loss: frozenset[str] = frozenset()
+) -> RotationView:
     """Begin a rotation, or find the one that this actor has begun already.
 
-    A flow run that is started again from the top has the same actor, and goes on with what it began.
+    A flow run that is started again from the top has the same actor, and goes on with what it began. One
+    that accepts a loss goes on with the rotation that has parked for it.
 
     Raises:
         PlainRefusalError: the credential is unknown, or another is rotating it.
     """
     if own := await _own_rotation(credential, actor):
         return view_of(own, rests=not own.is_open)
-    opened = await engine().open(credential, mode=mode, reason=reason)
+    held = await engine().world.journal.open_rotation(credential) if accept_loss else None
+    if held is not None and held.parked is Park.LOSS:
+        return view_of(await engine().resume(credential, accept_loss=accept_loss), rests=False)
+    opened = await engine().open(credential, mode=mode, reason=reason, accept_loss=accept_loss)
     return view_of(opened, rests=False)
 
 

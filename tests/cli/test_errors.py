@@ -320,7 +320,7 @@ def test_an_output_that_cannot_be_written_is_no_success(home: Home) -> None:
             stderr=subprocess.PIPE,
             check=False,
         )
-    assert done.returncode == 1
+    assert done.returncode == ExitCode.MACHINE
     assert b"No space left" in done.stderr
     assert b"Traceback" not in done.stderr
 

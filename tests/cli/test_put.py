@@ -71,11 +71,54 @@ def test_a_manager_key_that_cannot_manage_is_a_warning(served: Home, venue: Venu
     assert any("may not manage keys" in warning for warning in json.loads(result.out)["warnings"])
 
 
-def test_a_manager_key_that_opens_the_account_to_a_thief_is_a_warning(served: Home, venue: Venue) -> None:
+def test_a_manager_key_that_may_withdraw_is_taken_only_when_a_person_insists(
+    served: Home, venue: Venue
+) -> None:
     able = venue.sim.add_key("main", ["Wallet.SubMemberTransfer", "Wallet.Withdraw", "Earn.Earn"])
-    result = served.run("put", "--manager", "main", "--json", stdin=key_document(able)).ok()
-    (warning,) = json.loads(result.out)["warnings"]
-    assert warning == "It may also withdraw, Earn.Earn. Take that right away: it needs only one of transfer."
+    refused = served.run("put", "--manager", "main", stdin=key_document(able))
+    assert refused.code == 3
+    assert "may withdraw" in refused.err
+    assert "keyturn put --manager main --may-withdraw" in refused.err
+    assert any("no manager key" in f["detail"] for f in served.json("doctor")["findings"])
+    insisted = ("put", "--manager", "main", "--may-withdraw", "--json")
+    result = served.run(*insisted, stdin=key_document(able)).ok()
+    warnings = json.loads(result.out)["warnings"]
+    assert "It may also withdraw, Earn.Earn. Take that right away: it needs only one of transfer." in warnings
+
+
+def test_a_manager_key_that_works_from_anywhere_and_ends_is_told(served: Home, venue: Venue) -> None:
+    unbound = venue.sim.add_key("main", ["Wallet.SubMemberTransfer"])
+    result = served.run("put", "--manager", "main", stdin=key_document(unbound)).ok()
+    assert "not bound to addresses" in result.out
+    assert "The exchange ends it on 20" in result.out
+    findings = {f["detail"]: f["ok"] for f in served.json("doctor")["findings"]}
+    assert findings["the manager key is not bound to addresses"] is False
+    assert any(detail.startswith("the manager key ends on 20") for detail in findings)
+
+
+def test_what_the_living_key_may_do_is_written_into_the_inventory(served: Home, venue: Venue) -> None:
+    able = venue.sim.add_key(
+        "bot", ["Spot.SpotTrade", "ContractTrade.Order", "ContractTrade.Position"], ips=["127.0.0.1"]
+    )
+    result = served.run("put", CREDENTIAL, "--write-rights", "--json", stdin=key_document(able)).ok()
+    document = json.loads(result.out)
+    assert (document["inventory_written"], document["warnings"]) == (True, [])
+    text = served.inventory.read_text()
+    assert "permissions: [read, trade_derivatives, trade_spot] # exactly these, never more" in text
+    assert "ip_allowlist: [127.0.0.1]" in text
+    assert "no_ip_allowlist_reason" not in text
+    served.run("check").ok()
+
+
+def test_without_a_word_the_inventory_stays_and_the_way_is_named(served: Home, venue: Venue) -> None:
+    before = served.inventory.read_text()
+    able = venue.sim.add_key("bot", ["Spot.SpotTrade", "Wallet.AccountTransfer"])
+    result = served.run("put", CREDENTIAL, stdin=key_document(able)).ok()
+    assert "--write-rights" in result.out
+    assert served.inventory.read_text() == before
+    again = served.run("put", CREDENTIAL, "--write-rights", stdin=key_document(able)).ok()
+    assert "declared in keyturn.yaml" in again.out
+    assert "[read, trade_spot, transfer]" in served.inventory.read_text()
 
 
 def test_another_key_in_the_slot_is_not_overwritten(served: Home, venue: Venue) -> None:

@@ -46,11 +46,12 @@ def test_json_says_nothing_but_one_document_and_no_key_ref(live: Home, venue: Ve
 
 
 def test_a_dry_run_tells_the_plan_and_changes_nothing(live: Home, venue: Venue) -> None:
-    before = venue.sim.book.count
+    before, calls = venue.live_keys(), len(venue.sim.calls())
     result = live.run("rotate", CREDENTIAL, "--dry-run").ok()
     assert "1. mint a key at bybit" in result.out
     assert "nothing was changed" in result.out
-    assert venue.sim.book.count == before
+    assert venue.live_keys() == before
+    assert {call.method for call in venue.sim.calls()[calls:]} == {"GET"}
     assert live.json("history", CREDENTIAL)["rotations"] == []
 
 

@@ -56,6 +56,27 @@ def test_a_key_is_typed_without_being_shown(home: Home, venue: Venue) -> None:
 
 def test_init_asks_for_a_sub_account_where_the_venue_needs_one(home: Home) -> None:
     options = ("--exchange", "bybit", "--credential", "second")
-    result = terminal(home.folder, "init", "other", *options, types=[("your bot:", "4711")])
+    typed = [("your bot:", "4711"), ("Rights:", ""), ("[y/N]", "n"), ("[y/N]", "n")]
+    result = terminal(home.folder, "init", "other", *options, types=typed)
     assert result.code == 0, result.out
     assert 'subaccount: "4711"' in (home.folder / "other" / "keyturn.yaml").read_text()
+
+
+def test_init_asks_what_the_key_may_do_and_what_the_venue_may_add(home: Home) -> None:
+    options = ("--exchange", "bybit", "--credential", "second", "--subaccount", "4711")
+    typed = [("Rights:", "read trade_options"), ("[y/N]", "y"), ("[y/N]", "no")]
+    result = terminal(home.folder, "init", "other", *options, types=typed)
+    assert result.code == 0, result.out
+    text = (home.folder / "other" / "keyturn.yaml").read_text()
+    assert "permissions: [read, trade_options]" in text
+    assert "accepts: [Derivatives.DerivativesTrade]" in text
+    assert "Earn.Earn" in result.out
+
+
+def test_put_offers_to_declare_what_the_living_key_may_do(home: Home, venue: Venue) -> None:
+    home.edit("http://127.0.0.1:9", venue.sim.base_url)
+    able = venue.sim.add_key("bot", ["Spot.SpotTrade", "Wallet.AccountTransfer"])
+    typed = [("api key (hidden)", able.key_ref), ("secret (hidden)", able.secret), ("[y/N]", "y")]
+    result = terminal(home.folder, "put", "mm-bybit", types=typed)
+    assert result.code == 0, result.out
+    assert "permissions: [read, trade_spot, transfer]" in home.inventory.read_text()

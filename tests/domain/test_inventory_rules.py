@@ -7,7 +7,13 @@ from typing import Any
 
 import pytest
 
-from keyturn.domain import inventory_commands, inventory_formats, inventory_places, inventory_rules
+from keyturn.domain import (
+    inventory_acceptance,
+    inventory_commands,
+    inventory_formats,
+    inventory_places,
+    inventory_rules,
+)
 from keyturn.domain.inventory_rules import RULES
 
 Try = Callable[[dict[str, Any]], Any]
@@ -243,7 +249,13 @@ def test_a_sound_inventory_has_no_warnings(try_with: Try) -> None:
 def test_every_rule_of_the_modules_is_in_the_list() -> None:
     written = {
         name
-        for module in (inventory_commands, inventory_formats, inventory_places, inventory_rules)
+        for module in (
+            inventory_acceptance,
+            inventory_commands,
+            inventory_formats,
+            inventory_places,
+            inventory_rules,
+        )
         for name, f in vars(module).items()
         if callable(f) and getattr(f, "__module__", "") == module.__name__ and not name.startswith("_")
     }

@@ -147,14 +147,15 @@ async def test_a_failed_tls_handshake_is_down_also_for_a_change(code: str) -> No
 
 
 @pytest.mark.parametrize("code", VENUES)
-async def test_a_dead_egress_proxy_is_down_also_for_a_change(code: str) -> None:
+async def test_a_dead_egress_proxy_is_no_fault_of_the_venue_also_for_a_change(code: str) -> None:
     async with server(lambda _: web.Response()) as dead:
         pass
     async with server(lambda _: web.Response()) as url, driver_at(code, url) as driver:
         spec = spec_for(driver, subaccount_for(code))
         through = Caller(MANAGER.material, dead)
-        error = await refused(driver.create_key(through, spec), ExchangeFault.VENUE_DOWN)
+        error = await refused(driver.create_key(through, spec), ExchangeFault.MACHINE)
         assert "proxy" in error.what
+        assert "egress_proxy" in error.todo
 
 
 @pytest.mark.parametrize("after_effect", [False, True])
@@ -271,7 +272,7 @@ async def test_a_key_that_no_request_can_carry_is_refused_unsent(
     broken = Caller(SecretMaterial(key, secret, "not-a-real-pass"))
     before = bench.sim.book.count
     spec = spec_for(bench.driver, bench.subaccount)
-    await refused(bench.driver.create_key(broken, spec), ExchangeFault.REJECTED)
+    await refused(bench.driver.create_key(broken, spec), ExchangeFault.CANNOT_SIGN)
     assert bench.sim.book.count == before
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Collection
 
 from keyturn.domain.errors import KeyturnError, RefusedError
 
@@ -28,10 +29,26 @@ def confirm(question: str, *, yes: bool) -> None:
     """
     if yes or not on_a_terminal():
         return
+    if not agrees(question):
+        raise RefusedError("Not confirmed.", now="Nothing was changed.")
+
+
+def agrees(question: str) -> bool:
+    """Ask a person who is there; whatever is not a yes is a no."""
     sys.stderr.write(f"{question} [y/N] ")
     sys.stderr.flush()
-    if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
-        raise RefusedError("Not confirmed.", now="Nothing was changed.")
+    return sys.stdin.readline().strip().lower() in {"y", "yes"}
+
+
+def give_up(credential: str, names: Collection[str], *, yes: bool) -> None:
+    """Show what the new key of a credential would lack, and ask whether it may.
+
+    Raises:
+        RefusedError: the answer was not yes.
+    """
+    text = ", ".join(sorted(names))
+    sys.stderr.write(f"The new key of {credential} lacks what the living key has: {text}\n")
+    confirm("May it go without?", yes=yes)
 
 
 def reason(given: str | None) -> str:

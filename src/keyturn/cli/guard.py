@@ -75,12 +75,24 @@ def _run(command: Callable[..., ExitCode | None], arguments: dict[str, Any]) -> 
     except (SystemExit, GeneratorExit):
         raise
     except BaseException as error:  # noqa: BLE001 - the last line of defence; a panic in Rust is no Exception
-        code = ExitCode.UNEXPECTED
-        complain(_unexpected(error))
-        _document(out, KeyturnError(f"An unexpected {type(error).__name__}.", now=_NOW, todo=_TODO))
+        code = _told(out, error)
     if out.closed and code is ExitCode.OK:
         return ExitCode.NOBODY_READS
     return code
+
+
+def _told(out: Out, error: BaseException) -> ExitCode:
+    """Tell an error that is none of keyturn's: this machine's, or one that nobody foresaw."""
+    from keyturn.machine import machine_error
+
+    told: KeyturnError | None = machine_error(error, now=_NOW) if isinstance(error, OSError) else None
+    if told is None:
+        complain(_unexpected(error))
+        told = KeyturnError(f"An unexpected {type(error).__name__}.", now=_NOW, todo=_TODO)
+    else:
+        complain("Error: " + told.diagnostics())
+    _document(out, told)
+    return ExitCode(told.exit_code)
 
 
 def _document(out: Out, error: KeyturnError) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import re
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from keyturn.cli import ask, session
+from keyturn.cli import ask, rights, session
 from keyturn.cli.output import Out
 from keyturn.domain.errors import InventoryError, RefusedError
 
@@ -40,6 +41,22 @@ def init(
         list[str] | None,
         typer.Option("--ip", help="Address of the bot's machine; may be repeated.", show_default=False),
     ] = None,
+    permission: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--permission",
+            help="What the bot's key may do, such as read; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    accept: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--accept",
+            help="A right that the venue adds by itself and the key may have; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
     testnet: Annotated[
         bool, typer.Option("--testnet", help="The account is at the venue's sandbox.")
     ] = False,
@@ -67,7 +84,7 @@ def init(
     """Begin: an inventory to edit, a place for keys, an empty journal."""
     kept = _store(store, server, place)
     choices = _choices(exchange, account, credential, subaccount, tuple(ip or ()), testnet=testnet)
-    choices = replace(choices, **kept)
+    choices = replace(choices, **kept, **_rights(choices, permission or (), accept or ()))
     folder = folder.absolute()
     loaded, text = _sound(folder, choices)
     recipient = _write(folder, loaded, text, choices.store)
@@ -75,9 +92,12 @@ def init(
 
     identity = [IDENTITY] if recipient else []
     files = ["keyturn.yaml", *identity, f"{DATA}/journal.db", f"{DATA}/.gitignore"]
-    steps = _next(folder, choices)
-    out.document({"folder": str(folder), "files": files, "age_recipient": recipient, "next": steps})
+    steps, notes = _next(folder, choices), _notes(loaded, choices, said=bool(permission))
+    document = {"folder": str(folder), "files": files, "age_recipient": recipient}
+    out.document({**document, "notes": notes, "next": steps})
     out.line(f"Made in {folder}: {', '.join(files)}", "green")
+    for note in notes:
+        out.line(f"Note: {note}", "yellow")
     if recipient:
         out.line(f"Back up {IDENTITY}: whoever has it reads the store, and without it nobody does.", "yellow")
     out.line("Next:")
@@ -121,6 +141,37 @@ def _choices(
     if manifest and manifest.subaccount == "required" and not subaccount:
         subaccount = _ask_subaccount(manifest)
     return Choices(manifest, account, credential, subaccount, addresses, testnet)
+
+
+def _rights(choices: Choices, permission: Sequence[str], accept: Sequence[str]) -> dict[str, Any]:
+    """Settle what the first key may do, and which rights of the venue's own it may have."""
+    if choices.manifest is None:
+        if permission or accept:
+            raise ask.UsageError(
+                "What a key may do is said of a key at an exchange, and none is named.",
+                now="Nothing was written.",
+                todo="Name it: --exchange",
+            )
+        return {}
+    permissions = rights.permissions_for(choices.manifest, permission)
+    return {
+        "permissions": permissions,
+        "accepts": rights.accepted_for(choices.manifest, permissions, accept),
+    }
+
+
+def _notes(loaded: LoadedInventory, choices: Choices, *, said: bool) -> list[str]:
+    """Say what was written that nobody asked for, and what the venue may add."""
+    from keyturn.domain.additions import open_additions
+    from keyturn.exchanges.catalog import manifests
+
+    notes = []
+    if choices.manifest and not said and not ask.on_a_terminal():
+        notes.append(
+            f"Nobody said what the key may do: the inventory says {', '.join(choices.permissions)}."
+            " Say it with --permission, or edit it; keyturn plan compares it with the living key."
+        )
+    return notes + open_additions(loaded.inventory, manifests())
 
 
 def _ask_subaccount(manifest: DriverManifest) -> str:

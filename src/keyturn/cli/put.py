@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from keyturn.cli import ask, session, shapes
+from keyturn.cli import ask, rights, session, shapes
 from keyturn.cli.options import InventoryPath
 from keyturn.cli.output import Out
+from keyturn.domain.difference import ANY_ADDRESS
 from keyturn.domain.errors import RefusedError
 from keyturn.domain.keys import Permission
 from keyturn.domain.material import SecretMaterial
@@ -37,6 +38,15 @@ def put(
             "--manager", metavar="ACCOUNT", help="It is this account's manager key.", show_default=False
         ),
     ] = None,
+    write_rights: Annotated[
+        bool,
+        typer.Option(
+            "--write-rights", help="Write what the bot's key may do, and from where, into the inventory."
+        ),
+    ] = False,
+    may_withdraw: Annotated[
+        bool, typer.Option("--may-withdraw", help="Take a manager key that may withdraw all the same.")
+    ] = False,
     inventory: InventoryPath = None,
 ) -> None:
     """Put a key that you have into the store, after asking the exchange about it.
@@ -53,10 +63,18 @@ def put(
     loaded = session.load(inventory, warn=True)
     account = manager or _account_of(loaded, str(name))
     _known_account(loaded, account)
-    taken = session.run(_put(loaded, name, account, _read(_manifest(loaded, account))))
+    material = _read(_manifest(loaded, account))
+    taken = session.run(_put(loaded, name, account, material, may_withdraw=may_withdraw))
+    written = False
+    if name and taken.facts:
+        written = rights.written(loaded, name, taken.facts, write=write_rights)
+    if written:
+        loaded = session.load(inventory)
     warnings = _warnings(loaded, name, account, taken)
-    out.document(_document(name, manager, taken, warnings))
+    out.document({**_document(name, manager, taken, warnings), "inventory_written": written})
     _tell(out, name, account, taken, warnings)
+    if written:
+        out.line(f"Its rights and addresses are declared in {loaded.path.name} now.", "green")
 
 
 def _account_of(loaded: LoadedInventory, name: str) -> str:
@@ -80,12 +98,14 @@ def _manifest(loaded: LoadedInventory, account: str) -> DriverManifest:
     return manifests()[loaded.inventory.accounts[account].exchange]
 
 
-async def _put(loaded: LoadedInventory, name: str | None, account: str, material: SecretMaterial) -> TakenIn:
+async def _put(
+    loaded: LoadedInventory, name: str | None, account: str, material: SecretMaterial, *, may_withdraw: bool
+) -> TakenIn:
     from keyturn.engine.adopt import put_credential, put_manager
 
     async with session.world(loaded) as world:
         if name is None:
-            return await put_manager(world, account, material)
+            return await put_manager(world, account, material, may_withdraw=may_withdraw)
         return await put_credential(world, name, material)
 
 
@@ -154,10 +174,15 @@ def _warnings(loaded: LoadedInventory, name: str | None, account: str, taken: Ta
         return _manager_warnings(_manifest(loaded, account), facts)
     entry = loaded.inventory.credentials[name]
     more, less = facts.permissions - entry.permissions, entry.permissions - facts.permissions
-    warnings = [f"It can {_listed(more)}, which is not declared; rotating replaces it."] if more else []
-    warnings += [f"It cannot {_listed(less)}, which is declared; rotating replaces it."] if less else []
+    parks = "a rotation parks before it takes that away"
+    warnings = [f"It can {_listed(more)}, which is not declared; {parks}."] if more else []
+    warnings += [f"It cannot {_listed(less)}, which is declared; the next key can."] if less else []
     if facts.ip_allowlist is not None and facts.ip_allowlist != entry.ip_allowlist:
-        warnings.append("Its addresses are not those that are declared; rotating replaces it.")
+        warnings.append(f"Its addresses are not those that are declared; {parks}.")
+    if warnings:
+        warnings.append(
+            f"To see what differs: keyturn plan {name}. To declare it: put it with --write-rights."
+        )
     return warnings + unseen
 
 
@@ -168,6 +193,8 @@ def _manager_warnings(manifest: DriverManifest, facts: KeyFacts) -> list[str]:
     if more := manifest.manager_excess(facts):
         listed = ", ".join(more)
         warnings.append(f"It may also {listed}. Take that right away: it needs only one of {words}.")
+    if facts.ip_allowlist is not None and not facts.ip_allowlist:
+        warnings.append("It is not bound to addresses: whoever steals it could mint keys from anywhere.")
     return warnings
 
 
@@ -196,7 +223,9 @@ def _tell(out: Out, name: str | None, account: str, taken: TakenIn, warnings: li
     if facts:
         out.line(f"It may: {_listed(facts.permissions) or 'nothing that keyturn has a word for'}")
         if facts.ip_allowlist is not None:
-            out.line(f"It works from: {', '.join(sorted(facts.ip_allowlist)) or 'any address'}")
+            out.line(f"It works from: {', '.join(sorted(facts.ip_allowlist)) or ANY_ADDRESS}")
+        if facts.expires_at is not None:
+            out.line(f"The exchange ends it on {facts.expires_at:%Y-%m-%d}.", "yellow")
     for warning in warnings:
         out.line(f"Warning: {warning}", "yellow")
     out.line("Next: keyturn doctor" if name is None else f"Next: keyturn plan {name}")

@@ -1,4 +1,4 @@
-"""Changes the few lines of an inventory that say where a credential lives; every other line stays.
+"""Changes the few lines of an inventory that say where a credential lives, or what it may do; all else stays.
 
 The file is a person's, with their comments. So lines are changed as text, and the result is held against
 the inventory that was wanted: where the two differ in anything, nothing is written.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from posixpath import normpath
 from typing import Any
@@ -28,6 +28,10 @@ from keyturn.domain.manifest import DriverManifest
 
 _NOTE = "# the old place, until the move is finished"
 _FIELD = re.compile(r"(?P<head>\s+[a-z_]+:\s*)(?P<value>[^#]*?)(?P<note>\s+#.*)?\n?")
+
+
+#: The fields that say what a credential may do, and from where.
+RIGHTS = ("permissions", "ip_allowlist", "accepts")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +77,7 @@ def change(
     after: Inventory,
     manifests: Mapping[str, DriverManifest],
     real_path: Callable[[str], str] = normpath,
+    shown: Callable[[CredentialEntry], tuple[str, ...]] | None = None,
 ) -> Change:
     """Change the lines of a credential.
 
@@ -80,15 +85,16 @@ def change(
         text: the file.
         name: of the credential.
         before: what the file says.
-        after: what it shall say; differs in where the credential lives.
+        after: what it shall say; differs in where the credential lives, or in what it may do.
         manifests: the venues that are known.
         real_path: gives the one name that a path of the inventory has on this machine.
+        shown: gives the lines that a person may have to write; default: `told`.
 
     Raises:
         InventoryError: what was wanted breaks a rule.
         RefusedError: the file is written in a way that only a person can change safely.
     """
-    entry = after.credentials[name]
+    entry, shown = after.credentials[name], shown or told
     try:
         lines = _edited(text, name, before.credentials[name], entry)
         changed = "".join(lines)
@@ -102,9 +108,9 @@ def change(
         raise RefusedError(
             f"The entry of {name} is not written in a way that keyturn can change without doubt.",
             now="The inventory was not changed.",
-            todo="Change it by hand to: " + "; ".join(told(entry)),
+            todo="Change it by hand to: " + "; ".join(shown(entry)),
         )
-    return Change(changed, loaded, told(entry))
+    return Change(changed, loaded, shown(entry))
 
 
 def told(entry: CredentialEntry) -> tuple[str, ...]:
@@ -112,6 +118,11 @@ def told(entry: CredentialEntry) -> tuple[str, ...]:
     lines = [f"store: {entry.store}"] if entry.store else []
     lines.append(f"path: {entry.path}")
     return (*lines, f"mirrors: {_flow(entry.mirrors)}" if entry.mirrors else "(no mirrors)")
+
+
+def told_rights(entry: CredentialEntry) -> tuple[str, ...]:
+    """Give the lines that say what a credential may do, and from where."""
+    return tuple(f"{field}: {_names(values)}" for field in RIGHTS if (values := getattr(entry, field)))
 
 
 class _NotPlainError(Exception):
@@ -141,6 +152,12 @@ def _edited(text: str, name: str, before: CredentialEntry, after: CredentialEntr
             edits.append((at["store"], at["store"] + 1, [_set(lines[at["store"]], "store", after.store)]))
         else:
             edits.append((at["path"], at["path"], [f"{indent}store: {after.store}\n"]))
+    for field in RIGHTS:
+        if getattr(before, field) != getattr(after, field):
+            text = f"{indent}{field}: {_names(getattr(after, field))}"
+            edits.append(_replaced(lines, at, indent, field, text))
+    if before.no_ip_allowlist_reason and after.no_ip_allowlist_reason is None:
+        edits.append(_replaced(lines, at, indent, "no_ip_allowlist_reason", None))
     for start, end, new in sorted(edits, reverse=True):
         if lines[start - 1 : start] and not lines[start - 1].endswith("\n"):
             lines[start - 1] += "\n"
@@ -157,7 +174,24 @@ def _mirrors(
             raise _NotPlainError
         end = at["path"] + 1
         return end, end, [f"{indent}mirrors: {_flow(mirrors)} {_NOTE}\n"]
-    start = at["mirrors"]
+    start, end, note = _extent(lines, at["mirrors"], indent)
+    note = "" if _NOTE in note else note
+    new = f"{indent}mirrors: {_flow(mirrors)}{note or f' {_NOTE}'}\n"
+    return start, end, [new] if mirrors else []
+
+
+def _replaced(
+    lines: list[str], at: dict[str | int, int], indent: str, field: str, text: str | None
+) -> tuple[int, int, list[str]]:
+    """Give the lines to put in place of a field, or above the path where there is none; None removes it."""
+    if field not in at:
+        return at["path"], at["path"], [f"{text}\n"] if text else []
+    start, end, note = _extent(lines, at[field], indent)
+    return start, end, [f"{text}{note}\n"] if text else []
+
+
+def _extent(lines: list[str], start: int, indent: str) -> tuple[int, int, str]:
+    """Find the lines of a field, and the comment on the first of them."""
     match = _FIELD.fullmatch(lines[start])
     if match is None:
         raise _NotPlainError
@@ -168,10 +202,7 @@ def _mirrors(
         kept = [line for line in lines[start + 1 : end] if line.lstrip().startswith("#")]
         if kept:  # a person's words between the items: where they belong is for them to say
             raise _NotPlainError
-    note = match["note"] or ""
-    note = "" if _NOTE in note else note
-    new = f"{indent}mirrors: {_flow(mirrors)}{note or f' {_NOTE}'}\n"
-    return start, end, [new] if mirrors else []
+    return start, end, match["note"] or ""
 
 
 def _belongs(line: str, indent: str) -> bool:
@@ -191,6 +222,11 @@ def _set(line: str, field: str, value: str) -> str:
 
 def _indent(line: str) -> str:
     return line[: len(line) - len(line.lstrip())]
+
+
+def _names(values: Iterable[str]) -> str:
+    """Write names and addresses in one line; a colon needs quotes there."""
+    return f"[{', '.join(json.dumps(v) if ':' in v else str(v) for v in sorted(values))}]"
 
 
 def _flow(mirrors: tuple[MirrorAddress, ...]) -> str:

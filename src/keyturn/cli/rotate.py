@@ -13,10 +13,10 @@ from keyturn.cli.options import Credential, InventoryPath, NoWait, Yes
 from keyturn.cli.output import Out
 from keyturn.domain.errors import RefusedError
 from keyturn.domain.rotation import Mode, Rotation, State
+from keyturn.engine.commands import with_reason
 
 if TYPE_CHECKING:
     from keyturn.engine.engine import Engine
-    from keyturn.engine.plan import PlanLine
     from keyturn.settings import LoadedInventory
 
 
@@ -31,6 +31,13 @@ def rotate(
         bool, typer.Option("--now", help="After an incident: no grace, no window; the proofs stay.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and end.")] = False,
+    accept_loss: Annotated[
+        bool,
+        typer.Option(
+            "--accept-loss",
+            help="Take what the new key would lack of the living key's rights and addresses as it is now.",
+        ),
+    ] = False,
     no_wait: NoWait = False,
     yes: Yes = False,
     inventory: InventoryPath = None,
@@ -45,12 +52,33 @@ def rotate(
     if now:
         ask.confirm(_question(loaded, name), yes=yes)
     mode = Mode.INCIDENT if now else Mode.MANUAL
+    lost = _accepted(loaded, name, yes=yes) if accept_loss else frozenset()
 
     async def begin(engine: Engine) -> Rotation:
         await _refuse_second(engine, name)
-        return await engine.open(name, mode=mode, reason=why)
+        return await engine.open(name, mode=mode, reason=why, accept_loss=lost)
 
     return follow.conduct(out, loaded, begin, wait=not no_wait)
+
+
+def _accepted(loaded: LoadedInventory, name: str, *, yes: bool) -> frozenset[str]:
+    """Show what would be lost, and give it back as what the person accepts.
+
+    Raises:
+        RefusedError: it is not known, or the person did not say yes.
+    """
+    [line] = session.run(plan.of_world(loaded, name))
+    if line.open_rotation is not None:
+        return frozenset()  # it is refused with the way to go on with that one
+    if line.compared.difference is None and line.compared.must_be_known:
+        raise RefusedError(
+            f"What the new key of {name} would lack is not known: {line.compared.missing}.",
+            now="Nothing was changed, and nothing was accepted.",
+            todo=f"{with_reason('rotate', name)}: it parks before it mints, and says what would be lost.",
+        )
+    if line.compared.unaccepted:
+        ask.give_up(name, line.compared.unaccepted, yes=yes)
+    return line.compared.unaccepted
 
 
 def _question(loaded: LoadedInventory, name: str) -> str:
@@ -84,14 +112,7 @@ async def _refuse_second(engine: Engine, name: str) -> None:
 
 
 def _dry_run(out: Out, loaded: LoadedInventory, name: str, *, incident: bool) -> None:
-    [line] = session.run(_plan(loaded, name, incident=incident))
+    [line] = session.run(plan.of_world(loaded, name, incident=incident))
     out.document({"dry_run": True, "plan": [plan.document(line)]})
     plan.tell(out, line, datetime.now(UTC))
     out.line("This was a dry run: nothing was changed.")
-
-
-async def _plan(loaded: LoadedInventory, name: str, *, incident: bool) -> list[PlanLine]:
-    from keyturn.engine.plan import plan as of_world
-
-    async with session.world(loaded, reading=True) as world:
-        return list(await of_world(world, name, incident=incident))

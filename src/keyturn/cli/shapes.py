@@ -9,11 +9,14 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from keyturn.cli.output import moment
+from keyturn.domain.difference import read_names
 
 if TYPE_CHECKING:
+    from keyturn.domain.difference import Difference
     from keyturn.domain.evidence import Confirmation
     from keyturn.domain.rotation import KeyRecord, Rotation
     from keyturn.domain.schedule import Due
+    from keyturn.engine.compare import Compared
     from keyturn.ports.journal import JournaledEvent
     from keyturn.ports.store import Finding
 
@@ -55,6 +58,8 @@ def rotation(r: Rotation) -> dict[str, Any]:
         "restored_at": when(r.restored_at),
         "expires_at": when(r.expires_at),
         "abort_reason": r.abort_reason,
+        "loss": sorted(read_names(r.loss)),
+        "accepted_loss": sorted(read_names(r.accepted_loss)),
         "parked": parked(r),
     }
 
@@ -69,6 +74,34 @@ def parked(r: Rotation) -> dict[str, Any] | None:
         "todo": r.parked_todo,
         "from": str(r.parked_from) if r.parked_from else None,
     }
+
+
+def compared(c: Compared) -> dict[str, Any]:
+    """Describe a living key beside the new one."""
+    found = c.difference
+    return {
+        "known": found is not None,
+        "missing": c.missing,
+        "told_by": c.told_by,
+        "removed": list(found.removed) if found else [],
+        "added": list(found.added) if found else [],
+        "changed": [{"what": x.what, "from": x.before, "to": x.after} for x in found.changed]
+        if found
+        else [],
+        "addresses_known": found.addresses_known if found else False,
+        "lost": sorted(found.lost) if found else [],
+        "accepted": sorted(c.accepted),
+        "to_accept": sorted(c.unaccepted),
+        "venue_adds": list(c.added),
+        "venue_may_add": list(c.may_add),
+    }
+
+
+def difference_lines(found: Difference) -> list[tuple[str, str, str]]:
+    """Give sign, text and style of each line of a difference."""
+    lines = [("-", name, "red" if name in found.lost else "") for name in found.removed]
+    lines += [("+", name, "green") for name in found.added]
+    return lines + [("~", f"{x.what} {x.before} -> {x.after}", "yellow") for x in found.changed]
 
 
 def due(d: Due) -> dict[str, Any]:

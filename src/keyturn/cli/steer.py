@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from keyturn.cli import ask, follow, session
 from keyturn.cli.codes import ExitCode
 from keyturn.cli.options import Credential, InventoryPath, NoWait, Reason, Yes
 from keyturn.cli.output import Out
+from keyturn.domain.difference import read_names
 from keyturn.domain.rotation import Rotation
 
 if TYPE_CHECKING:
@@ -42,11 +45,40 @@ def abort(
     return follow.conduct(out, loaded, begin, wait=not no_wait, undoing=True)
 
 
-def resume(out: Out, name: Credential, no_wait: NoWait = False, inventory: InventoryPath = None) -> ExitCode:
+def resume(
+    out: Out,
+    name: Credential,
+    accept_loss: Annotated[
+        bool,
+        typer.Option("--accept-loss", help="The new key may lack what the rotation has parked for."),
+    ] = False,
+    no_wait: NoWait = False,
+    yes: Yes = False,
+    inventory: InventoryPath = None,
+) -> ExitCode:
     """Let a parked rotation go on, once what it asked for is done."""
     loaded = session.load(inventory, warn=True)
-    begin = _of_known(loaded, name, lambda engine: engine.resume(name))
+    lost = session.run(_shown(loaded, name)) if accept_loss else frozenset()
+    if lost:
+        ask.give_up(name, lost, yes=yes)
+    begin = _of_known(loaded, name, lambda engine: engine.resume(name, accept_loss=lost))
     return follow.conduct(out, loaded, begin, wait=not no_wait)
+
+
+async def _shown(loaded: LoadedInventory, name: str) -> frozenset[str]:
+    """Give what the open rotation has shown as lost; what comes on top later is not accepted with it.
+
+    Raises:
+        RefusedError: it has not parked for a loss.
+    """
+    from keyturn.engine.difference import refuse_other_than_loss
+
+    async with session.reading_journal(loaded) as journal:
+        rotation = await journal.open_rotation(name)
+    if rotation is None:
+        return frozenset()  # the engine refuses, with what to do
+    refuse_other_than_loss(rotation)
+    return read_names(rotation.loss)
 
 
 def _of_known(

@@ -6,7 +6,6 @@ import json
 from dataclasses import dataclass
 from typing import Literal
 
-from keyturn.domain.keys import TRADING, Permission
 from keyturn.domain.manifest import DriverManifest
 
 #: Everything that is secret or worth a backup, beside the inventory and out of version control.
@@ -36,6 +35,9 @@ class Choices:
     subaccount: str | None
     addresses: tuple[str, ...]
     testnet: bool
+    permissions: tuple[str, ...] = ()
+    #: Rights that the venue adds by itself.
+    accepts: tuple[str, ...] = ()
     store: StoreKind = "age"
     #: The Vault server, or another endpoint of AWS; None: the usual one.
     server: str | None = None
@@ -170,8 +172,8 @@ accounts:
 credentials:
   {choices.credential}:
     account: {choices.account}
-{subaccount}    permissions: [{", ".join(_permissions(manifest))}] # exactly these, never more
-{_addresses(choices.addresses)}    path: bots/{choices.credential}
+{subaccount}    permissions: [{", ".join(choices.permissions)}] # exactly these, never more
+{_accepts(choices.accepts)}{_addresses(choices.addresses)}    path: bots/{choices.credential}
     consumers: [{choices.credential}]
 
 consumers:
@@ -181,9 +183,9 @@ consumers:
 """
 
 
-def _permissions(manifest: DriverManifest) -> list[str]:
-    trading = [str(p) for p in manifest.permissions if p in TRADING]
-    return [str(Permission.READ), *trading[:1]]
+def _accepts(names: tuple[str, ...]) -> str:
+    listed = ", ".join(names)
+    return f"    accepts: [{listed}] # the exchange gives these by itself\n" if names else ""
 
 
 def _addresses(addresses: tuple[str, ...]) -> str:

@@ -18,11 +18,13 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
+from tempfile import TemporaryFile
 from types import FrameType
 from urllib.parse import urlsplit
 
-from keyturn.domain.errors import KeyturnError, RefusedError
+from keyturn.domain.errors import KeyturnError, MachineError, RefusedError
 from keyturn.loopback import answers, past_proxies
+from keyturn.machine import refuse_environment, with_home
 from keyturn.settings import INVENTORY_VARIABLE
 
 # Prefect's first start makes its database: 25 seconds on a busy machine with two cores.
@@ -123,19 +125,42 @@ def run_up(inventory: Path, *, port: int = 4200, host: str = "127.0.0.1") -> int
     Raises:
         RefusedError: it runs already, the port is taken, or the address is open to others without a
             password.
+        MachineError: the inventory's folder cannot be written, or the environment cannot be used.
         KeyturnError: Prefect's server does not start.
     """
     folder = inventory.parent / ".keyturn"
     _refuse_open_door(host)
+    refuse_environment(os.environ)
     with ExitStack() as stack:
         old = os.umask(0o077)  # the database holds names and texts that are nobody else's business
         stack.callback(os.umask, old)
-        for each in (folder, folder / "prefect", folder / "logs"):
-            each.mkdir(mode=0o700, exist_ok=True)
+        _settle(folder)
         stack.enter_context(_alone(folder / "up.lock"))
         _refuse_taken(host, port)
         stack.enter_context(_stop_on_signals())
         return _Supervisor(inventory, folder, host, port).run()
+
+
+def _settle(folder: Path) -> None:
+    """Make the folders that the children write to, and see that they can be written.
+
+    Raises:
+        MachineError: they cannot.
+    """
+    try:
+        for each in (folder, folder / "prefect", folder / "logs"):
+            each.mkdir(mode=0o700, exist_ok=True)
+        for each in (folder, folder / "prefect", folder / "logs"):
+            with TemporaryFile(dir=each) as trial:
+                trial.write(b"\0")
+    except OSError as error:
+        raise MachineError(
+            f"keyturn up cannot write to {folder}: {error.strerror or type(error).__name__}.",
+            now="Nothing was started.",
+            todo=f"Let the user that runs keyturn write to {folder.parent}, where Prefect's database and the"
+            " logs go, and see that there is room; or copy the inventory to such a folder: its relative paths"
+            " start there.",
+        ) from None
 
 
 class _Supervisor:
@@ -223,6 +248,7 @@ def _environment(inventory: Path, folder: Path, url: str) -> dict[str, str]:
         INVENTORY_VARIABLE: str(inventory),
     }
     environ = dict(os.environ) | past_proxies(os.environ, urlsplit(url).hostname or "") | musts
+    environ |= with_home(environ, folder / "prefect")
     if _AUTH in environ:
         environ.setdefault("PREFECT_API_AUTH_STRING", environ[_AUTH])
     return environ

@@ -268,7 +268,9 @@ class Link:
 
     async def _freshen(self, version: str, error: Exception) -> bool:
         """After a login that was refused: tell whether there is another key by now, and set it."""
-        if not is_refused_key(error) or not await asyncio.to_thread(self.holder.superseded, version):
+        if not is_refused_key(error, self.exchange) or not await asyncio.to_thread(
+            self.holder.superseded, version
+        ):
             return False
         self._apply_if_hooked()
         return True

@@ -19,6 +19,7 @@ from keyturn.demo.stage import Result, perform
 from keyturn.demo.verdict import Verdict
 from keyturn.domain.errors import KeyturnError
 from keyturn.loopback import past_proxies
+from keyturn.machine import machine_error, refuse_environment
 
 _DOES_NOT_HOLD, _INTERRUPTED = 1, 130
 
@@ -50,14 +51,23 @@ async def _main(house: House, kind: str) -> int:
         with show:
             result = await playing
     except KeyturnError as error:
-        show.console.print(f"Error: {error.diagnostics()}", style="red", markup=False, soft_wrap=True)
-        return error.exit_code
+        return _failed(show, error)
+    except OSError as error:
+        lack = machine_error(error, now="The demo stopped; what was begun is in its journal.")
+        if lack is None:
+            raise
+        return _failed(show, lack)
     except asyncio.CancelledError:
         ahead = "the next demo finishes it" if kind == AGE else "its store ended; the next demo begins anew"
         show.say(f"interrupted; whatever was begun is in the journal, and {ahead}")
         return _INTERRUPTED
     _tell(result, house, show, kind)
     return 0 if result.holds else _DOES_NOT_HOLD
+
+
+def _failed(show: Show, error: KeyturnError) -> int:
+    show.console.print(f"Error: {error.diagnostics()}", style="red", markup=False, soft_wrap=True)
+    return error.exit_code
 
 
 def _stop(playing: asyncio.Task[Result]) -> None:
@@ -67,6 +77,7 @@ def _stop(playing: asyncio.Task[Result]) -> None:
 
 
 async def _play(house: House, show: Show, kind: str) -> Result:
+    refuse_environment(os.environ)
     house.settle()
     with house.locked():
         return await perform(house, show, kind)

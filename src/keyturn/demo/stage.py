@@ -29,6 +29,7 @@ from keyturn.domain.material import SecretMaterial
 from keyturn.domain.rotation import Rotation, State
 from keyturn.engine import adopt
 from keyturn.engine.world import World
+from keyturn.machine import with_home
 from keyturn.settings import INVENTORY_VARIABLE
 from keyturn.wiring import InventoryAdapters, open_world
 
@@ -106,7 +107,7 @@ async def perform(house: House, show: Show, kind: str) -> Result:
 def _prefect(house: House) -> AbstractAsyncContextManager[Child]:
     home = house.private / "prefect"
     home.mkdir(exist_ok=True)
-    environ = os.environ | {INVENTORY_VARIABLE: str(house.inventory_file)}
+    environ = os.environ | {INVENTORY_VARIABLE: str(house.inventory_file)} | with_home(os.environ, home)
     arguments = ["-m", "flows.once", "--prefect-home", str(home)]
     # In a folder of its own: Prefect also takes settings from files where it is started.
     return running("Prefect", arguments, log=house.log("prefect"), environ=environ, folder=home)

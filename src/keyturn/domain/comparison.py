@@ -7,7 +7,7 @@ from datetime import datetime
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class Discrepancy:
     """One key of which the books do not say the same."""
 
     #: Whose it is; also a name that left the inventory.
@@ -24,4 +24,4 @@ class Findings:
 
     at: datetime
     actor: str
-    differences: tuple[Difference, ...]
+    differences: tuple[Discrepancy, ...]

@@ -71,6 +71,12 @@ class RefusedError(KeyturnError):
     exit_code = 3
 
 
+class MachineError(KeyturnError):
+    """This machine cannot do it: a folder that may not be written, a full disk, an unusable proxy."""
+
+    exit_code = 12
+
+
 class ExchangeFault(StrEnum):
     """The closed set into which every driver translates its venue's errors."""
 
@@ -94,6 +100,8 @@ class ExchangeFault(StrEnum):
     OUTCOME_UNKNOWN = "outcome_unknown"
     SECOND_FACTOR = "second_factor"
     NOT_SUPPORTED = "not_supported"
+    #: Something of this machine kept the call from leaving it: the venue was not asked.
+    MACHINE = "machine"
     #: The venue understood the call and refused it for a reason outside this set; the code is in the text.
     REJECTED = "rejected"
 

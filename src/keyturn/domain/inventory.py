@@ -12,6 +12,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import AfterValidator, Field
 
+from keyturn.domain.difference import normal_names
 from keyturn.domain.evidence import Evidence
 from keyturn.domain.inventory_stores import (
     OWN_FIELDS,
@@ -36,11 +37,13 @@ from keyturn.domain.inventory_types import (
     FIELD_PATTERN,
     NAME_PATTERN,
     PATH_PATTERN,
+    PROXY_PATTERN,
     URL_PATTERN,
     Clock,
     Duration,
     Entry,
     Name,
+    ProxyUrl,
     Reason,
     SecretRef,
     StorePath,
@@ -60,6 +63,7 @@ __all__ = [
     "NAME_PATTERN",
     "OWN_FIELDS",
     "PATH_PATTERN",
+    "PROXY_PATTERN",
     "SINGLE_FIELDS",
     "URL_PATTERN",
     "AccountEntry",
@@ -114,7 +118,7 @@ class AccountEntry(Entry):
         "live", description="`testnet` goes to the venue's sandbox, where it has one."
     )
     url: Url | None = Field(None, description="Another base URL of the API.")
-    egress_proxy: Url | None = Field(None, description="HTTP proxy for calls with the manager key.")
+    egress_proxy: ProxyUrl | None = Field(None, description="HTTP proxy for calls with the manager key.")
     timeout: Duration = Field(timedelta(seconds=10), description="How long to wait for an answer.")
 
 
@@ -131,6 +135,16 @@ class CredentialEntry(Entry):
     ip_allowlist: Annotated[frozenset[str], AfterValidator(declared_ips)] = Field(
         frozenset(), description="Addresses from which the key works: those of the bot's machines."
     )
+    accepts: frozenset[Text] = Field(
+        frozenset(),
+        description="Rights that the venue gives to new keys by itself, in its words, and this key may have.",
+    )
+    accept_loss: Annotated[frozenset[Text], AfterValidator(normal_names)] = Field(
+        frozenset(),
+        description="Rights and addresses of the living key that the next one need not have, as"
+        " `keyturn plan` shows them.",
+    )
+    accept_loss_reason: Reason | None = Field(None, description="Needed for `accept_loss`.")
     store: Name | None = Field(None, description="One of `stores`. Default: `defaults.store`.")
     path: StorePath = Field(description="Where in the store, such as bots/mm-bybit.")
     format: FormatEntry = Field(
@@ -142,7 +156,7 @@ class CredentialEntry(Entry):
     )
     consumers: tuple[Name, ...] = Field((), description="Those of `consumers` that use the key.")
     policy: Name | None = Field(None, description="One of `policies`. Default: `defaults.policy`.")
-    egress_proxy: Url | None = Field(
+    egress_proxy: ProxyUrl | None = Field(
         None,
         description="HTTP proxy whose address is on the key's IP list; keyturn tries the key through it.",
     )

@@ -259,10 +259,10 @@ def urls_are_safe_to_call(book: Book) -> Iterator[Finding]:
 def _host(url: str) -> str | None:
     try:
         parts = urlsplit(url)
-        _ = parts.port
+        reachable = parts.port != 0
     except ValueError:
         return None
-    return parts.hostname or None
+    return parts.hostname if reachable and parts.hostname else None
 
 
 def _is_loopback(host: str) -> bool:

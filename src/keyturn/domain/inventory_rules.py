@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from posixpath import normpath
 
+from keyturn.domain import inventory_acceptance as acceptance
 from keyturn.domain import inventory_commands as commands
 from keyturn.domain import inventory_formats as formats
 from keyturn.domain import inventory_places as places
@@ -272,6 +273,8 @@ RULES: tuple[Rule, ...] = (
     waiting_times_are_not_zero,
     rotation_comes_before_the_venues_expiry,
     reasons_are_not_left_over,
+    acceptance.only_added_rights_are_accepted,
+    acceptance.a_loss_is_accepted_for_a_reason,
     places.windows_can_open,
     places.urls_are_safe_to_call,
     places.journal_is_at_a_known_kind_of_place,

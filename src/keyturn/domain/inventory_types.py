@@ -19,6 +19,7 @@ NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,62}$"
 #: One or more segments of plain characters: no `..`, no `%`, nothing that a store could normalise.
 PATH_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9][A-Za-z0-9_.-]*)*$"
 URL_PATTERN = r"^https?://[^@\s]+$"
+PROXY_PATTERN = r"^https?://[^@\s/]+/?$"
 CLOCK_PATTERN = r"^([01][0-9]|2[0-3]):[0-5][0-9]$"
 #: What a program can have as a field or a variable; a pasted secret rarely fits.
 FIELD_PATTERN = r"^[A-Za-z_][A-Za-z0-9_.-]{0,63}$"
@@ -105,6 +106,7 @@ Clock = Annotated[
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 Text = Annotated[str, Field(min_length=1)]
 Url = Annotated[str, Field(pattern=URL_PATTERN)]
+ProxyUrl = Annotated[str, Field(pattern=PROXY_PATTERN)]
 StorePath = Annotated[str, Field(pattern=PATH_PATTERN, max_length=200)]
 Reason = Annotated[str, Field(min_length=10, max_length=500, description="Why, in a sentence.")]
 

@@ -123,10 +123,12 @@ TRANSITIONS: Mapping[EventType, Rule] = {
     _E.PARKED: Rule(
         _WORKING,
         _S.PARKED,
-        frozenset({"parked", "parked_why", "parked_todo", "wake_at", "problem"}),
+        frozenset({"parked", "parked_why", "parked_todo", "wake_at", "problem", "loss"}),
         progress=False,
     ),
     _E.RESUMED: Rule(frozenset({_S.PARKED}), None, frozenset({"problem"})),
+    # A person gave up rights or addresses of the old key; before anything is minted (again).
+    _E.LOSS_ACCEPTED: _rule(_S.PLANNED, _S.MINTING, sets="accepted_loss", progress=False),
     _E.ORPHAN_REVOKE_INTENDED: Rule(frozenset(State), None, progress=False),
     _E.ORPHAN_REVOKED: Rule(frozenset(State), None, progress=False),
     _E.ORPHAN_SETTLED: Rule(frozenset(State), None, progress=False),

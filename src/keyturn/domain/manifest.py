@@ -51,6 +51,22 @@ class IpRules(_Strict):
     set_at: Literal["creation", "after"]
 
 
+class AddedRight(_Strict):
+    """A right that the venue gives to new keys by itself, whatever was asked for."""
+
+    right: str = Field(description="The venue's word, as `accepts` of a credential names it.")
+    opens: tuple[Permission, ...] = Field((), description="What it lets a key do, where keyturn has a word.")
+    when: str = Field(description="To which keys it is given: the end of a sentence.")
+    meaning: str = Field(description="What it lets a key do, in words: the end of a sentence.")
+    beside: tuple[str, ...] = Field(
+        (), description="Words beside all of which it says no more than they do, so that nothing is added."
+    )
+
+    def is_news(self, grants: frozenset[str]) -> bool:
+        """Tell whether a key of these words could do more with it."""
+        return not (self.beside and grants.issuperset(self.beside))
+
+
 class Document(_Strict):
     """A page of the venue's documentation that the driver rests on."""
 
@@ -72,6 +88,12 @@ class DriverManifest(_Strict):
     ip: IpRules
     #: keyturn's permission -> the venue's words that grant it.
     permissions: dict[Permission, tuple[str, ...]]
+    #: Words that take rights from a key and give none ("readOnly").
+    limits: frozenset[str] = frozenset()
+    #: A word of the venue -> the words that it holds as well ("trade:read_write" -> "trade:read").
+    includes: dict[str, tuple[str, ...]] = {}
+    #: What the venue gives by itself.
+    adds: tuple[AddedRight, ...] = ()
     #: Any one of these rights (keyturn's words) lets the manager key manage keys.
     manager_any_of: tuple[Permission, ...]
     #: True when the venue refuses to manage keys by a manager key that is not bound to addresses.
@@ -102,5 +124,24 @@ class DriverManifest(_Strict):
         return permissions - self.permissions.keys()
 
     def grants_for(self, permissions: frozenset[Permission]) -> frozenset[str]:
-        """Give the venue's words for exactly these permissions."""
+        """Give the venue's words for exactly these permissions.
+
+        Where a word limits a key to looking, the words for `read` are for a key that may do nothing else.
+        """
+        acting = permissions - {Permission.READ}
+        if acting and self.limits & frozenset(self.permissions.get(Permission.READ, ())):
+            permissions = acting
         return frozenset(word for p in permissions for word in self.permissions[p])
+
+    def covered(self, grants: frozenset[str]) -> frozenset[str]:
+        """Give the words that these words hold: themselves, and what they include."""
+        return grants | {less for word in grants for less in self.includes.get(word, ())}
+
+    def words_of(self, permission: Permission) -> frozenset[str]:
+        """Give every word of the venue that lets a key do this, as far as the manifest tells."""
+        added = {each.right for each in self.adds if permission in each.opens}
+        return frozenset(self.permissions.get(permission, ())) | added
+
+    def unaccepted(self, grants: frozenset[str], accepted: frozenset[str]) -> list[AddedRight]:
+        """Give the rights that the venue may add to a key of these words, and nobody has accepted."""
+        return [each for each in self.adds if each.right not in accepted and each.is_news(grants)]

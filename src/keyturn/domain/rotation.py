@@ -66,6 +66,10 @@ class Park(StrEnum):
     REJECTED = "rejected"
     TOO_MANY_ATTEMPTS = "too_many_attempts"
     INVENTORY = "inventory"
+    #: The new key would lack what the living one has, and nobody has accepted that.
+    LOSS = "loss"
+    #: The venue would add a right by itself that the inventory does not accept.
+    ADDED_RIGHT = "added_right"
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +124,9 @@ class Rotation:
     parked_why: str = ""
     parked_todo: str = ""
     parked_from: State | None = None
+    #: What a person was last shown as lost, and what was accepted as lost (`difference.names_text`).
+    loss: str | None = None
+    accepted_loss: str | None = None
 
     @property
     def is_open(self) -> bool:
@@ -197,6 +204,11 @@ class KeyRecord:
     expires_at: datetime | None = None
     #: Who owns it at the venue, in the venue's own form, for adopted keys; as above.
     account_uid: str | None = None
+    #: The site of the venue that has shown that it knows the key: by a list, by making it, or by taking a
+    #: call signed with it. Another site's "no such key" says nothing of it.
+    known_at: str | None = None
+    #: The fingerprint of the manager key whose account has shown it, by a list or by making it.
+    listed_by: str | None = None
 
     @property
     def may_live(self) -> bool:
@@ -238,6 +250,7 @@ class EventType(StrEnum):
     ORPHAN_REVOKE_INTENDED = "orphan_revoke_intended"
     ORPHAN_REVOKED = "orphan_revoked"
     ORPHAN_SETTLED = "orphan_settled"
+    LOSS_ACCEPTED = "loss_accepted"
     #: A key of an attempt that was written off may live: a worker came back late, or a list shows it.
     KEY_MAY_LIVE = "key_may_live"
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from keyturn.domain.errors import ExchangeError, ExchangeFault, KeyturnError, RefusedError
-from keyturn.domain.keys import KeyFacts
+from keyturn.domain.keys import KeyFacts, Permission
 from keyturn.domain.labels import fingerprint
 from keyturn.domain.material import SecretMaterial
 from keyturn.domain.rotation import Fate, KeyRecord, Origin
 from keyturn.domain.slots import KeyMeta, Slot, SlotInfo, Stored
 from keyturn.engine.commands import with_reason
+from keyturn.engine.liveness import shows, site_of
 from keyturn.engine.places import Place, place_name
-from keyturn.engine.witness import shows
 from keyturn.engine.world import World
 from keyturn.ports.exchange import Caller
 from keyturn.ports.store import SecretStore
@@ -95,11 +95,20 @@ def _again(known: KeyRecord | None, fresh: KeyRecord) -> KeyRecord:
     )
 
 
-async def put_manager(world: World, account: str, material: SecretMaterial) -> TakenIn:
+async def put_manager(
+    world: World, account: str, material: SecretMaterial, *, may_withdraw: bool = False
+) -> TakenIn:
     """Put the manager key of an account into its store, in place of the one that is there.
 
+    Args:
+        world: where.
+        account: its name in the inventory.
+        material: the key.
+        may_withdraw: a person insists on a key that can move the money out.
+
     Raises:
-        RefusedError: there is no such account in the inventory, or the key is a credential's.
+        RefusedError: there is no such account in the inventory, the key is a credential's, or it may
+            withdraw.
         ExchangeError: the key does not work at the exchange.
         StoreError: the store did not take it.
     """
@@ -109,6 +118,13 @@ async def put_manager(world: World, account: str, material: SecretMaterial) -> T
     if owner := await _owner(world, entry.exchange, material.key_ref):
         raise _shared(f"That key is recorded as {owner}'s; its next rotation would revoke it.")
     facts = await _introspect(world, account, Caller(material, entry.egress_proxy))
+    if facts and Permission.WITHDRAW in facts.permissions and not may_withdraw:
+        raise RefusedError(
+            "That key may withdraw: whoever steals it takes the money, and keyturn never needs that right.",
+            now="Nothing was stored.",
+            todo="Take the right away at the exchange, and put the key again."
+            f" To insist: keyturn put --manager {account} --may-withdraw",
+        )
     store = world.adapters.store(entry.manager.store)
     current = await store.peek(entry.manager.path, Slot.CURRENT)
     meta = await _meta(world, account, material, facts)
@@ -299,4 +315,5 @@ def record(world: World, credential: str, meta: KeyMeta, facts: KeyFacts | None)
         fingerprint=meta.fingerprint,
         expires_at=facts.expires_at if facts else None,
         account_uid=meta.account_uid,
+        known_at=site_of(world.inventory.accounts[meta.account]) if facts else None,
     )

@@ -10,12 +10,12 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from keyturn.domain.errors import JournalError, JournalFault
-from keyturn.domain.keys import KeyFacts
+from keyturn.domain.keys import KeyFacts, Revocation
 from keyturn.domain.rotation import EventType, Fate, KeyRecord, Origin, Park
-from keyturn.engine import licence, listing, mirrors, old_keys, settle
+from keyturn.engine import licence, listing, liveness, mirrors, old_keys, settle
+from keyturn.engine.liveness import shows
 from keyturn.engine.places import Place, place_name
 from keyturn.engine.trouble import backoff
-from keyturn.engine.witness import shows
 from keyturn.engine.work import Rest, Work
 from keyturn.ports.exchange import Caller
 
@@ -61,15 +61,21 @@ async def _end_one(work: Work, record: KeyRecord) -> Rest | None:
         return await _unproved(work, record, f"The account {record.account} is not in the inventory.")
     if found.manager.material.key_ref == record.key_ref:
         return None  # it manages the account: `doctor` names it, and nobody ends it here
-    home = record.account == work.rotation.account
-    if not home and not found.listed and record.fate is not Fate.REVOKING:
+    home = found.hand is work
+    shown = found.listed or await liveness.is_from_here(found.hand, record, found.manager)
+    if not home and not shown:
         why = f"The manager key of {record.account} does not list it, and nothing shows whose list that is."
         return await _unproved(work, record, why)
-    doomed = await licence.revoke_beside(
+    if found.listed:
+        record = await liveness.seen(found.hand, record, found.manager)
+    revoked = await licence.revoke_beside(
         work, replace(record, subaccount=found.place.subaccount), found.hand, found.manager
     )
-    if isinstance(doomed, Rest):
-        return doomed
+    if isinstance(revoked, Rest):
+        return revoked
+    doomed, told = revoked.record, revoked.answer is Revocation.REVOKED
+    if not (shown or told or liveness.is_of_this_site(found.hand, doomed)):
+        return await _still_alive(work, doomed, "Nothing has ever shown that it is of this account.")
     if doubt := await _doubt(work, found, doomed, home=home):
         return await _still_alive(work, doomed, doubt)
     gone = replace(doomed, fate=Fate.REVOKED, recorded_at=work.now())

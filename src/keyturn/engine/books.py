@@ -10,25 +10,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
-from typing import Protocol
 
-from keyturn.domain.comparison import Difference, Findings
+from keyturn.domain.comparison import Discrepancy
 from keyturn.domain.errors import ExchangeError, KeyturnError
 from keyturn.domain.keys import KeyFacts
 from keyturn.domain.labels import parse_label
 from keyturn.domain.rotation import Fate, KeyRecord, Origin, Rotation
 from keyturn.domain.slots import Slot, SlotInfo
 from keyturn.engine.commands import with_reason
-from keyturn.engine.liveness import Life, told_by
+from keyturn.engine.liveness import Life, shows, told_by
 from keyturn.engine.places import Place, place_name
-from keyturn.engine.witness import shows
 from keyturn.engine.world import World
 from keyturn.ports.exchange import Caller
 
-# How often a sweep compares: a manager key's list for each place and a look at each slot are cheap, and not
-# so cheap that they are asked every few minutes.
-_EVERY = timedelta(hours=1)
 # So many credentials are looked at at the same time: a throttle for stores that are asked over a network.
 _AT_ONCE = 32
 
@@ -66,7 +60,7 @@ class _Book:
 class Comparison:
     """What differs, and what the managers listed on the way."""
 
-    differences: Sequence[Difference]
+    differences: Sequence[Discrepancy]
     #: The credentials of which all three books were read.
     compared: Sequence[str]
     listings: Mapping[Place, Listing] = field(default_factory=dict)
@@ -130,7 +124,7 @@ async def compare(world: World, names: Iterable[str] | None = None) -> Compariso
     wanted = list(world.inventory.credentials if names is None else names)
     books = await asyncio.gather(*map(read, wanted))
     listings = await _listings(world, books)
-    found: list[Difference] = []
+    found: list[Discrepancy] = []
     for book in books:
         if book.held is None:
             found += await _of_credential(world, book, listings)
@@ -139,49 +133,6 @@ async def compare(world: World, names: Iterable[str] | None = None) -> Compariso
         found += await _of_list(world, listing, {book.name: book for book in books}, open_now)
     compared = [b.name for b in books if _is_whole(world, b, listings)]
     return Comparison(found, compared, listings)
-
-
-async def compare_if_due(world: World) -> bool:
-    """Compare, and write down what was found, when the last comparison is an hour old; tell whether it was.
-
-    Raises:
-        JournalError: the journal fails.
-    """
-    last, now = await world.journal.findings(), world.clock.now()
-    if last is not None and timedelta(0) <= now - last.at < _EVERY:
-        return False
-    found = (await compare(world)).differences
-    await world.journal.record_findings(Findings(world.clock.now(), world.actor, tuple(found)))
-    return True
-
-
-class FindingsReader(Protocol):
-    """What `standing` asks of a journal."""
-
-    async def findings(self) -> Findings | None:
-        """Give what the last comparison found."""
-        ...
-
-    async def keys(self, credential: str) -> Sequence[KeyRecord]:
-        """Give every key of a credential, oldest first."""
-        ...
-
-
-async def standing(journal: FindingsReader) -> list[Difference]:
-    """Give what the last comparison found, less what was written of those keys since.
-
-    Raises:
-        JournalError: the journal fails.
-    """
-    last = await journal.findings()
-    if last is None:
-        return []
-    found = []
-    for each in last.differences:
-        changed = {k.key_id for k in await journal.keys(each.credential) if k.recorded_at > last.at}
-        if each.key_id not in changed:
-            found.append(each)
-    return found
 
 
 def _is_whole(world: World, book: _Book, listings: Mapping[Place, Listing]) -> bool:
@@ -267,10 +218,10 @@ async def _of_account(world: World, account: str, places: Sequence[Place]) -> li
 # -- what differs -----------------------------------------------------------------------------
 
 
-async def _of_credential(world: World, book: _Book, listings: Mapping[Place, Listing]) -> list[Difference]:
+async def _of_credential(world: World, book: _Book, listings: Mapping[Place, Listing]) -> list[Discrepancy]:
     if book.problem is not None:
         return [
-            Difference(
+            Discrepancy(
                 book.name, "", f"its store could not be looked at: {book.problem.what}", book.problem.todo
             )
         ]
@@ -281,11 +232,11 @@ async def _of_credential(world: World, book: _Book, listings: Mapping[Place, Lis
     record = next((r for r in book.records if r.key_ref == book.shown and r.fate is not Fate.FORGOTTEN), None)
     if record is None:
         what = "the key that is current is not in the journal, so no rotation may replace it"
-        return [*found, Difference(book.name, "", what, f"keyturn adopt {book.name}")]
+        return [*found, Discrepancy(book.name, "", what, f"keyturn adopt {book.name}")]
     return found + await _of_current(world, record, listings)
 
 
-def _orphan(world: World, record: KeyRecord, listings: Mapping[Place, Listing]) -> Difference:
+def _orphan(world: World, record: KeyRecord, listings: Mapping[Place, Listing]) -> Discrepancy:
     listing = listings.get(Place(record.account, record.subaccount))
     lists = "the exchange could not be asked"
     if listing is not None and listing.problem is None:
@@ -296,7 +247,7 @@ def _orphan(world: World, record: KeyRecord, listings: Mapping[Place, Listing]) 
     if listing is not None and listing.manager_ref == record.key_ref:
         lists = "it manages the account"
         todo = f"No rotation revokes that one: keyturn forget {record.credential} {mark}"
-    return Difference(
+    return Discrepancy(
         record.credential,
         record.key_id,
         f"the key {mark} is forgotten: {why}; {lists}",
@@ -304,7 +255,9 @@ def _orphan(world: World, record: KeyRecord, listings: Mapping[Place, Listing]) 
     )
 
 
-async def _of_current(world: World, record: KeyRecord, listings: Mapping[Place, Listing]) -> list[Difference]:
+async def _of_current(
+    world: World, record: KeyRecord, listings: Mapping[Place, Listing]
+) -> list[Discrepancy]:
     """Say what is wrong when the key that is current is not listed where the inventory says that it is."""
     name, here = record.credential, _place_of(world, record.credential)
     listing = listings[here]
@@ -320,9 +273,9 @@ async def _of_current(world: World, record: KeyRecord, listings: Mapping[Place, 
                 f"Correct `subaccount` of {name} in the inventory. If the inventory is right, the key was put"
                 f" by mistake: keyturn forget {name}, then put the right one."
             )
-            return [Difference(name, record.key_id, what, todo)]
+            return [Discrepancy(name, record.key_id, what, todo)]
     what, todo = await _asked(world, record, here)
-    return [Difference(name, record.key_id, what, todo)]
+    return [Discrepancy(name, record.key_id, what, todo)]
 
 
 async def _asked(world: World, record: KeyRecord, here: Place) -> tuple[str, str]:
@@ -352,7 +305,7 @@ async def _asked(world: World, record: KeyRecord, here: Place) -> tuple[str, str
 
 async def _of_list(
     world: World, listing: Listing, books: Mapping[str, _Book], open_now: set[str]
-) -> list[Difference]:
+) -> list[Discrepancy]:
     """Name the listed keys that are, or were, ours and that no slot names."""
     exchange, found = world.inventory.accounts[listing.place.account].exchange, []
     for facts in listing.keys:
@@ -373,7 +326,7 @@ async def _of_list(
             todo = "Delete it at the exchange."
             if record.origin is Origin.MINTED:
                 todo = f"The next rotation revokes it once more: {with_reason('rotate', record.credential)}"
-            found.append(Difference(record.credential, record.key_id, what, todo))
+            found.append(Discrepancy(record.credential, record.key_id, what, todo))
     return found
 
 
@@ -382,8 +335,8 @@ def _is_slotted(books: Mapping[str, _Book], record: KeyRecord) -> bool:
     return book is not None and record.key_ref in book.slotted
 
 
-def _stray(place: Place, record: KeyRecord) -> Difference:
-    return Difference(
+def _stray(place: Place, record: KeyRecord) -> Discrepancy:
+    return Discrepancy(
         record.credential,
         record.key_id,
         f"the key {record.fingerprint} of {record.credential}, which is not in the inventory, lives in"
@@ -393,14 +346,14 @@ def _stray(place: Place, record: KeyRecord) -> Difference:
     )
 
 
-async def _labelled(world: World, place: Place, facts: KeyFacts) -> list[Difference]:
+async def _labelled(world: World, place: Place, facts: KeyFacts) -> list[Discrepancy]:
     """Name a key whose label is one of our attempts, and whose ref the journal never got to know."""
     attempt = parse_label(facts.label or "")
     rotation = await world.journal.get(attempt.rotation_id) if attempt else None
     if rotation is None or (rotation.is_open and rotation.current_attempt == attempt):
         return []
     return [
-        Difference(
+        Discrepancy(
             rotation.credential,
             str(attempt),
             f"a key that attempt {attempt} made lives in {place_name(place)}, and no slot names it",

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Sequence
+from datetime import timedelta
 
 from keyturn.domain.errors import ExchangeError, KeyturnError
+from keyturn.domain.keys import KeyFacts
 from keyturn.domain.labels import parse_label
+from keyturn.domain.manifest import DriverManifest
 from keyturn.domain.slots import Slot
 from keyturn.engine import books
+from keyturn.engine.commands import with_reason
+from keyturn.engine.difference import living_key
 from keyturn.engine.places import place_name
 from keyturn.engine.world import World
 from keyturn.ports.exchange import Caller
@@ -19,13 +24,13 @@ from keyturn.ports.store import Finding
 _SKEW_SECONDS = 2.5
 # What a rotation needs beside the keys that are there: the new one, and one more if a worker dies.
 _FREE_SLOTS = 2
+# The last days of a key that its venue ends: a week holds a weekend and a person on leave.
+_EXPIRES_SOON = timedelta(days=7)
 
 
 async def doctor(world: World) -> Sequence[Finding]:
     """Check accounts, stores and consumers; nothing is written and nothing is changed."""
-    checks: list[Awaitable[list[Finding]]] = [_journal(world)]
-    checks += [_account(world, name) for name in world.inventory.accounts]
-    checks.append(_books(world))
+    checks: list[Awaitable[list[Finding]]] = [_journal(world), _accounts(world)]
     checks += [_store(world, name) for name in world.inventory.stores]
     checks += [
         _consumer(world, consumer, name)
@@ -45,7 +50,15 @@ async def _journal(world: World) -> list[Finding]:
     return [Finding("journal", ok=True, detail=f"{report.events} events, chain whole")]
 
 
-async def _account(world: World, name: str) -> list[Finding]:
+async def _accounts(world: World) -> list[Finding]:
+    """Check each account by its manager key, then what lies in it."""
+    untold: set[str] = set()
+    groups = await asyncio.gather(*(_account(world, name, untold) for name in world.inventory.accounts))
+    return [finding for group in groups for finding in group] + await _books(world, untold)
+
+
+async def _account(world: World, name: str, untold: set[str]) -> list[Finding]:
+    """Check an account; add it to `untold` where a manager key is told nothing of its own addresses."""
     entry, subject = world.inventory.accounts[name], f"account {name}"
     driver = world.adapters.driver(name)
     findings = [await _clock(world, name)]
@@ -58,26 +71,44 @@ async def _account(world: World, name: str) -> list[Finding]:
         facts = await driver.introspect(manager)
     except KeyturnError as error:
         return [*findings, Finding(subject, ok=False, detail=f"manager key: {error.what}", todo=error.todo)]
-    needs = ", ".join(driver.manifest.manager_needs())
-    if not facts.permissions & {*driver.manifest.manager_any_of}:
+    findings += _manager(world, name, driver.manifest, facts)
+    if facts.ip_allowlist is None:
+        untold.add(name)
+    return findings
+
+
+def _manager(world: World, name: str, manifest: DriverManifest, facts: KeyFacts) -> list[Finding]:
+    """Judge what the manager key of an account may do, from where, and for how long."""
+    subject, needs, findings = f"account {name}", ", ".join(manifest.manager_needs()), []
+    if not facts.permissions & {*manifest.manager_any_of}:
         todo = f"Give it one of: {needs}"
         findings.append(Finding(subject, ok=False, detail="the manager key may not manage keys", todo=todo))
     else:
         findings.append(Finding(subject, ok=True, detail="the manager key works and may manage keys"))
-    if more := driver.manifest.manager_excess(facts):
+    if more := manifest.manager_excess(facts):
         detail = f"the manager key may also {', '.join(more)}"
         todo = f"Take that right away: to manage keys it needs only one of: {needs}."
         findings.append(Finding(subject, ok=False, detail=detail, todo=todo))
-    if facts.ip_allowlist is not None and not facts.ip_allowlist:
-        findings.append(
-            Finding(
-                subject,
-                ok=not driver.manifest.manager_needs_ip,
-                detail="the manager key is not bound to addresses",
-                todo="Bind it to this machine's address: whoever steals it could mint keys from anywhere.",
-            )
-        )
-    return findings
+    findings += _binding(subject, facts)
+    todo = f"Make a new manager key before then: keyturn put --manager {name}"
+    return findings + _expiry(world, subject, "the manager key", facts, todo)
+
+
+def _binding(subject: str, facts: KeyFacts) -> list[Finding]:
+    """Name a manager key that works from anywhere; nothing where the venue does not tell."""
+    if facts.ip_allowlist is None or facts.ip_allowlist:
+        return []
+    todo = "Bind it to this machine's address: whoever steals it could mint keys from anywhere."
+    return [Finding(subject, ok=False, detail="the manager key is not bound to addresses", todo=todo)]
+
+
+def _expiry(world: World, subject: str, what: str, facts: KeyFacts, todo: str) -> list[Finding]:
+    """Tell when the venue ends a key; not well in the last days, in which a person must act."""
+    if facts.expires_at is None:
+        return []
+    soon = facts.expires_at - world.clock.now() < _EXPIRES_SOON
+    detail = f"{what} ends on {facts.expires_at:%Y-%m-%d}, by the exchange"
+    return [Finding(subject, ok=not soon, detail=detail, todo=todo if soon else "")]
 
 
 async def _clock(world: World, name: str) -> Finding:
@@ -93,13 +124,15 @@ async def _clock(world: World, name: str) -> Finding:
     return Finding(f"account {name}", ok=ok, detail=f"clock skew {skew:+.1f} s", todo=todo)
 
 
-async def _books(world: World) -> list[Finding]:
+async def _books(world: World, untold: set[str]) -> list[Finding]:
     """Compare journal, stores and exchanges (invariant 8), and see that there is room for new keys."""
     try:
         comparison = await books.compare(world)
     except KeyturnError:
         return []  # the journal's own check tells
-    findings = [finding for each in comparison.listings.values() for finding in await _place(world, each)]
+    findings = [
+        finding for each in comparison.listings.values() for finding in await _place(world, each, untold)
+    ]
     differ = {difference.credential for difference in comparison.differences}
     findings += [
         Finding(f"credential {name}", ok=True, detail="journal, store and exchange say the same")
@@ -112,7 +145,7 @@ async def _books(world: World) -> list[Finding]:
     ]
 
 
-async def _place(world: World, listing: books.Listing) -> list[Finding]:
+async def _place(world: World, listing: books.Listing, untold: set[str]) -> list[Finding]:
     account, keys = listing.place.account, listing.keys
     subject = place_name(listing.place)
     if listing.problem is not None:
@@ -124,9 +157,13 @@ async def _place(world: World, listing: books.Listing) -> list[Finding]:
     of = f" of {limit}" if limit else ""
     todo = "" if room else f"Make room for {_FREE_SLOTS} keys: a rotation adds one before it revokes one."
     findings = [Finding(subject, ok=room, detail=f"{len(keys)}{of} keys", todo=todo)]
+    findings += await _bots(world, account, listing.place.subaccount, keys)
     exchange = world.inventory.accounts[account].exchange
     for facts in keys:
-        if facts.key_ref == listing.manager_ref or await world.journal.key(exchange, account, facts.key_ref):
+        if facts.key_ref == listing.manager_ref:
+            findings += _binding(f"account {account}", facts) if account in untold else []
+            continue
+        if await world.journal.key(exchange, account, facts.key_ref):
             continue
         attempt = parse_label(facts.label or "")
         if attempt is not None and await world.journal.get(attempt.rotation_id):
@@ -135,6 +172,25 @@ async def _place(world: World, listing: books.Listing) -> list[Finding]:
         findings.append(
             Finding(subject, ok=attempt is None, detail=f"a key {kind}; keyturn never touches it")
         )
+    return findings
+
+
+async def _bots(
+    world: World, account: str, subaccount: str | None, keys: Sequence[KeyFacts]
+) -> list[Finding]:
+    """Tell when the venue ends the current keys of a place; a store that fails is told of elsewhere."""
+    findings: list[Finding] = []
+    for name, entry in world.inventory.credentials.items():
+        if (entry.account, entry.subaccount) != (account, subaccount):
+            continue
+        address = world.inventory.store_of(name)
+        try:
+            current = await world.adapters.store(address.store).peek(address.path, Slot.CURRENT)
+        except KeyturnError:
+            continue
+        if (facts := living_key(keys, current)) is not None:
+            todo = f"Rotate it before then: {with_reason('rotate', name)}"
+            findings += _expiry(world, f"credential {name}", "the current key", facts, todo)
     return findings
 
 

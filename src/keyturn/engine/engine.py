@@ -12,6 +12,7 @@ from keyturn.domain.labels import new_rotation_id
 from keyturn.domain.rotation import BEFORE_PIVOT, EventType, KeyRecord, Mode, Park, Rotation, State
 from keyturn.engine import cutover, mint, refusals, revoke, settle, timekeeping, trouble, undo, verify
 from keyturn.engine.commands import with_reason
+from keyturn.engine.difference import acceptance, refuse_other_than_loss
 from keyturn.engine.work import Rest, SupersededError, Work
 from keyturn.engine.world import World
 
@@ -56,8 +57,16 @@ class Engine:
     def __init__(self, world: World) -> None:
         self.world = world
 
-    async def open(self, credential: str, *, mode: Mode, reason: str) -> Rotation:
+    async def open(
+        self, credential: str, *, mode: Mode, reason: str, accept_loss: frozenset[str] = frozenset()
+    ) -> Rotation:
         """Begin a rotation; nothing outside the journal changes yet.
+
+        Args:
+            credential: its name in the inventory.
+            mode: why it runs.
+            reason: the same in words.
+            accept_loss: rights and addresses of the living key that a person has seen and gives up.
 
         Raises:
             RefusedError: the credential is unknown, or is being rotated already.
@@ -93,7 +102,13 @@ class Engine:
             if error.fault is not JournalFault.CONFLICT:
                 raise
             raise await self._busy(credential) from None
-        return rotation
+        return await self._accept_loss(rotation, accept_loss) if accept_loss else rotation
+
+    async def _accept_loss(self, rotation: Rotation, names: frozenset[str]) -> Rotation:
+        """Record who gives up what; without this record the rotation parks and shows it."""
+        work = Work(self.world, rotation)
+        await work.commit(acceptance(work, names))
+        return work.rotation
 
     async def _busy(self, credential: str) -> RefusedError:
         held = await self.world.journal.open_rotation(credential)
@@ -217,14 +232,18 @@ class Engine:
             )
         return await self._record(rotation, EventType.ROLLBACK_REQUESTED, abort_reason=reason)
 
-    async def resume(self, credential: str) -> Rotation:
+    async def resume(self, credential: str, *, accept_loss: frozenset[str] = frozenset()) -> Rotation:
         """Let a parked rotation go on from the state that it was in.
 
         One that was to be rolled back, and has nothing to go back to, goes forward. Of one that waits for
         calls which are refused to the new key, those that it names are accepted; the journal tells it.
 
+        Args:
+            credential: its name.
+            accept_loss: rights and addresses of the living key that a person has seen and gives up.
+
         Raises:
-            RefusedError: there is none open, or it is not parked.
+            RefusedError: there is none open, it is not parked, or not for a loss that could be accepted.
         """
         rotation = await self._asked(
             credential,
@@ -232,12 +251,16 @@ class Engine:
             "It is not parked; it goes on by itself.",
             f"keyturn history {credential}",
         )
+        if accept_loss:
+            refuse_other_than_loss(rotation)
         if machine.allowed(rotation, EventType.ROLLBACK_GIVEN_UP):
             return await self._record(rotation, EventType.ROLLBACK_GIVEN_UP, abort_reason="")
         note = ""
         if rotation.parked is Park.REFUSED_CALLS:
             note = await refusals.acceptance(Work(self.world, rotation))
-        return await self._record(rotation, EventType.RESUMED, note=note, problem=rotation.parked_why)
+        return await self._record(
+            rotation, EventType.RESUMED, accept_loss=accept_loss, note=note, problem=rotation.parked_why
+        )
 
     async def _asked(self, credential: str, kind: EventType, refusal: str, todo: str) -> Rotation:
         """Give the open rotation that a person asks something of, if it can be asked for now."""
@@ -266,12 +289,20 @@ class Engine:
             todo=todo,
         )
 
-    async def _record(self, rotation: Rotation, kind: EventType, **data: str) -> Rotation:
+    async def _record(
+        self,
+        rotation: Rotation,
+        kind: EventType,
+        *,
+        accept_loss: frozenset[str] = frozenset(),
+        **data: str,
+    ) -> Rotation:
         work = Work(self.world, rotation)
         try:
             if kind is EventType.RESUMED and (rest := await timekeeping.set_right(work)):
                 raise RefusedError(rest.waiting_for, now="Nothing was changed.", todo="Then ask again.")
-            await work.commit(work.event(kind, **data))
+            accepted = [acceptance(work, accept_loss)] if accept_loss else []
+            await work.commit(work.event(kind, **data), *accepted)
         except SupersededError:
             raise RefusedError(
                 f"Rotation {rotation.id} of {rotation.credential} moved on at this moment.",

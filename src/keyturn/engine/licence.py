@@ -20,7 +20,7 @@ from keyturn.domain.errors import ExchangeError, ExchangeFault, JournalError, Jo
 from keyturn.domain.keys import Revocation
 from keyturn.domain.rotation import EventType, Fate, KeyRecord, Origin, Park, Rotation, State
 from keyturn.domain.slots import Slot
-from keyturn.engine import mirrors
+from keyturn.engine import listing, liveness, mirrors
 from keyturn.engine.commands import with_reason
 from keyturn.engine.trouble import backoff
 from keyturn.engine.work import Rest, SupersededError, Work
@@ -70,9 +70,32 @@ async def revoke_attempt(
             if hand is work:
                 raise
             continue
-        await _revoke(hand, manager, doomed, record.subaccount)
+        answer = await _revoke(hand, manager, doomed, record.subaccount)
+        await _refuse_hearsay(hand, manager, doomed, answer)
         return await _note(hand, EventType.ORPHAN_REVOKED, replace(doomed, fate=Fate.REVOKED))
     raise SupersededError
+
+
+async def _refuse_hearsay(work: Work, manager: Caller, record: KeyRecord, answer: Revocation) -> None:
+    """Refuse "it was not there" as the end of a key, where the manager key may be another account's.
+
+    Raises:
+        ExchangeError: `REJECTED`, nothing shows that the key was in the account that answered.
+    """
+    if answer is Revocation.REVOKED or await liveness.is_from_here(work, record, manager):
+        return
+    current = await work.peek(Slot.CURRENT)
+    witness = current.meta.key_ref if current and current.meta else None
+    if witness and liveness.shows(await listing.look(work, manager), witness):
+        return
+    account = work.rotation.account
+    raise ExchangeError(
+        ExchangeFault.REJECTED,
+        f"The key of attempt {record.key_id} is not there for the manager key of {account}, which has never"
+        " shown that key: it may live in another account.",
+        now="The key counts as alive.",
+        todo=f"Put the manager key of the account that it was made in: keyturn put --manager {account}.",
+    )
 
 
 async def may_live(work: Work, record: KeyRecord) -> None:
@@ -194,7 +217,7 @@ async def revoke_old(work: Work, manager: Caller) -> Revoked | Rest:
     return Revoked(record, subaccount, answer)
 
 
-async def revoke_beside(work: Work, record: KeyRecord, hand: Work, manager: Caller) -> KeyRecord | Rest:
+async def revoke_beside(work: Work, record: KeyRecord, hand: Work, manager: Caller) -> Revoked | Rest:
     """Revoke a key that lived beside the old one and that no slot names, by the old key's rule.
 
     Args:
@@ -204,7 +227,7 @@ async def revoke_beside(work: Work, record: KeyRecord, hand: Work, manager: Call
         manager: the manager key there.
 
     Returns:
-        The record as it is now. The list tells whether the key is gone, also where no answer came.
+        The record as it is now, and what the venue answered; or what to wait for.
 
     Raises:
         ExchangeError: the venue refused.
@@ -221,11 +244,12 @@ async def revoke_beside(work: Work, record: KeyRecord, hand: Work, manager: Call
     # Written again where it stands already: the compare-and-set tells that nobody moved on since the look.
     await work.commit(work.event(EventType.ORPHAN_REVOKE_INTENDED, record.key_id), keys=(doomed,))
     try:
-        await _revoke(hand, manager, doomed, doomed.subaccount)
+        answer = await _revoke(hand, manager, doomed, doomed.subaccount)
     except ExchangeError as error:
         if error.fault is not ExchangeFault.OUTCOME_UNKNOWN:
             raise
-    return doomed
+        answer = None
+    return Revoked(doomed, doomed.subaccount, answer)
 
 
 async def _untampered(work: Work) -> None:

@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from keyturn.domain.keys import KeyFacts
 from keyturn.domain.rotation import Fate, KeyRecord, Park
 from keyturn.domain.slots import SlotInfo
-from keyturn.engine import books, listing
+from keyturn.engine import books, listing, liveness
+from keyturn.engine.liveness import shows
 from keyturn.engine.places import Place, place_name
 from keyturn.engine.trouble import backoff
-from keyturn.engine.witness import LOOKS, shows
+from keyturn.engine.witness import LOOKS
 from keyturn.engine.work import Rest, Work
+from keyturn.ports.exchange import Caller
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,20 +71,27 @@ async def _uid(work: Work, record: KeyRecord) -> str | None:
     return record.account_uid or (made_by.account_uid if made_by else None)
 
 
-async def refuse_unseen(
-    work: Work, listed: list[KeyFacts], current: SlotInfo | None, beside: list[KeyRecord], old: OldKey
+async def refuse_unlisted(
+    work: Work,
+    manager: Caller,
+    listed: list[KeyFacts],
+    current: SlotInfo | None,
+    beside: list[KeyRecord],
+    old: OldKey,
 ) -> Rest | None:
     """Come back later, and in the end park, when nothing tells that the list is of these keys' account.
 
     Their secrets are gone, so that list is what will prove their death. One key that it shows is enough, for
-    all places are asked with the same manager key; so is a known owner, to whom the new key is held.
+    all places are asked with the same manager key; so is one that it has shown before, and a known owner, to
+    whom the new key is held.
     """
     r = work.rotation
     here = [k for k in beside if (k.exchange, k.account) == (r.exchange, r.account)]
     shown = current is not None and current.meta is not None and shows(listed, current.meta.key_ref)
     if not here or shown or old.account_uid or any(shows(listed, k.key_ref) for k in here):
         return None
-    manager = await work.manager()
+    if any([await liveness.is_from_here(work, k, manager) for k in here]):
+        return None
     for subaccount in {k.subaccount for k in here} - {r.subaccount}:
         there = await listing.look_in(work, manager, subaccount)
         if any(shows(there, k.key_ref) for k in here):

@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 
+from keyturn.domain.difference import ANY_ADDRESS, names_text
 from keyturn.domain.errors import KeyturnError, RefusedError
 from keyturn.domain.evidence import Evidence
 from keyturn.domain.inventory import Inventory, format_duration
-from keyturn.domain.rotation import KeyRecord
+from keyturn.domain.rotation import BEFORE_PIVOT, KeyRecord, Rotation, State
 from keyturn.domain.schedule import Due
 from keyturn.domain.slots import Slot, SlotInfo
 from keyturn.engine import books
+from keyturn.engine.commands import with_reason
+from keyturn.engine.compare import Compared, Lists, compared
+from keyturn.engine.difference import accept_command
 from keyturn.engine.sweep import due_dates
 from keyturn.engine.world import World
+
+# How many credentials are looked at at the same time; the driver keeps to the venue's rates.
+_AT_ONCE = 8
+
+#: What is left to do of a rotation that is being undone.
+UNDOING = {
+    State.ABORTING: "revoke what was minted; the key from before stays current",
+    State.ROLLING_BACK: "make the key from before current again, then revoke the new one",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,16 +39,21 @@ class PlanLine:
     due: Due
     #: Whether a sweep would begin a rotation now.
     is_due: bool
-    #: What would be done, in order.
+    #: What would be done, in order; of an open rotation, what is still to come.
     steps: tuple[str, ...]
     #: What stands in the way; the rotation would park or be refused.
     obstacles: tuple[str, ...] = ()
+    #: The living key beside the new one.
+    compared: Compared = field(default_factory=Compared)
+    #: The id and the state of the rotation that is open.
+    open_rotation: str | None = None
+    open_state: State | None = None
 
 
 async def plan(world: World, credential: str | None = None, *, incident: bool = False) -> Sequence[PlanLine]:
-    """Say what a rotation of a credential, or of all, would mint, restart and revoke, and when.
+    """Say what a rotation of a credential, or of all, would take, give, restart and revoke, and when.
 
-    Reads the store and the journal; asks no exchange and changes nothing.
+    Reads the store and the journal, and asks the venue what the living keys may do; changes nothing.
 
     Raises:
         RefusedError: there is no such credential.
@@ -45,7 +64,13 @@ async def plan(world: World, credential: str | None = None, *, incident: bool = 
             f"There is no credential {credential} in the inventory.", todo="keyturn status lists the names."
         )
     names = [credential] if credential else list(due)
-    return [await _line(world, name, due[name], incident=incident) for name in names]
+    lists, gate = Lists(world), asyncio.Semaphore(_AT_ONCE)
+
+    async def line(name: str) -> PlanLine:
+        async with gate:
+            return await _line(lists, name, due[name], incident=incident)
+
+    return await asyncio.gather(*map(line, names))
 
 
 def prove_nothing(inventory: Inventory, credential: str) -> list[str]:
@@ -62,26 +87,48 @@ def unproved(names: Sequence[str]) -> str:
     )
 
 
-async def _line(world: World, name: str, due: Due, *, incident: bool) -> PlanLine:
-    obstacles: list[str] = []
+async def _line(lists: Lists, name: str, due: Due, *, incident: bool) -> PlanLine:
+    world, obstacles = lists.world, list[str]()
     current: SlotInfo | None = None
     beside: list[KeyRecord] = []
     held = await world.journal.open_rotation(name)
-    if held is not None:
-        obstacles.append(f"rotation {held.id} is open: {held.state}. {held.parked_why}".strip())
+    if held is not None and held.state is State.PARKED:
+        obstacles.append(f"rotation {held.id} is parked: {held.parked_why} Do: {held.parked_todo}")
+    elif held is not None and held.problem:
+        obstacles.append(f"rotation {held.id} was held up: {held.problem}")
     address = world.inventory.store_of(name)
     try:
         current = await world.adapters.store(address.store).peek(address.path, Slot.CURRENT)
-        obstacles += await _current_obstacles(world, name, current)
-        beside = await books.beside(world, name, current) if held is None else []
-        account = world.inventory.accounts[world.inventory.credentials[name].account]
-        manager = world.adapters.store(account.manager.store)
-        if await manager.peek(account.manager.path, Slot.CURRENT) is None:
-            obstacles.append(f"there is no manager key at {account.manager.path}")
+        if held is None or held.effective_state in BEFORE_PIVOT:
+            obstacles += await _current_obstacles(world, name, current)
+            beside = await books.beside(world, name, current)
     except KeyturnError as error:
         obstacles.append(error.what)
-    steps = tuple(_steps(world, name, current, beside, incident=incident))
-    return PlanLine(name, due, due.is_due(world.clock.now()), steps, tuple(obstacles))
+        missing = "what the living key may do is not known: the store cannot be read"
+        told = Compared(missing=missing, must_be_known=True)
+    else:
+        told = await compared(lists, name, current, held)
+    obstacles += told.obstacles + told.added
+    if told.unaccepted:
+        names, command = names_text(told.unaccepted), _accept(name, held)
+        obstacles.append(f"it takes from the living key: {names}. Nothing is minted until: {command}")
+    steps = _steps(world, name, current, beside, incident=incident)
+    return PlanLine(
+        name,
+        due,
+        due.is_due(world.clock.now()),
+        tuple(_to_come(held, steps) if held else [text for _, text in steps]),
+        tuple(obstacles),
+        told,
+        held.id if held else None,
+        held.effective_state if held else None,
+    )
+
+
+def _accept(name: str, held: Rotation | None) -> str:
+    if held is None:
+        return f"{with_reason('rotate', name)} --accept-loss"
+    return accept_command(name)
 
 
 async def _current_obstacles(world: World, name: str, current: SlotInfo | None) -> list[str]:
@@ -97,37 +144,62 @@ async def _current_obstacles(world: World, name: str, current: SlotInfo | None) 
 
 def _steps(
     world: World, name: str, current: SlotInfo | None, beside: Sequence[KeyRecord], *, incident: bool
-) -> list[str]:
+) -> list[tuple[State, str]]:
+    """Give what a rotation does, each step with the last state in which it is still to be done."""
     inventory = world.inventory
     entry, policy, address = inventory.credentials[name], inventory.policy_of(name), inventory.store_of(name)
     account = inventory.accounts[entry.account]
     owner = f"{account.exchange}, account {entry.account}"
     owner += f", sub-account {entry.subaccount}" if entry.subaccount else ""
-    may = ", ".join(sorted(entry.permissions))
-    where = ", ".join(sorted(entry.ip_allowlist)) or "any address"
+    may = ", ".join([*sorted(entry.permissions), *sorted(entry.accepts)])
+    where = ", ".join(sorted(entry.ip_allowlist)) or ANY_ADDRESS
     steps = [
-        f"mint a key at {owner}: may {may}; from {where}",
-        f"stage it at {address.store}:{address.path}, prove that it works and may do no more",
-        "make it current there (the old one stays beside it)",
+        (State.MINTING, f"mint a key at {owner}: may {may}; from {where}"),
+        (State.MINTING, f"stage it at {address.store}:{address.path}"),
+        (State.STAGED, "prove that it works and may do no more"),
+        (State.VERIFIED, "make it current there (the old one stays beside it)"),
     ]
-    steps += [f"tell {consumer} ({_owes(world, consumer)})" for consumer in entry.consumers]
+    steps += [(State.PROMOTED, f"tell {consumer} ({_owes(world, consumer)})") for consumer in entry.consumers]
     grace = timedelta(0) if incident else policy.grace
     confirm = format_duration(policy.confirm_within)
     silent = prove_nothing(inventory, name)
     if len(silent) < len(entry.consumers):
-        steps.append(
-            f"wait for the confirmations, at most {confirm}; without them park, with both keys alive"
-        )
+        waits = f"wait for the confirmations, at most {confirm}; without them park, with both keys alive"
+        steps.append((State.CUTTING_OVER, waits))
     when = f"{format_duration(grace)} after that" if grace else "at once after that"
+    dying = [f"revoke the key {mark} {when}: {why}" for mark, why in map(books.unnamed, beside)]
     if current is not None:
-        old = current.meta.fingerprint if current.meta else "unknown to the journal"
-        steps.append(f"revoke the old key ({old}) {when}, prove that it is dead, destroy its secret")
-    steps += [f"revoke the key {mark} {when}: {why}" for mark, why in map(books.unnamed, beside)]
-    if current is None and not beside:
-        steps.append("revoke nothing: there is no key before this one, so no grace is needed")
-    elif silent and not grace:
-        steps.append(unproved(silent))
+        dying.insert(0, _revoke(current.meta.fingerprint if current.meta else "unknown to the journal", when))
+    if dying and silent and not grace:
+        dying.append(unproved(silent))
+    nothing = "revoke nothing: there is no key before this one, so no grace is needed"
+    steps += [(State.REVOKING, text) for text in dying or [nothing]]
     return steps
+
+
+def _revoke(old: str, when: str) -> str:
+    return f"revoke the old key ({old}) {when}, prove that it is dead, destroy its secret"
+
+
+def _to_come(held: Rotation, steps: Sequence[tuple[State, str]]) -> list[str]:
+    """Give what is still to come of an open rotation."""
+    state = held.effective_state
+    if state in UNDOING:
+        return [UNDOING[state]]
+    order = list(State)
+    if state is State.PLANNED:
+        state = State.MINTING
+    left = [(last, text) for last, text in steps if order.index(last) >= order.index(state)]
+    if state in BEFORE_PIVOT:
+        return [text for _, text in left]
+    told = [text for last, text in left if last is not State.REVOKING]
+    if held.old_fingerprint is None:
+        return [*told, "revoke nothing: there was no key before this one"]
+    grace = format_duration(timedelta(seconds=held.grace_seconds))
+    when = f"{grace} after that" if held.grace_seconds else "at once after that"
+    if held.grace_until:
+        when = f"after {held.grace_until:%Y-%m-%d %H:%M} UTC"
+    return [*told, _revoke(held.old_fingerprint, when)]
 
 
 def _owes(world: World, consumer: str) -> str:

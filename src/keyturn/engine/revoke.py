@@ -11,9 +11,8 @@ from keyturn.domain.rotation import EventType, Fate, Park
 from keyturn.domain.slots import Slot, SlotInfo, Stored
 from keyturn.engine import beside, licence, listing, liveness, mirrors, old_keys, refusals
 from keyturn.engine.commands import with_reason
-from keyturn.engine.liveness import Life
+from keyturn.engine.liveness import Life, is_from_here, shows
 from keyturn.engine.trouble import backoff
-from keyturn.engine.witness import shows
 from keyturn.engine.work import Rest, Work
 from keyturn.ports.exchange import Caller
 
@@ -132,12 +131,16 @@ async def _kill(work: Work) -> Rest | None:
     if answer and answer.is_known:
         return await _still_alive(work, "The exchange still knows the old key.")
     proof = "a call signed with it was refused: the exchange knows no such key"
+    record = revoked.record
     told = revoked.answer is Revocation.REVOKED
+    here = told or liveness.is_of_this_site(work, record) or await is_from_here(work, record, manager)
     if answer is None or answer.life is not Life.UNKNOWN_TO_VENUE or not told:
         # The secret is gone, or the venue does not say whether it knows the key, or its "no such key" stands
-        # alone (a manager key of another site says it of living keys, too): the list tells.
+        # alone (the API of another site says it of living keys, too): the list tells.
         if doubt := await _doubt(work, manager, revoked.subaccount):
             return await _still_alive(work, doubt)
+        if not here:
+            return await _still_alive(work, "Nothing has ever shown that the old key is of this account.")
         proof = "the exchange no longer lists it"
     dead = work.event(EventType.OLD_KEY_DEAD, dead_at=work.now(), death_proof=proof)
     await work.commit(dead, keys=(replace(revoked.record, fate=Fate.REVOKED, recorded_at=work.now()),))

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from keyturn.domain.comparison import Difference
+from keyturn.domain.comparison import Discrepancy
 from keyturn.domain.rotation import Rotation, State
 from keyturn.domain.schedule import Due
-from keyturn.engine import books
+from keyturn.engine import findings
 from keyturn.engine.sweep import due_dates
 from keyturn.engine.world import World
 
@@ -33,7 +33,7 @@ class CredentialStatus:
     problem: str = ""
     todo: str = ""
     #: Keys of which journal, store and exchange did not say the same when a sweep compared them last.
-    differences: tuple[Difference, ...] = ()
+    differences: tuple[Discrepancy, ...] = ()
 
 
 async def status(world: World) -> Sequence[CredentialStatus]:
@@ -41,8 +41,8 @@ async def status(world: World) -> Sequence[CredentialStatus]:
     latest = {r.credential: r for r in await world.journal.latest()}
     completed = {r.credential: r for r in await world.journal.last_completed()}
     due = await due_dates(world)
-    differ: dict[str, list[Difference]] = {}
-    for difference in await books.standing(world.journal):
+    differ: dict[str, list[Discrepancy]] = {}
+    for difference in await findings.standing(world.journal):
         differ.setdefault(difference.credential, []).append(difference)
     lines = [_line(world, name, latest.get(name), completed.get(name), due[name]) for name in due]
     # A name that was changed or removed in the midst of a rotation: two keys may live, and nobody knows.

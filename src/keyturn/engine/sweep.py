@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from keyturn.domain.comparison import Difference
+from keyturn.domain.comparison import Discrepancy
 from keyturn.domain.errors import KeyturnError, RefusedError
 from keyturn.domain.rotation import CLOSED, Fate, Mode, Rotation, State
 from keyturn.domain.schedule import Due, next_due
-from keyturn.engine import books, refusals
+from keyturn.engine import findings, refusals
 from keyturn.engine.engine import Engine, Progress
 from keyturn.engine.work import Work
 from keyturn.engine.world import World
@@ -56,7 +56,7 @@ class Outcome:
     #: Empty unless the item failed; the text of a `KeyturnError`.
     error: str = ""
     #: Of a key of which journal, store and exchange do not say the same.
-    difference: Difference | None = None
+    difference: Discrepancy | None = None
     #: Whether it was found just now, and not by the comparison of an earlier sweep.
     is_news: bool = True
 
@@ -205,10 +205,10 @@ async def differing(world: World) -> Sequence[Outcome]:
     What was found an hour ago and still stands is named again.
     """
     try:
-        news = await books.compare_if_due(world)
+        news = await findings.compare_if_due(world)
         return [
             Outcome(WorkItem(Kind.COMPARE, each.credential, None, each.what), difference=each, is_news=news)
-            for each in await books.standing(world.journal)
+            for each in await findings.standing(world.journal)
         ]
     except KeyturnError as error:
         return [Outcome(WorkItem(Kind.COMPARE, "", None, "the books are compared"), error=error.what)]

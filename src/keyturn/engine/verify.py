@@ -15,6 +15,7 @@ from keyturn.domain.keys import KeyFacts, Permission
 from keyturn.domain.rotation import EventType, Park
 from keyturn.domain.slots import Slot, Stored
 from keyturn.engine import listing, liveness
+from keyturn.engine.added import added_by
 from keyturn.engine.liveness import Life
 from keyturn.engine.work import Rest, Work
 from keyturn.ports.exchange import Caller
@@ -35,6 +36,7 @@ _PASSING = {
     ExchangeFault.BARRED_REGION,
     ExchangeFault.OUTCOME_UNKNOWN,
     ExchangeFault.CLOCK_SKEW,
+    ExchangeFault.MACHINE,
 }
 
 
@@ -235,7 +237,8 @@ def _judge_rights(work: Work, facts: KeyFacts) -> list[str]:
     """Hold what the key may do, and whose it is, against what is declared."""
     entry, r, problems = work.entry, work.rotation, []
     expected = work.driver.grants_for(entry.permissions)
-    if more := facts.grants - expected:
+    # What the venue adds by itself is let pass by name; whether it is there or not.
+    if more := facts.grants - expected - (entry.accepts & added_by(work.driver.manifest)):
         able = " It could withdraw." if Permission.WITHDRAW in facts.permissions - entry.permissions else ""
         problems.append(f"it can also {', '.join(sorted(more))}{able}")
     if less := expected - facts.grants:

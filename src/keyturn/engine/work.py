@@ -209,10 +209,14 @@ class Work:
             raise
         self.rotation = after
 
-    async def park(self, why: Park, text: str, todo: str, wake_at: datetime | None = None) -> Rest:
-        """Stop for a person."""
+    async def park(
+        self, why: Park, text: str, todo: str, wake_at: datetime | None = None, loss: str | None = None
+    ) -> Rest:
+        """Stop for a person; `loss` is what the person is shown as lost."""
         await self.commit(
-            self.event(EventType.PARKED, parked=why, parked_why=text, parked_todo=todo, wake_at=wake_at)
+            self.event(
+                EventType.PARKED, parked=why, parked_why=text, parked_todo=todo, wake_at=wake_at, loss=loss
+            )
         )
         return Rest(wake_at, text)
 

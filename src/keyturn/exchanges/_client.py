@@ -14,7 +14,7 @@ import logging
 import ssl
 import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
@@ -26,6 +26,9 @@ import certifi
 from ccxt.base.errors import BaseError
 
 from keyturn.bodies import VENUE_LIMIT, Body, BodyError, read_json
+from keyturn.domain.errors import ExchangeFault
+from keyturn.exchanges._reasons import NO_ROOTS, TOO_LATE, UNUSABLE_PROXY, Break, what_broke
+from keyturn.machine import usable_proxy
 from keyturn.ports.exchange import Caller
 
 # ccxt logs requests and responses, headers and bodies, at DEBUG. This logger belongs to no tree and is off.
@@ -66,10 +69,16 @@ class Answer:
 class UnansweredError(Exception):
     """No answer came. `sent` tells whether the request may have reached the venue."""
 
-    def __init__(self, reason: str, *, sent: bool) -> None:
-        super().__init__(reason)
-        self.reason = reason
+    def __init__(self, broken: Break, *, sent: bool) -> None:
+        super().__init__(broken.words)
+        self.reason = broken.words
         self.sent = sent
+        self.fault = ExchangeFault.OUTCOME_UNKNOWN if sent else broken.fault
+        self.todo = "" if sent else broken.todo
+
+
+class CannotSignError(Exception):
+    """The key could not sign the call; nothing was sent."""
 
 
 class _TooLateError(Exception):
@@ -143,6 +152,13 @@ class Quiet:
     request and response. The driver judges instead, by code.
     """
 
+    def sign(self, *args: Any, **kwargs: Any) -> Any:
+        """Sign a call, or tell that this key cannot."""
+        # Each library has errors of its own, and some quote the key.
+        with suppress(Exception):
+            return super().sign(*args, **kwargs)  # type: ignore[misc] # of the ccxt class it is mixed into
+        raise CannotSignError
+
     def handle_errors(self, *_: Any) -> None:
         """Leave the judgement to the driver."""
 
@@ -212,12 +228,16 @@ class Client:
             within: seconds in which the call must leave, ccxt's throttler included; its turn was taken.
 
         Raises:
+            CannotSignError: the key cannot sign.
             UnansweredError: nothing came back.
         """
         leave_by = None if within is None else time.monotonic() + within
         if within is None:
             await self.await_turn(endpoint)
-        call, reason = self._borrow(), ""
+        if caller is not None and caller.egress_proxy and not usable_proxy(caller.egress_proxy):
+            raise UnansweredError(UNUSABLE_PROXY, sent=False)
+        broken: Break | None = None
+        call = self._borrow()
         wire = call.session = Wire(self._session(changes=endpoint.changes), leave_by)
         try:
             if caller is not None:
@@ -225,14 +245,14 @@ class Client:
             section = "private" if endpoint.private else "public"
             await call.request(endpoint.path, [section], endpoint.method, dict(params), {"cost": 1})
         except _TooLateError:
-            reason = "the call waited for its turn for too long, and was not sent"
+            broken = TOO_LATE
         except (BaseError, aiohttp.ClientError, OSError, ValueError, TypeError) as error:
-            reason = _reason(error)
+            broken = what_broke(error, proxied=call.aiohttp_proxy is not None)
         finally:
             self.give_back(call)
         # Raised here and not above, so that no exception of ccxt, which quotes the URL, hangs on it.
-        if reason:
-            raise UnansweredError(reason, sent=wire.sent)
+        if broken is not None:
+            raise UnansweredError(broken, sent=wire.sent)
         return Answer(wire.status, wire.headers, _parsed(wire.content))
 
     def borrow(self, caller: Caller) -> Any:
@@ -307,7 +327,10 @@ def _arm(call: Any, caller: Caller) -> None:
 @cache
 def _trust() -> ssl.SSLContext:
     # The same roots that ccxt takes; one context for all drivers, since loading them takes 20 ms.
-    return ssl.create_default_context(cafile=certifi.where())
+    try:
+        return ssl.create_default_context(cafile=certifi.where())
+    except OSError:  # ssl.SSLError is one, too
+        raise UnansweredError(NO_ROOTS, sent=False) from None
 
 
 @cache
@@ -330,30 +353,6 @@ def _template(ccxt_id: str, mixin: type[Quiet], testnet: bool) -> Any:
     if testnet:
         exchange.set_sandbox_mode(True)
     return exchange
-
-
-# What broke, by the class of the cause that ccxt names.
-_REASONS: Mapping[type[BaseException], str] = {
-    aiohttp.ClientConnectorDNSError: "its name could not be resolved",
-    aiohttp.ClientConnectorCertificateError: "its certificate is not trusted",
-    aiohttp.ClientSSLError: "the TLS handshake failed",
-    aiohttp.ClientProxyConnectionError: "the egress proxy could not be reached",
-    aiohttp.ClientHttpProxyError: "the egress proxy refused",
-    aiohttp.ClientConnectorError: "it refused the connection",
-    aiohttp.ConnectionTimeoutError: "no connection came about in time",
-    TimeoutError: "no answer came in time",
-    aiohttp.ClientConnectionError: "the connection was cut",
-    aiohttp.ClientPayloadError: "the answer was cut",
-}
-
-
-def _reason(error: BaseException) -> str:
-    """Name what broke without quoting the error, whose text holds the request's URL."""
-    cause = error.__cause__ or error
-    return next(
-        (words for kind, words in _REASONS.items() if isinstance(cause, kind)),
-        f"the request failed ({type(cause).__name__})",
-    )
 
 
 class _Pacer:

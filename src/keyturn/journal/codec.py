@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, TypeVar
 
-from keyturn.domain.comparison import Difference, Findings
+from keyturn.domain.comparison import Discrepancy, Findings
 from keyturn.domain.errors import JournalError, JournalFault, ProgrammingError
 from keyturn.domain.evidence import Confirmation
 from keyturn.domain.rotation import Event, EventType, KeyRecord, Rotation
@@ -118,7 +118,7 @@ def read_findings(at: str, actor: str, data: str) -> Findings:
     """
     try:
         told = json.loads(data)["differences"]
-        return Findings(datetime.fromisoformat(at), actor, tuple(Difference(**each) for each in told))
+        return Findings(datetime.fromisoformat(at), actor, tuple(Discrepancy(**each) for each in told))
     except (LookupError, TypeError, ValueError, AttributeError):
         raise unreadable("What the last comparison found cannot be read in the journal.") from None
 

@@ -8,11 +8,16 @@ from dataclasses import dataclass
 from sqlalchemy.exc import DBAPIError
 
 from keyturn.domain.errors import JournalError, JournalFault
+from keyturn.machine import NO_SPACE
 
 #: How long a writer waits for another process to finish its transaction. Those take milliseconds; a
 #: holder that needs longer than this is stopped or hung, and then it is better to say so.
 LOCK_SECONDS = 15
 
+_OPENS = (
+    "Check that the folder exists, that the user who runs keyturn owns it and the file, and that the file"
+    " system is not mounted read-only."
+)
 _NOT_WRITTEN = "Nothing was written; what was journaled before stands."
 
 
@@ -47,7 +52,16 @@ def failure(problem: BaseException, place: str, *, committing: bool = False) -> 
         return _sqlite(origin, place, committing=committing)
     if isinstance(problem, DBAPIError):
         return _postgresql(problem, place, committing=committing)
+    if isinstance(problem, OSError):
+        return _system(problem, place)
     return _refused_row(place, type(problem).__name__)
+
+
+def _system(problem: OSError, place: str) -> Failure:
+    """Translate what the system says where the file is made."""
+    if problem.errno in NO_SPACE:
+        return _no_space(place)
+    return _unavailable(place, f"cannot be made or opened ({problem.strerror})", _OPENS)
 
 
 def _refused_row(place: str, code: str) -> Failure:
@@ -105,7 +119,7 @@ def _sqlite(origin: sqlite3.Error, place: str, *, committing: bool) -> Failure:
         return _unavailable(
             place,
             f"cannot be opened for writing ({name})",
-            "Check that the folder exists and that the user who runs keyturn owns the file.",
+            _OPENS,
         )
     if name.startswith("SQLITE_IOERR"):
         if committing:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Self
@@ -75,7 +76,7 @@ class SqlJournal:
                 raise missing(self._database)
             if found != REVISION:
                 upgrade(self._write_engine, self._database)
-        except (SQLAlchemyError, OSError) as problem:
+        except (SQLAlchemyError, sqlite3.Error, OSError) as problem:
             raise failure(problem, self._database.place).error() from None
 
     async def salt(self) -> bytes:

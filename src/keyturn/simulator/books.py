@@ -40,8 +40,17 @@ class Books(ABC):
         uid: str | None = None,
         key_limit: int | None = None,
         totp_secret: str | None = None,
+        adds: Iterable[str] = (),
     ) -> SimAccount:
         """Open a master account, or a sub-account of ``parent``.
+
+        Args:
+            name: what tests and faults call it.
+            parent: the master account.
+            uid: the exchange's number of it.
+            key_limit: how many keys it takes.
+            totp_secret: of its second factor.
+            adds: permissions that a new key is given whatever was asked for; Bybit alone does so.
 
         Raises:
             ValueError: the name or the uid is taken.
@@ -53,6 +62,7 @@ class Books(ABC):
             key_limit=self._key_limit if key_limit is None else key_limit,
             parent=self.accounts[parent] if parent is not None else None,
             totp_secret=totp_secret,
+            adds=frozenset(adds),
         )
         if name in self.accounts or account.uid in self._by_uid:
             raise ValueError(f"an account with the name {name!r} or the uid {account.uid} exists already")

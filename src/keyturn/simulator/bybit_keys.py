@@ -43,6 +43,11 @@ _CATEGORIES = tuple(dict.fromkeys((*_SUB_PERMISSIONS, *_MASTER_PERMISSIONS, *_DE
 SUB_FLAT = frozenset(f"{c}.{p}" for c, ps in _SUB_PERMISSIONS.items() for p in ps)
 MASTER_FLAT = SUB_FLAT | {f"{c}.{p}" for c, ps in _MASTER_PERMISSIONS.items() for p in ps}
 
+# What a unified account adds by itself, and a classic one does not: "system will automatically add this
+# permission according to your account is UTA or Classic" (create and modify pages). The example of the
+# create page has Earn beside what was asked for, too.
+_UNIFIED = "Derivatives.DerivativesTrade"
+
 # Who may manage keys: one of these, by the tips of the four pages.
 _MANAGERS = frozenset(
     {"Wallet.AccountTransfer", "Wallet.SubMemberTransfer", "Wallet.SubMemberTransferList", "Wallet.Withdraw"}
@@ -125,7 +130,7 @@ def _create_sub_api(sim: BybitErrors, call: Call, key: SimKey) -> object:
     if "readOnly" not in body:
         raise sim.refuse(10001, "readOnly is missing.")
     rules = KeyRules(
-        permissions=_flat_permissions(sim, body.get("permissions"), SUB_FLAT),
+        permissions=_flat_permissions(sim, body.get("permissions"), SUB_FLAT) | account.adds,
         read_only=_read_only(sim, body.get("readOnly")),
         ips=_ip_list(sim, body.get("ips")),
         label=str(body.get("note") or ""),
@@ -158,7 +163,7 @@ def _update(
     old = target.rules.value
     permissions = old.permissions
     if "permissions" in body:
-        permissions = _flat_permissions(sim, body["permissions"], allowed)
+        permissions = _flat_permissions(sim, body["permissions"], allowed) | target.account.adds
     ips = _ip_list(sim, body.get("ips")) if with_ips else old.ips
     rules = KeyRules(permissions, _read_only(sim, body.get("readOnly")), ips, label=old.label)
     sim.edit(call, target, rules)
@@ -223,7 +228,7 @@ def _query_api(sim: BybitErrors, call: Call, key: SimKey) -> object:
         "ips": list(rules.ips) or ["*"],
         "type": 1,
         "unified": 0,
-        "uta": 1,
+        "uta": int(_UNIFIED in key.account.adds),
         "userID": int(key.account.uid),
         "inviterID": 0,
         "vipLevel": "No VIP",

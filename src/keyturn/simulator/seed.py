@@ -60,6 +60,7 @@ class SeedAccount(_Strict):
     uid: str | None = None
     key_limit: int | None = None
     totp_secret: SecretStr | None = None
+    adds: list[str] = []
     keys: list[SeedKey] = []
 
 
@@ -128,6 +129,7 @@ def _add(sim: SimExchange, account: SeedAccount) -> None:
         uid=account.uid,
         key_limit=account.key_limit,
         totp_secret=None if totp is None else totp.get_secret_value(),
+        adds=account.adds,
     )
     for key in account.keys:
         sim.add_key(

@@ -92,6 +92,8 @@ class SimAccount:
     key_limit: int
     parent: SimAccount | None = None
     totp_secret: str | None = field(default=None, repr=False)
+    #: Permissions that the exchange gives by itself to each key that its API makes or changes here.
+    adds: frozenset[str] = frozenset()
     keys: dict[str, SimKey] = field(default_factory=dict, repr=False)
     by_number: dict[int, SimKey] = field(default_factory=dict, repr=False)
     buried: list[SimKey] = field(default_factory=list, repr=False)

@@ -138,6 +138,9 @@ class FakeWorld:
     confirm_within: str = "2h"
     consumers: tuple[str, ...] = ("bot",)
     mirrored: bool = False
+    #: What else the credential's entry says, and what the old key may do beside `permissions`.
+    entry: dict[str, object] = field(default_factory=dict)
+    old_rights: tuple[str, ...] = ()
     #: Where the exchange sees keyturn, and the bot, coming from.
     address: str = "127.0.0.1"
     bot_proxy: str | None = None
@@ -175,6 +178,7 @@ class FakeWorld:
             "consumers": list(self.consumers),
             "mirrors": [{"store": "mirror", "path": PATH}] if self.mirrored else [],
             "egress_proxy": self.egress_proxy,
+            **self.entry,
         }
         return {
             "version": 1,
@@ -215,7 +219,9 @@ class FakeWorld:
         self.foreign = self.exchange.add_key([Permission.READ], label="kt-by-hand")
         if old_key:
             self.old = self.exchange.add_key(
-                [Permission(p) for p in self.permissions], ips=self.ips, label="made by hand"
+                [Permission(p) for p in (*self.permissions, *self.old_rights)],
+                ips=self.ips,
+                label="made by hand",
             )
             taken = await adopt.put_credential(world, NAME, self.old.material)
             if self.mirrored and taken.info.meta:
@@ -312,7 +318,8 @@ class FakeWorld:
         }
         assert ours == {current.material.key_ref}, f"8: keys that nobody owns: {len(ours) - 1}"
         live = self.exchange.truth()[current.material.key_ref]
-        assert live.permissions == frozenset(self.permissions)
+        unturned = self.old is not None and current.material.key_ref == self.old.key_ref
+        assert live.permissions == {*self.permissions, *(self.old_rights if unturned else ())}
         assert live.ip_allowlist == frozenset(self.ips)
         assert await self.store.peek(PATH, Slot.PENDING) is None, "a pending secret is left over"
         assert await self.store.peek(PATH, Slot.PREVIOUS) is None, "the old secret was not destroyed"

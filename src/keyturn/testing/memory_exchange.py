@@ -110,6 +110,9 @@ class MemoryExchange:
         self.egress = dict(egress or {})
         self.max_keys = manifest.max_keys if max_keys is None else max_keys
         self.propagation_seconds = propagation_seconds
+        #: Rights that each key which the API makes is given on top, and whether the exchange tells so.
+        self.adds: frozenset[str] = frozenset()
+        self.tells_adds = False
         #: Seconds by which the exchange's clock is ahead of ours.
         self.clock_offset = 0.0
         #: Whether the door says of a refused key if it is unknown; Deribit's does not.
@@ -291,6 +294,8 @@ class MemoryExchange:
     def _enter(self, caller: Caller) -> _Row:
         if abs(self.clock_offset) > _TOLERANCE_SECONDS:
             raise _no(ExchangeFault.CLOCK_SKEW, f"this machine's clock is {abs(self.clock_offset):.1f} s off")
+        if not caller.material.reveal()["secret"].isascii():
+            raise _no(ExchangeFault.CANNOT_SIGN, "the stored secret cannot sign")
         row = self._rows.get(caller.material.key_ref)
         unclear = None if self.tells_apart else ExchangeFault.UNCLEAR_REFUSAL
         if row is None or not self._is_live(row):
@@ -341,7 +346,7 @@ class MemoryExchange:
         return row if here else None
 
     def _facts(self, key: LiveKey) -> KeyFacts:
-        grants = self._manifest.grants_for(key.permissions)
+        grants = self._manifest.grants_for(key.permissions) | (self.adds if key.minted else frozenset())
         return KeyFacts(
             key_ref=key.key_ref,
             grants=grants,
@@ -352,6 +357,7 @@ class MemoryExchange:
             parent_uid="uid-main" if key.subaccount else None,
             created_at=key.created_at,
             expires_at=self._expiry(key),
+            added_here=self.adds if self.tells_adds else frozenset(),
             handle=key.handle,
         )
 
@@ -391,5 +397,5 @@ def _no(fault: ExchangeFault, words: str, retry_after: float | None = None) -> E
         code=fault.value,
         retry_after=retry_after,
         now="Nobody knows yet whether it was done." if unknown else "Nothing was changed at the venue.",
-        todo="Look at the test that ordered it.",
+        todo="Look again at the test that ordered it.",
     )

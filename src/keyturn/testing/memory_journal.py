@@ -6,6 +6,7 @@ import asyncio
 import secrets
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
+from functools import lru_cache
 
 from keyturn.domain.comparison import Findings
 from keyturn.domain.errors import ProgrammingError
@@ -18,6 +19,8 @@ from keyturn.journal.rows import Row, Write
 from keyturn.journal.verify import Verifier
 from keyturn.ports.journal import ChainReport, Change, JournaledEvent
 
+# Rows are read far more often than they are written, and what is read is immutable.
+_read = lru_cache(maxsize=4096)(read_record)
 _MAY_LIVE = {str(fate) for fate in (Fate.INTENDED, Fate.LIVE, Fate.REVOKING)}
 
 
@@ -105,7 +108,7 @@ class MemoryJournal:
             and (row["wake_at"] is None or row["wake_at"] <= until or row["updated_at"] > ahead)
         ]
         found.sort(key=lambda row: (row["wake_at"] or row["updated_at"], row["number"]))
-        return [read_record(Rotation, row["record"]) for row in found[:limit]]
+        return [_read(Rotation, row["record"]) for row in found[:limit]]
 
     async def latest(self) -> Sequence[Rotation]:
         """Give the newest rotation of every credential that has one."""
@@ -125,7 +128,7 @@ class MemoryJournal:
 
     def _rotations(self, wanted: Callable[[Row], object]) -> list[Rotation]:
         found = sorted(filter(wanted, self.tables["rotations"]), key=lambda row: row["number"])
-        return [read_record(Rotation, row["record"]) for row in found]
+        return [_read(Rotation, row["record"]) for row in found]
 
     async def events(self, rotation_id: str) -> Sequence[JournaledEvent]:
         """Give the story of a rotation, oldest first."""
@@ -174,12 +177,12 @@ class MemoryJournal:
         found = sorted(
             filter(wanted, self.tables["keys"]), key=lambda row: (row["recorded_at"], row["number"])
         )
-        return [read_record(KeyRecord, row["record"]) for row in found]
+        return [_read(KeyRecord, row["record"]) for row in found]
 
     async def confirmations(self, rotation_id: str) -> Sequence[Confirmation]:
         """Give the proofs that consumers produced for a rotation."""
         return [
-            read_record(Confirmation, row["record"])
+            _read(Confirmation, row["record"])
             for row in self.tables["confirmations"]
             if row["rotation_id"] == rotation_id
         ]

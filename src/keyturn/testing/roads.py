@@ -10,6 +10,7 @@ from typing import Any
 
 from keyturn.domain.errors import ExchangeFault, JournalError, RefusedError
 from keyturn.domain.keys import Permission
+from keyturn.domain.manifest import AddedRight
 from keyturn.domain.rotation import Fate, Mode, State
 from keyturn.domain.slots import Slot
 from keyturn.engine import adopt
@@ -19,6 +20,10 @@ from keyturn.testing.fake_world import NAME, PATH, FakeWorld
 from keyturn.testing.memory_exchange import NEUTRAL
 
 AFTER_CREATION = NEUTRAL.model_copy(update={"ip": NEUTRAL.ip.model_copy(update={"set_at": "after"})})
+#: A venue that may add a right by itself; these roads' exchange does not.
+ADDING = NEUTRAL.model_copy(
+    update={"adds": (AddedRight(right="extra", when="some keys", meaning="do more"),)}
+)
 BOT_ADDRESS, BOT_PROXY = "203.0.113.7", "http://bot.invalid"
 
 Story = Callable[[FakeWorld, Engine], Awaitable[None]]
@@ -148,6 +153,12 @@ async def stale_list(fake: FakeWorld, engine: Engine) -> None:
 async def list_without_current(fake: FakeWorld, engine: Engine) -> None:
     """Rotate while the list of keys does not show the one that is current yet."""
     fake.exchange.serve_stale_list(changes=9)
+    await forward(fake, engine)
+
+
+async def mint_lost(fake: FakeWorld, engine: Engine) -> None:
+    """Rotate, while the call that mints gets lost on its way, and its answer with it."""
+    fake.exchange.fail("create_key", ExchangeFault.OUTCOME_UNKNOWN)
     await forward(fake, engine)
 
 
@@ -299,6 +310,15 @@ ROADS: dict[str, Road] = {
         forward,
         {"ips": (BOT_ADDRESS,), "egress": {BOT_PROXY: BOT_ADDRESS}, "bot_proxy": BOT_PROXY},
     ),
+    "a right is given up by the inventory": Road(
+        forward,
+        {
+            "old_rights": ("transfer",),
+            "entry": {"accept_loss": ["transfer"], "accept_loss_reason": "this bot moves no funds"},
+        },
+    ),
+    "the venue may add a right": Road(forward, {"manifest": ADDING}),
+    "the venue may add a right, and the mint got lost": Road(mint_lost, {"manifest": ADDING}),
     "aborted while staged": Road(aborted_at(State.STAGED)),
     "due again after an abort": Road(due_again),
     "aborted when verified": Road(aborted_at(State.VERIFIED)),

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from keyturn.bodies import seconds
 from keyturn.domain.errors import ExchangeFault
 from keyturn.domain.keys import KeyFacts, KeySpec, MintedKey, Permission, normal_ips
 from keyturn.domain.material import SecretMaterial
 from keyturn.exchanges._base import CcxtDriver
 from keyturn.exchanges._client import Endpoint
-from keyturn.exchanges._errors import Refusal
 from keyturn.exchanges._fields import (
     flag,
     iso,
@@ -72,12 +69,6 @@ class Driver(CcxtDriver):
     errors = TABLE
     create = CREATE
 
-    def grants_for(self, permissions: frozenset[Permission]) -> frozenset[str]:
-        """Give Bybit's words; a key that may do anything but look is not read-only, and can look as well."""
-        all_of_them = super().grants_for(permissions)
-        acting = permissions - {Permission.READ}
-        return super().grants_for(acting) if acting else all_of_them
-
     async def introspect(self, caller: Caller) -> KeyFacts:
         """Ask what the calling key is (`query-api`)."""
         ref = caller.material.key_ref
@@ -133,19 +124,6 @@ class Driver(CcxtDriver):
     async def _revoke(self, manager: Caller, key: KeyHandle) -> None:
         await self._ask(REVOKE, _nothing, {"apikey": key.key_ref}, manager)
 
-    def _refusal(self, body: Mapping[str, Any], headers: Mapping[str, str]) -> Refusal | None:
-        code = name(body["retCode"])
-        if code == "0":
-            mapping(body["result"])
-            return None
-        reset = seconds(headers.get("x-bapi-limit-reset-timestamp"))
-        return Refusal(
-            code,
-            text=text(body.get("retMsg")),
-            retry_after=None if reset is None else max(0.0, reset / 1000 - time.time()),
-            server_time=millis(body["time"]) if body.get("time") else None,
-        )
-
     def _rules(self, spec: KeySpec) -> dict[str, Any]:
         """Say rights and addresses; all three always, for an update resets what it is not told."""
         grants = self.grants_for(spec.permissions)
@@ -195,6 +173,8 @@ def _facts(row: Mapping[str, Any], key_ref: str, account_uid: str | None = None)
         # A key that does not expire shows the beginning of time.
         expires_at=iso(row.get("expiredAt")),
         enabled=optional_name(row.get("status")) != _EXPIRED_STATUS,
+        # Only query-api tells: "uta: 0: regular account; 1: unified trade account" (apikey-info).
+        added_here=frozenset({_UNIFIED_DERIVATIVES} if optional_name(row.get("uta")) == "1" else ()),
     )
 
 

@@ -7,10 +7,9 @@ import json
 import secrets
 import time
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
-from keyturn.bodies import seconds
 from keyturn.domain.errors import ExchangeError, ExchangeFault
 from keyturn.domain.keys import KeyFacts, KeySpec, MintedKey, Permission, normal_ips
 from keyturn.domain.material import SecretMaterial
@@ -50,12 +49,6 @@ _MEANINGS: Mapping[str, tuple[Permission, ...]] = {
     "wallet:read_write": (Permission.WITHDRAW, Permission.TRANSFER),
     "custody:read_write": (Permission.WITHDRAW, Permission.TRANSFER),
 }
-# A signature holds for 60 seconds ("Authentication" page, read 2026-11-21).
-_VALID_SECONDS = 60.0
-# The venue judges skew and travel time together, and its answer tells the skew alone: what is left of the
-# window must be more than a call takes.
-_SKEW_SECONDS = _VALID_SECONDS / 2
-_KEY_CODES = frozenset({errors.INVALID_CREDENTIALS, errors.UNAUTHORIZED})
 # What a token's scope says besides rights: how it is bound, when it ends ("Access scope", read 2026-11-21).
 _TOKEN_WORDS = frozenset({"connection", "mainaccount"})
 _TOKEN_PREFIXES = ("session:", "expires:", "ip:")
@@ -169,6 +162,7 @@ class Driver(CcxtDriver):
 
     async def _scope(self, caller: Caller) -> str:
         """Ask for a token and give its scope. The token itself is dropped here."""
+        self._require_sendable(AUTH, caller)
         return await self._ask(AUTH, _scope, self._signed_request(caller), caller)
 
     def _signed_request(self, caller: Caller) -> dict[str, str]:
@@ -196,30 +190,10 @@ class Driver(CcxtDriver):
     def _max_scope(self, spec: KeySpec) -> str:
         return " ".join(sorted(self.grants_for(spec.permissions)))
 
-    def _refusal(self, body: Mapping[str, Any], headers: Mapping[str, str]) -> Refusal | None:
-        error = body.get("error")
-        if error is None:
-            result = body["result"]
-            challenged = isinstance(result, dict) and bool(result.get(errors.CHALLENGE))
-            return Refusal(errors.CHALLENGE) if challenged else None
-        error = mapping(error)
-        data = error.get("data")
-        told = data if isinstance(data, dict) else {}
-        return Refusal(
-            name(error["code"]),
-            text=f"{text(error.get('message'))} {text(told.get('reason'))}",
-            retry_after=seconds(told.get("wait")),
-            server_time=millis(int(name(body["usIn"])) // 1000) if body.get("usIn") else None,
-        )
-
     async def _judge(self, endpoint: Endpoint, row: Row, refusal: Refusal, caller: Caller | None) -> Row:
-        """Tell a wrong clock, a wrong secret and a wrong address apart: one code stands for all three."""
-        if refusal.code not in _KEY_CODES:
-            return row
-        there = refusal.server_time
-        if there and abs((datetime.now(UTC) - there).total_seconds()) >= _SKEW_SECONDS:
-            return errors.LATE
-        if refusal.code == errors.UNAUTHORIZED and endpoint is not AUTH and caller is not None:
+        """Tell a wrong secret from a wrong address: one code stands for both."""
+        told_apart = row.fault is not ExchangeFault.WRONG_IP or refusal.code != errors.UNAUTHORIZED
+        if not told_apart and endpoint is not AUTH and caller is not None:
             try:
                 await self._scope(caller)
             except ExchangeError as error:

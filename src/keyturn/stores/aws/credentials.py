@@ -6,15 +6,19 @@ the line that could not be parsed, and either may hold a secret: none gets out, 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlsplit
 
 from keyturn.domain.errors import StoreError, StoreFault
+from keyturn.machine import proxy_for, usable_proxy
 from keyturn.stores.aws import quiet
 from keyturn.stores.aws.faults import Failure, Trouble, refusal
 
 _SESSION_NAME = "keyturn"
 _TRY = "try `aws sts get-caller-identity`."
+_SENDABLE = re.compile(r"[!-~]+")
 
 
 class Identity:
@@ -43,6 +47,9 @@ class Identity:
             failure = error
         if failure is not None:
             raise _unusable(store, failure)
+        self._store = store
+        if self._credentials is not None and not self._renewed():
+            self._ensure_sendable()
 
     def assume(self, role: str, external_id: str | None, sts_of: Callable[..., Any]) -> None:
         """Go on as a role; its credentials are fetched by the first call, and anew before they end.
@@ -87,17 +94,51 @@ class Identity:
 
     def missing(self) -> Failure | None:
         """Fetch the credentials if they are about to end; give the failure, which comes before any call."""
-        from botocore.credentials import RefreshableCredentials
-
-        lasting = not isinstance(self._credentials, RefreshableCredentials)
-        if lasting or not self._credentials.refresh_needed():
+        if not self._renewed() or not self._credentials.refresh_needed():
             return None
         try:
             with quiet.silently():
                 self._credentials.get_frozen_credentials()
         except Exception as error:  # noqa: BLE001 - sorted at once, and never let out
             return lacking(error)
+        self._ensure_sendable()
         return None
+
+    def _renewed(self) -> bool:
+        from botocore.credentials import RefreshableCredentials
+
+        return isinstance(self._credentials, RefreshableCredentials)
+
+    def _ensure_sendable(self) -> None:
+        """Refuse credentials that no header can carry, or that sign nothing right.
+
+        botocore takes them as they are: its own error would quote the header, and AWS would seem silent.
+        """
+        if not sendable(self._credentials.get_frozen_credentials()):
+            raise _misconfigured(
+                f"The AWS credentials of the store {self._store} hold a line end or a space.",
+                f"Write each alone, without the line end of the file that it came from; {_TRY}",
+            )
+
+
+def sendable(credentials: Any) -> bool:
+    """Tell whether these frozen credentials have only characters that AWS gives out."""
+    parts = (credentials.access_key, credentials.secret_key, credentials.token or "-")
+    return all(_SENDABLE.fullmatch(part) for part in parts)
+
+
+def ensure_proxy(store: str, url: str) -> None:
+    """Refuse a proxy of the environment that cannot be used; botocore would say that AWS takes no connection.
+
+    Raises:
+        StoreError: `MISCONFIGURED`.
+    """
+    proxy = proxy_for(url)
+    if proxy is not None and not usable_proxy(proxy):
+        raise _misconfigured(
+            f"The environment names a proxy for the store {store} that is no HTTP proxy.",
+            f"Set {urlsplit(url).scheme}_proxy to http://HOST:PORT, or name the endpoint in no_proxy.",
+        )
 
 
 def lacking(error: Exception) -> Failure:

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from keyturn.domain.errors import ProgrammingError
 from keyturn.stores.aws import quiet
 from keyturn.stores.aws.answers import Bounded, fits
-from keyturn.stores.aws.credentials import Identity, lacking
+from keyturn.stores.aws.credentials import Identity, ensure_proxy, lacking
 from keyturn.stores.aws.faults import ASSUME_ROLE, AwsError, Failure, Trouble, refusal
 
 T = TypeVar("T")
@@ -108,8 +108,10 @@ class Wire:
             identity = self._as_whom()
             if service not in self._clients:
                 with quiet.silently():
-                    self._clients[service] = self._client_of(identity.session, service)
+                    client = self._client_of(identity.session, service)
                 quiet.install()
+                ensure_proxy(self.name, client.meta.endpoint_url)
+                self._clients[service] = client
             return self._clients[service], identity
 
     async def in_thread(self, work: Callable[[], T]) -> T:

@@ -94,6 +94,7 @@ class Login:
                 "pip install 'keyturn[aws]'",
             ) from None
         from keyturn.stores.aws import quiet
+        from keyturn.stores.aws.credentials import sendable
 
         # A profile may assume a role, and botocore logs what STS answers.
         quiet.install()
@@ -104,6 +105,11 @@ class Login:
             raise misconfigured(
                 f"The store {self._name} logs in with AWS, and this machine has no AWS credentials.",
                 "Give it a role, or set up the AWS configuration: aws sts get-caller-identity",
+            )
+        if not sendable(keys):
+            raise misconfigured(
+                f"The AWS credentials that the store {self._name} logs in with hold a line end or a space.",
+                "Write each alone, without the line end of the file that it came from.",
             )
         return _answer(
             Aws(self._adapter).iam_login(

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import unquote, urlencode, urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 import urllib3
 from hvac.adapters import Adapter
@@ -33,6 +32,7 @@ from urllib3.util.ssl_match_hostname import CertificateError
 
 from keyturn.bodies import BodyError, read_json, seconds
 from keyturn.domain.errors import StoreError, StoreFault
+from keyturn.machine import proxy_for, usable_proxy
 from keyturn.stores.bounded import read_within
 from keyturn.stores.vault.faults import FOREIGN, misconfigured, off_the_list, silent
 
@@ -116,7 +116,7 @@ class ListedAdapter(Adapter):  # type: ignore[misc]  # hvac has no types
         self._origins = [_origin(address) for address in addresses]
         self._bases = [address.rstrip("/") for address in addresses]
         self._timeout = timeout
-        self._lines = [_line(address, ca_file, timeout) for address in addresses]
+        self._lines = [_line(name, address, ca_file, timeout) for address in addresses]
         self.preferred = 0
         self.pause = pause
 
@@ -299,22 +299,30 @@ _SEALED = "it is sealed"
 _FOREIGN = _Failure(FOREIGN, may_be_done=True)
 
 
-def _line(address: str, ca_file: str | None, timeout: float) -> urllib3.PoolManager:
-    """Open the connections to an address; the environment's proxy is looked up once, here."""
-    parts = urlsplit(address)
+def _line(name: str, address: str, ca_file: str | None, timeout: float) -> urllib3.PoolManager:
+    """Open the connections to an address; the environment's proxy is looked up once, here.
+
+    Raises:
+        StoreError: `MISCONFIGURED`, the proxy is none that can be used.
+    """
     settings: dict[str, Any] = {
         "maxsize": LANES,
         "timeout": urllib3.Timeout(connect=timeout, read=timeout),
         "cert_reqs": "CERT_REQUIRED",
         "ca_certs": ca_file,
     }
-    proxy = getproxies().get(parts.scheme)
-    if not proxy or proxy_bypass(parts.netloc):
+    proxy = proxy_for(address)
+    if proxy is None:
         return urllib3.PoolManager(**settings)
+    if not usable_proxy(proxy):
+        raise misconfigured(
+            f"The environment names a proxy for the store {name} that is no HTTP proxy.",
+            f"Set {urlsplit(address).scheme}_proxy to http://HOST:PORT, or name the server in no_proxy.",
+        )
     login = urlsplit(proxy)
     if login.username:
-        name = f"{unquote(login.username)}:{unquote(login.password or '')}"
-        settings["proxy_headers"] = urllib3.make_headers(proxy_basic_auth=name)
+        user = f"{unquote(login.username)}:{unquote(login.password or '')}"
+        settings["proxy_headers"] = urllib3.make_headers(proxy_basic_auth=user)
     return urllib3.ProxyManager(proxy, **settings)
 
 

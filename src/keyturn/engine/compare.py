@@ -1,0 +1,213 @@
+"""The living key of a credential beside the new one, for a plan: asked of the venue, and nothing is changed.
+
+What a living key may do is told by the manager key's list, or else by the key itself. Where neither can be
+had the plan says so; the rotation compares again before it mints.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from keyturn.domain.additions import addition, how_to_accept
+from keyturn.domain.difference import Difference, compare, read_names, side_of
+from keyturn.domain.errors import ExchangeError, KeyturnError
+from keyturn.domain.keys import KeyFacts
+from keyturn.domain.rotation import Rotation
+from keyturn.domain.slots import Slot, SlotInfo, Stored
+from keyturn.engine.added import Place, expected
+from keyturn.engine.difference import against_declared
+from keyturn.engine.world import World
+from keyturn.ports.exchange import Caller
+
+_BY_LIST, _BY_KEY = "the manager key's list", "the key itself"
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """A living key beside the one that replaces it."""
+
+    #: None: it is not known; `missing` says why.
+    difference: Difference | None = None
+    missing: str = ""
+    #: Whether there is a living key all the same.
+    must_be_known: bool = False
+    #: Who told what the living key may do.
+    told_by: str = ""
+    #: Of what is lost: what a person has accepted, and what parks the rotation until one does.
+    accepted: frozenset[str] = frozenset()
+    unaccepted: frozenset[str] = frozenset()
+    #: What the venue would add by itself and parks the rotation, and what it may add.
+    added: tuple[str, ...] = ()
+    may_add: tuple[str, ...] = ()
+    #: What stands in the way, found on the way.
+    obstacles: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class Lists:
+    """The venue's lists of keys that one plan needs, each asked for once."""
+
+    world: World
+    _managers: dict[str, asyncio.Task[Stored | None]] = field(default_factory=dict)
+    _lists: dict[tuple[str, str | None], asyncio.Task[Sequence[KeyFacts]]] = field(default_factory=dict)
+
+    async def manager(self, account: str) -> Caller | None:
+        """Give the manager key of an account; None when there is none.
+
+        Raises:
+            StoreError: it cannot be read.
+        """
+        entry = self.world.inventory.accounts[account]
+        if account not in self._managers:
+            store = self.world.adapters.store(entry.manager.store)
+            self._managers[account] = asyncio.ensure_future(store.read(entry.manager.path, Slot.CURRENT))
+        stored = await self._managers[account]
+        return Caller(stored.material, entry.egress_proxy) if stored else None
+
+    async def of(self, account: str, subaccount: str | None, manager: Caller) -> Sequence[KeyFacts]:
+        """Give the keys of a place.
+
+        Raises:
+            ExchangeError: the venue cannot be asked, or refused.
+        """
+        place = (account, subaccount)
+        if place not in self._lists:
+            driver = self.world.adapters.driver(account)
+            self._lists[place] = asyncio.ensure_future(driver.list_keys(manager, subaccount))
+        return await self._lists[place]
+
+
+async def compared(
+    lists: Lists, name: str, current: SlotInfo | None, held: Rotation | None = None
+) -> Compared:
+    """Compare the key of a credential that lives with the one that would be, or was, made.
+
+    Args:
+        lists: of this plan.
+        name: the credential.
+        current: what stands in its current slot.
+        held: its open rotation.
+    """
+    entry = lists.world.inventory.credentials[name]
+    obstacles: list[str] = []
+    listed: Sequence[KeyFacts] | None = None
+    manager: Caller | None = None
+    try:
+        if (manager := await lists.manager(entry.account)) is None:
+            path = lists.world.inventory.accounts[entry.account].manager.path
+            obstacles.append(f"there is no manager key at {path}")
+        else:
+            listed = await lists.of(entry.account, entry.subaccount, manager)
+    except KeyturnError as error:
+        obstacles.append(error.what)
+    if held is not None and held.new_ref:
+        return _of_open(lists.world, held, listed, obstacles)
+    own = await _own(lists.world, name, current, obstacles)
+    told = await _against_new(lists.world, name, current, listed, own, obstacles, held)
+    if listed is None or manager is None:
+        return told
+    return await _with_additions(
+        lists.world, name, told, Place(lists.world.adapters.driver(entry.account), listed, own, manager)
+    )
+
+
+def _of_open(
+    world: World, held: Rotation, listed: Sequence[KeyFacts] | None, obstacles: list[str]
+) -> Compared:
+    """Compare the two keys of an open rotation, which both live."""
+    by_ref = {facts.key_ref: facts for facts in listed or ()}
+    old, new = by_ref.get(held.old_ref or ""), by_ref.get(held.new_ref or "")
+    if held.old_ref is None:
+        missing = "there is no key before this one: nothing is lost"
+    elif listed is None:
+        missing = "the venue's list of keys could not be had"
+    else:
+        missing = "the venue does not list both keys"
+    if old is None or new is None:
+        return Compared(missing=missing, obstacles=tuple(obstacles))
+    difference = compare(world.manifests[held.exchange], side_of(old), side_of(new))
+    return Compared(
+        difference,
+        told_by=_BY_LIST,
+        accepted=difference.lost & read_names(held.accepted_loss),
+        obstacles=tuple(obstacles),
+    )
+
+
+async def _own(world: World, name: str, current: SlotInfo | None, obstacles: list[str]) -> Caller | None:
+    """Read the credential's own key, to ask the venue about it."""
+    if current is None:
+        return None
+    address = world.inventory.store_of(name)
+    try:
+        stored = await world.adapters.store(address.store).read(address.path, Slot.CURRENT)
+    except KeyturnError as error:
+        obstacles.append(error.what)
+        return None
+    return Caller(stored.material, world.inventory.credentials[name].egress_proxy) if stored else None
+
+
+async def _against_new(
+    world: World,
+    name: str,
+    current: SlotInfo | None,
+    listed: Sequence[KeyFacts] | None,
+    own: Caller | None,
+    obstacles: list[str],
+    held: Rotation | None,
+) -> Compared:
+    """Compare the key that is current with what is declared."""
+    entry = world.inventory.credentials[name]
+    driver = world.adapters.driver(entry.account)
+    if current is None:
+        return Compared(
+            missing="there is no key before this one: nothing is lost", obstacles=tuple(obstacles)
+        )
+    ref = own.material.key_ref if own else current.meta.key_ref if current.meta else None
+    living, told_by = next((facts for facts in listed or () if facts.key_ref == ref), None), _BY_LIST
+    missing = "what the living key may do is not known"
+    if living is None and own is not None:
+        try:
+            living, told_by = await driver.introspect(own), _BY_KEY
+        except ExchangeError as error:
+            missing += f": {error.what.rstrip('.')}"
+        else:
+            if listed is not None:
+                obstacles.append(
+                    f"the manager key of {entry.account} does not list the key that is current and alive"
+                )
+    if living is None:
+        return Compared(missing=missing, must_be_known=True, obstacles=tuple(obstacles))
+    try:
+        difference = against_declared(world, driver, entry, living)
+    except ExchangeError as error:
+        return Compared(missing=error.what.rstrip("."), obstacles=tuple(obstacles))
+    accepted = difference.lost & (entry.accept_loss | read_names(held.accepted_loss if held else None))
+    return Compared(
+        difference,
+        told_by=told_by,
+        accepted=accepted,
+        unaccepted=difference.lost - accepted,
+        obstacles=tuple(obstacles),
+    )
+
+
+async def _with_additions(world: World, name: str, told: Compared, place: Place) -> Compared:
+    """Say which rights the venue would add by itself, and which it may."""
+    entry, manifest = world.inventory.credentials[name], place.driver.manifest
+    if manifest.unsupported(entry.permissions):
+        return told
+    rights = manifest.unaccepted(place.driver.grants_for(entry.permissions), entry.accepts)
+    try:
+        sure = await expected(world, name, entry, place)
+    except ExchangeError:
+        sure = []
+    said = {each.right: f"{addition(manifest, each)} {how_to_accept(name, each)}" for each in rights}
+    by_itself = {each.right for each in sure}
+    return replace(
+        told,
+        added=tuple(text for right, text in said.items() if right in by_itself),
+        may_add=tuple(text for right, text in said.items() if right not in by_itself),
+    )
