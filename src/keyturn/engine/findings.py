@@ -1,4 +1,4 @@
-"""What the sweeps found when they compared the books: kept in the journal, so that who only looks asks nobody."""
+"""What the sweeps found when they compared the books: in the journal, so that who only looks asks nobody."""
 
 from __future__ import annotations
 
