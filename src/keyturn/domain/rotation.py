@@ -177,6 +177,12 @@ class Fate(StrEnum):
     REVOKED = "revoked"
     #: The venue does not list it and the time in which it could still appear has passed.
     NEVER_MADE = "never_made"
+    #: A person said that it is none of this credential's; it lives on, and keyturn does not touch it.
+    FORGOTTEN = "forgotten"
+
+
+#: The fates of keys that the journal has as living.
+LIVING = frozenset({Fate.LIVE, Fate.REVOKING})
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +208,8 @@ class KeyRecord:
     settle_at: datetime | None = None
     #: When the venue itself ends the key, for adopted keys; a minted key's stands in its rotation.
     expires_at: datetime | None = None
+    #: Who owns it at the venue, in the venue's own form, for adopted keys; as above.
+    account_uid: str | None = None
     #: Where at the venue it lies (`domain.place`); None in journals from before this was written down.
     place: str | None = None
     #: The place that has shown that it knows the key: by a list, by making it, or by taking a call signed
@@ -209,6 +217,11 @@ class KeyRecord:
     known_at: str | None = None
     #: The fingerprint of the manager key whose account has shown it, by a list or by making it.
     listed_by: str | None = None
+
+    @property
+    def may_live(self) -> bool:
+        """Whether the journal has it as a key that lives, or that is only about to die."""
+        return self.fate in LIVING and self.key_ref is not None
 
     @property
     def attempt(self) -> Attempt | None:

@@ -9,7 +9,7 @@ from datetime import datetime
 from keyturn.domain import machine
 from keyturn.domain.errors import JournalError, JournalFault, KeyturnError, RefusedError
 from keyturn.domain.labels import new_rotation_id
-from keyturn.domain.rotation import EventType, KeyRecord, Mode, Park, Rotation, State
+from keyturn.domain.rotation import BEFORE_PIVOT, EventType, KeyRecord, Mode, Park, Rotation, State
 from keyturn.engine import (
     cutover,
     mint,
@@ -297,6 +297,11 @@ class Engine:
             todo = f"keyturn {way} {credential}"
         elif machine.allowed(rotation, kind):
             return rotation
+        elif kind in _UNDOING and rotation.old_ref is None and rotation.effective_state not in BEFORE_PIVOT:
+            refusal = (
+                "There was no key before the one that it made current, so there is nothing to go back to."
+            )
+            todo = rotation.parked_todo or f"It goes forward by itself: keyturn history {credential}"
         raise RefusedError(
             f"Rotation {rotation.id} of {credential} is {rotation.state}. {refusal}",
             now="Nothing was changed.",

@@ -20,7 +20,7 @@ from keyturn.engine.work import Rest, Work
 
 # A list may be behind for as long as the venue says that changes take; with the pauses of a deferral so many
 # looks take half a minute.
-_LOOKS = 5
+LOOKS = 5
 
 
 async def refuse_other_account(
@@ -38,7 +38,7 @@ async def refuse_other_account(
         return None
     r = work.rotation
     text = f"The manager key of {r.account} does not list the key of {r.credential} that is current"
-    if r.failures < _LOOKS:
+    if r.failures < LOOKS:
         return await work.defer(backoff(r), f"{text}{doubt.why}.")
     return await work.park(
         Park.MANAGER_KEY,
