@@ -5,7 +5,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.14 python3.11; 
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test bench bench-stores lint check lock setup clean
+.PHONY: demo test simulate walk bench bench-stores lint check lock setup clean
 
 setup: $(READY)
 
@@ -30,6 +30,16 @@ WORKERS := 3
 test: export PYTHONDONTWRITEBYTECODE :=
 test: $(READY)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+
+# Workers, a person and a world that fails, under a seeded scheduler: COUNT seeds on every core, or SEED with its trace.
+COUNT := 1000000
+FIRST := 0
+simulate: $(READY)
+	$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--first $(FIRST) --count $(COUNT))
+
+# One worker waits in any call of its rotation while another goes on: the full product.
+walk: $(READY)
+	$(BIN)/python -m tests.simulation.walk
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
@@ -17,7 +18,8 @@ def answers(url: str) -> bool:
     try:
         with _DIRECT.open(url, timeout=_ANSWER_SECONDS) as answer:
             return bool(answer.status == 200)
-    except (urllib.error.URLError, OSError):
+    except (urllib.error.URLError, http.client.HTTPException, OSError):
+        # Another program may have the port, and speak something else.
         return False
 
 

@@ -1,5 +1,7 @@
 """Calls that the exchange refuses to the new key hold the old key's revoke, until a person accepts them."""
 
+import asyncio
+
 import pytest
 
 from keyturn.domain.errors import ConsumerError, ConsumerFault
@@ -65,6 +67,20 @@ async def test_a_sweep_in_the_grace_tells_a_refused_call_long_before_its_end():
     fake.bot.refused = [ORDER]
     await fake_sweep(fake)
     assert (await latest(fake)).parked is Park.REFUSED_CALLS
+
+
+async def test_a_consumer_that_does_not_answer_holds_up_no_sweep(monkeypatch):
+    fake = FakeWorld(grace="24h")
+    await in_grace(fake)
+    monkeypatch.setattr(sweep, "_ASKED_SECONDS", 0.1)
+
+    async def silent(_):
+        await asyncio.sleep(60)
+
+    monkeypatch.setattr(fake.bot, "refusals", silent)
+    async with asyncio.timeout(5):
+        await fake_sweep(fake)
+    assert (await latest(fake)).state is State.GRACE
 
 
 async def test_a_bot_that_does_nothing_but_be_refused_is_named_while_it_is_waited_for():

@@ -14,6 +14,7 @@ from keyturn.ports.exchange import Caller, ExchangeDriver
 from keyturn.simulator import Fault, FaultKind, IssuedKey, SimBybit, SimDeribit, SimOkx
 from keyturn.simulator.core import SimExchange
 from keyturn.simulator.proxy import EgressProxy
+from keyturn.simulator.wire import Call, Reply
 from keyturn.testing.driver_contract_support import DriverBench, Mishap
 from keyturn.testing.memory_exchange import MemoryExchange
 
@@ -22,6 +23,17 @@ HOME = "127.0.0.1"
 ELSEWHERE = "203.0.113.7"
 # More than a page of Bybit's and than the contract makes.
 KEY_LIMIT = 60
+
+# In the form of every venue at once.
+UNLISTED_BODY = {
+    "retCode": 987654,
+    "retMsg": "new",
+    "result": {},
+    "code": "987654",
+    "msg": "new",
+    "data": [],
+    "error": {"code": 987654, "message": "new"},
+}
 
 _FAULTS: Mapping[Mishap, Fault] = {
     Mishap.CUT_BEFORE: Fault(kind=FaultKind.CUT_BEFORE),
@@ -50,12 +62,28 @@ class SimBench:
     elsewhere: str = ELSEWHERE
 
     def arm(self, mishap: Mishap, method: str) -> None:
+        if mishap is Mishap.UNLISTED:
+            self._answer_unlisted(self.routes[method])
+            return
         times = 1
         # aiohttp itself repeats a read over a connection that broke; only a second cut reaches the driver.
         if mishap is Mishap.CUT_BEFORE and method in {"list_keys", "introspect", "private_read"}:
             times = 2
         fault = _FAULTS[mishap].model_copy(update={"match": self.routes[method], "times": times})
         self.sim.faults.add(fault)
+
+    def _answer_unlisted(self, route: str) -> None:
+        """Let the next call of a route do its work and be answered with a code that no table has."""
+        real = self.sim.answer
+
+        def answer(call: Call) -> Reply:
+            reply = real(call)
+            if route not in f"{call.method} {call.path}":
+                return reply
+            del self.sim.answer
+            return Reply(UNLISTED_BODY, code="987654", outcome="failed")
+
+        self.sim.answer = answer  # type: ignore[method-assign]
 
     def skew(self, seconds: float) -> None:
         self.sim.clock_offset_s = seconds
@@ -172,7 +200,9 @@ class MemoryBench:
             else ExchangeFault.VENUE_DOWN
         )
         faults = {Mishap.RATE_LIMITED: ExchangeFault.RATE_LIMITED, Mishap.QUOTA: ExchangeFault.KEY_QUOTA}
-        effect = mishap in {Mishap.CUT_AFTER, Mishap.SERVER_ERROR_AFTER}
+        if mishap is Mishap.UNLISTED and lost is ExchangeFault.VENUE_DOWN:
+            lost = ExchangeFault.REJECTED
+        effect = mishap in {Mishap.CUT_AFTER, Mishap.SERVER_ERROR_AFTER, Mishap.UNLISTED}
         self.driver.fail(method, faults.get(mishap, lost), effect=effect)
 
     def skew(self, seconds: float) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -93,3 +94,20 @@ def test_runs_on_a_server_of_their_own_reach_it_past_the_proxy(server: str, tmp_
     subprocess.run(
         [sys.executable, "-c", _RUNS, str(tmp_path)], cwd=root, env=environ, check=True, timeout=60
     )
+
+
+@pytest.mark.parametrize(
+    "said", [b"220 mail.example ESMTP\r\n", b"HTTP/1.1 200 OK\r\nX: " + b"x" * 99_999, b""]
+)
+def test_another_program_on_the_port_is_no_server_of_ours(said: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def speak() -> None:
+            connection, _ = listening.accept()
+            with connection:
+                connection.sendall(said)
+
+        thread = threading.Thread(target=speak, daemon=True)
+        thread.start()
+        assert not answers(f"http://127.0.0.1:{listening.getsockname()[1]}/")
+        thread.join(5)

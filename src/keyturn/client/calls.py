@@ -101,7 +101,9 @@ def _fetch2_sync(link: Link) -> Callable[..., Any]:
             return once(call, args, kwargs)
         except Exception as error:
             # The venue did not act on a caller whom it refused: repeating is safe for orders too.
-            if not (call.signed and is_refused_key(error) and link.holder.superseded(call.version)):
+            if not (
+                call.signed and is_refused_key(error, link.exchange) and link.holder.superseded(call.version)
+            ):
                 raise
         return once(_Call(), args, kwargs)
 
@@ -128,7 +130,7 @@ def _fetch2_async(link: Link) -> Callable[..., Any]:
         try:
             return await once(call, args, kwargs)
         except Exception as error:
-            if not (call.signed and is_refused_key(error)):
+            if not (call.signed and is_refused_key(error, link.exchange)):
                 raise
             # In a thread: opening the store must not hold up the bot's loop.
             if not await asyncio.to_thread(link.holder.superseded, call.version):
@@ -144,7 +146,7 @@ def _note(link: Link, call: _Call, args: tuple[Any, ...], error: Exception | Non
     if error is None:
         link.holder.note_success(call.loaded, _describe(args))
     else:
-        link.holder.note_refusal(call.loaded, _describe(args), fault_of(error))
+        link.holder.note_refusal(call.loaded, _describe(args), fault_of(error, link.exchange))
 
 
 def _carries(request: object, api_key: str) -> bool:

@@ -185,7 +185,7 @@ class Streams:
                 raise
             except Exception as error:
                 # Where no stream is owed, one that could not be reached says nothing about the key.
-                if generation == self._generation and (self._owed or is_refused_key(error)):
+                if generation == self._generation and (self._owed or is_refused_key(error, self.exchange)):
                     self._failed |= urls or {""}
                 raise
             finally:

@@ -6,12 +6,14 @@ import asyncio
 import copy
 import logging
 import threading
+from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any
 
 from keyturn.client.hooked import FIELDS
 from keyturn.client.link import Link
-from keyturn.client.refusal import fault_of
+from keyturn.client.refusal import CannotSignError, fault_of
 from keyturn.domain.errors import ExchangeFault
 from keyturn.domain.material import SecretMaterial
 
@@ -20,6 +22,7 @@ PASSING = frozenset(
     {
         ExchangeFault.RATE_LIMITED,
         ExchangeFault.VENUE_DOWN,
+        ExchangeFault.OUTCOME_UNKNOWN,
         ExchangeFault.CLOCK_SKEW,
         ExchangeFault.BARRED_REGION,
     }
@@ -52,7 +55,20 @@ def twin_of(link: Link, material: SecretMaterial) -> Any:
     for ours, theirs in FIELDS.items():
         if ours in values:
             setattr(twin, theirs, values[ours])
+    twin.sign = _signing(twin.sign)
     return twin
+
+
+def _signing(sign: Callable[..., Any]) -> Callable[..., Any]:
+    """Tell a key that cannot sign (a PEM that was cut off) from whatever else ends a call."""
+
+    def guarded(*args: Any, **kwargs: Any) -> Any:
+        # Each library has errors of its own, and some quote the key.
+        with suppress(Exception):
+            return sign(*args, **kwargs)
+        raise CannotSignError
+
+    return guarded
 
 
 def try_key(link: Link, material: SecretMaterial, method: str) -> Future[ExchangeFault | None] | None:
@@ -71,7 +87,7 @@ def try_key(link: Link, material: SecretMaterial, method: str) -> Future[Exchang
         try:
             getattr(twin_of(link, material), method)()
         except BaseException as error:  # noqa: BLE001 - every failure of the call is the answer
-            future.set_result(fault_of(error))
+            future.set_result(fault_of(error, link.exchange))
         else:
             future.set_result(None)
 
@@ -84,7 +100,7 @@ async def _try_async(link: Link, material: SecretMaterial, method: str) -> Excha
     try:
         await getattr(twin, method)()
     except Exception as error:  # noqa: BLE001 - every failure of the call is the answer
-        return fault_of(error)
+        return fault_of(error, link.exchange)
     finally:
         # The connections are the bot's: the copy must neither close them nor complain about them.
         twin.session = twin.socks_proxy_sessions = twin.tcp_connector = None

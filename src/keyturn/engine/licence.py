@@ -20,8 +20,9 @@ from keyturn.domain.errors import ExchangeError, ExchangeFault, JournalError, Jo
 from keyturn.domain.keys import Revocation
 from keyturn.domain.rotation import EventType, Fate, KeyRecord, Origin, Park, Rotation, State
 from keyturn.domain.slots import Slot
-from keyturn.engine import mirrors
+from keyturn.engine import listing, liveness, mirrors
 from keyturn.engine.commands import with_reason
+from keyturn.engine.place import lies_here
 from keyturn.engine.trouble import backoff
 from keyturn.engine.work import Rest, SupersededError, Work
 from keyturn.ports.exchange import Caller, KeyHandle
@@ -45,13 +46,16 @@ async def revoke_attempt(
             attempt that is still being made.
 
     Returns:
-        The record as it is now; None when the key is in use, or another worker goes on with it.
+        The record as it is now; None when the key is in use, another worker goes on with it, or it lies at
+        another site than the inventory names.
 
     Raises:
         ExchangeError: the revoke failed or is open; the intent stands in the journal.
         StoreError: the fence or the look failed; nothing was revoked.
         SupersededError: others moved the rotation on at each try; nothing was revoked.
     """
+    if not lies_here(work.world, record):
+        return None
     for _ in range(_WRITES):
         hand = await _at_hand(work, record)
         if hand is None or _is_wanted(hand.rotation, record, own=own):
@@ -70,9 +74,32 @@ async def revoke_attempt(
             if hand is work:
                 raise
             continue
-        await _revoke(hand, manager, doomed, record.subaccount)
+        answer = await _revoke(hand, manager, doomed, record.subaccount)
+        await _refuse_hearsay(hand, manager, doomed, answer)
         return await _note(hand, EventType.ORPHAN_REVOKED, replace(doomed, fate=Fate.REVOKED))
     raise SupersededError
+
+
+async def _refuse_hearsay(work: Work, manager: Caller, record: KeyRecord, answer: Revocation) -> None:
+    """Refuse "it was not there" as the end of a key, where the manager key may be another account's.
+
+    Raises:
+        ExchangeError: `REJECTED`, nothing shows that the key was in the account that answered.
+    """
+    if answer is Revocation.REVOKED or await liveness.is_from_here(work, record, manager):
+        return
+    current = await work.peek(Slot.CURRENT)
+    witness = current.meta.key_ref if current and current.meta else None
+    if witness and liveness.shows(await listing.look(work, manager), witness):
+        return
+    account = work.rotation.account
+    raise ExchangeError(
+        ExchangeFault.REJECTED,
+        f"The key of attempt {record.key_id} is not there for the manager key of {account}, which has never"
+        " shown that key: it may live in another account.",
+        now="The key counts as alive.",
+        todo=f"Put the manager key of the account that it was made in: keyturn put --manager {account}.",
+    )
 
 
 async def may_live(work: Work, record: KeyRecord) -> None:
@@ -177,7 +204,7 @@ async def revoke_old(work: Work, manager: Caller) -> Revoked | Rest:
     record = await _owned(work)
     if isinstance(record, Rest):
         return record
-    if rest := await _in_the_way(work):
+    if rest := await _in_the_way(work, r.old_ref):
         return rest
     record = replace(record, fate=Fate.REVOKING, recorded_at=work.now())
     if r.state is State.GRACE:
@@ -194,8 +221,42 @@ async def revoke_old(work: Work, manager: Caller) -> Revoked | Rest:
     return Revoked(record, subaccount, answer)
 
 
-async def _owned(work: Work) -> KeyRecord | Rest:
-    """Give the record of the old key; park when the journal does not own it."""
+async def revoke_beside(work: Work, record: KeyRecord, hand: Work, manager: Caller) -> Revoked | Rest:
+    """Revoke a key that lived beside the old one and that no slot names, by the old key's rule.
+
+    Args:
+        work: of the rotation, past its grace; its looks and its journal carry the licence.
+        record: of the key, and where it lies.
+        hand: reaches the account in which it lies.
+        manager: the manager key there.
+
+    Returns:
+        The record as it is now, and what the venue answered; or what to wait for.
+
+    Raises:
+        ExchangeError: the venue refused.
+        JournalError: `TAMPERED`, as for the old key.
+        StoreError: a store does not answer; nothing was revoked.
+        SupersededError: another worker moved the rotation on; nothing was revoked.
+    """
+    await _untampered(work)
+    if rest := await _in_the_way(work, record.key_ref):
+        return rest
+    doomed = record
+    if record.fate is not Fate.REVOKING:
+        doomed = replace(record, fate=Fate.REVOKING, recorded_at=work.now())
+    # Written again where it stands already: the compare-and-set tells that nobody moved on since the look.
+    await work.commit(work.event(EventType.ORPHAN_REVOKE_INTENDED, record.key_id), keys=(doomed,))
+    try:
+        answer = await _revoke(hand, manager, doomed, doomed.subaccount)
+    except ExchangeError as error:
+        if error.fault is not ExchangeFault.OUTCOME_UNKNOWN:
+            raise
+        answer = None
+    return Revoked(doomed, doomed.subaccount, answer)
+
+
+async def _untampered(work: Work) -> None:
     r = work.rotation
     report = await work.world.journal.verify(r.id)
     if report.breaks:
@@ -205,6 +266,12 @@ async def _owned(work: Work) -> KeyRecord | Rest:
             now="Nothing was revoked; the old key and the new one live.",
             todo="keyturn verify-journal shows each place. Restore the journal, or end it by hand.",
         )
+
+
+async def _owned(work: Work) -> KeyRecord | Rest:
+    """Give the record of the old key; park when the journal does not own it."""
+    await _untampered(work)
+    r = work.rotation
     record = await work.world.journal.key(r.exchange, r.account, r.old_ref or "")
     if record is None or record.credential != r.credential:
         return await work.park(
@@ -216,11 +283,11 @@ async def _owned(work: Work) -> KeyRecord | Rest:
     return record
 
 
-async def _in_the_way(work: Work) -> Rest | None:
+async def _in_the_way(work: Work, dying: str | None) -> Rest | None:
     """Look at the slots right before the revoke; rest when they do not show the new key."""
     r = work.rotation
     current = await work.peek(Slot.CURRENT)
-    if current is None or current.meta is None or current.meta.key_ref == r.old_ref:
+    if current is None or current.meta is None or current.meta.key_ref in {r.old_ref, dying}:
         return await work.park(
             Park.NOT_OURS,
             "The store shows the old key as current again, or no key at all; nothing was revoked.",

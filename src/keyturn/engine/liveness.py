@@ -1,16 +1,22 @@
 """Does this stored key still live? The one place that asks a venue with a key, and judges what it answers.
 
 Only "there is no such key" can prove that a key is dead, and not by itself: a venue says it also of living
-keys of its other sites. Venues give every other refusal to keys that they know, and such keys can come back.
+keys of its other sites, and a manager key of another account calls every key of ours absent. So it counts
+beside a revoke that was carried out, or where this very site or account has shown the key before. What has
+shown a key is kept with its record in the journal.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from keyturn.domain.errors import ExchangeError, ExchangeFault
+from keyturn.domain.keys import KeyFacts
+from keyturn.domain.rotation import KeyRecord
 from keyturn.domain.slots import Stored
+from keyturn.engine import place
 from keyturn.engine.work import Work
 from keyturn.ports.exchange import Caller
 
@@ -81,3 +87,35 @@ async def ask(work: Work, stored: Stored) -> Answer:
             raise
         return answer
     return Answer(Life.WORKS)
+
+
+async def seen(work: Work, record: KeyRecord, manager: Caller) -> KeyRecord:
+    """Give the record of a key that the manager key's account has just shown, by a list or by making it."""
+    by = await work.fingerprint(manager.material.key_ref)
+    return replace(record, known_at=place.here(work.world, work.rotation.account), listed_by=by)
+
+
+async def sighted(
+    work: Work, manager: Caller, listed: Sequence[KeyFacts], key_ref: str | None
+) -> tuple[KeyRecord, ...]:
+    """Give the record to write when a list shows a key of ours; none when that is known already."""
+    if not shows(listed, key_ref):
+        return ()
+    record = await work.world.journal.key(work.rotation.exchange, work.rotation.account, key_ref or "")
+    after = await seen(work, record, manager) if record else None
+    return () if after is None or after == record else (after,)
+
+
+def shows(listed: Sequence[KeyFacts], key_ref: str | None) -> bool:
+    """Tell whether a list has a key."""
+    return any(facts.key_ref == key_ref for facts in listed)
+
+
+async def is_from_here(work: Work, record: KeyRecord | None, manager: Caller) -> bool:
+    """Tell whether the manager key's own account has shown the key, so that its list must show it."""
+    return record is not None and record.listed_by == await work.fingerprint(manager.material.key_ref)
+
+
+def is_of_this_site(work: Work, record: KeyRecord | None) -> bool:
+    """Tell whether the site that is asked has shown that it knows the key."""
+    return record is not None and record.known_at == place.here(work.world, work.rotation.account)

@@ -95,6 +95,9 @@ def _todo(work: Work, error: KeyturnError) -> str:
     if isinstance(error, ExchangeError) and r.state is State.ABORTING and r.new_ref:
         label = r.current_attempt.label(work.driver.manifest.label.separator)
         todo = f"The key that is given up lives still, perhaps open to every address: {label}. {todo}"
+    if isinstance(error, ExchangeError) and error.fault is ExchangeFault.CANNOT_SIGN:
+        # Of the credential's own keys the step has judged already: this is the manager key.
+        todo = f"{todo.removesuffix('.')}: keyturn put --manager {r.account}."
     if "keyturn resume" in todo:
         return todo
     return f"{todo.removesuffix('.')}. Then: keyturn resume {work.rotation.credential}"

@@ -12,7 +12,7 @@ from keyturn.bodies import UNREADABLE, seconds
 from keyturn.domain.errors import KEY_FAULTS, ExchangeError, ExchangeFault
 from keyturn.domain.keys import KeyFacts, KeySpec, MintedKey, Permission, Revocation
 from keyturn.domain.manifest import DriverManifest
-from keyturn.exchanges._client import Answer, Client, Endpoint, Quiet, UnansweredError
+from keyturn.exchanges._client import Answer, CannotSignError, Client, Endpoint, Quiet, UnansweredError
 from keyturn.exchanges._errors import PAGES, ErrorTable, Refusal, Row, exchange_error
 from keyturn.exchanges._fields import mapping
 from keyturn.ports.exchange import Caller, KeyHandle
@@ -22,6 +22,8 @@ T = TypeVar("T")
 _TOO_MANY_REQUESTS = 429
 _FIRST_SERVER_ERROR = 500
 _PEM = "-----BEGIN "
+# Begins the code of an answer that is not in the venue's own form.
+_HTTP = "HTTP "
 # What grants comes with success: a gateway may show an earlier answer beside an error of its own.
 _GRANTED = range(200, 300)
 # Faults after which "there is no such key" is worth a look: venues word it in codes that stand for much else.
@@ -120,7 +122,8 @@ class CcxtDriver(ABC):
         except ExchangeError as error:
             if error.code in self.absent_codes:
                 return Revocation.ALREADY_ABSENT
-            if error.fault in _MAYBE_ABSENT and not await self._is_listed(manager, key):
+            maybe = error.fault in _MAYBE_ABSENT or self._is_unlisted(error)
+            if maybe and not await self._is_listed(manager, key):
                 return Revocation.ALREADY_ABSENT
             raise
         return Revocation.REVOKED
@@ -138,15 +141,6 @@ class CcxtDriver(ABC):
     @abstractmethod
     async def _revoke(self, manager: Caller, key: KeyHandle) -> None:
         """Make the venue delete a key, or raise."""
-
-    @abstractmethod
-    def _refusal(self, body: Mapping[str, Any], headers: Mapping[str, str]) -> Refusal | None:
-        """Read what an answer in the venue's form refuses; None when it grants.
-
-        Raises:
-            LookupError, TypeError, ValueError: it is not in the venue's form, be it that it grants and
-                lacks what holds every grant.
-        """
 
     async def _judge(self, endpoint: Endpoint, row: Row, refusal: Refusal, caller: Caller | None) -> Row:
         """Tell apart what the venue does not, where one code stands for several faults."""
@@ -197,22 +191,22 @@ class CcxtDriver(ABC):
         Raises:
             ExchangeError: as the port says.
         """
-        if caller is not None and not _is_sendable(caller):
-            words = "what is stored is empty, or holds a line end or another character that no key has."
-            raise self._refused(endpoint.action, ExchangeFault.CANNOT_SIGN, words)
+        if caller is not None:
+            self._require_sendable(endpoint, caller)
         failure = None
         try:
             answer = await self._client.send(endpoint, params or {}, caller, within)
         except UnansweredError as error:
             failure = self._failed(endpoint, Row(error.fault, f"{error.reason}.", error.todo))
+        except CannotSignError:
+            words = "the stored secret cannot sign a call (cut off, or of another kind)."
+            failure = self._refused(endpoint.action, ExchangeFault.CANNOT_SIGN, words)
         if failure is not None:
             raise failure
         body, refusal = self._read(endpoint, answer)
         if refusal is None:
             return body
-        row = self.errors.find(refusal.code, refusal.text)
-        if row is None:
-            row = Row(ExchangeFault.REJECTED, "it refused with a code that keyturn does not know.")
+        row = self.errors.judge(refusal, changes=endpoint.changes)
         row = await self._judge(endpoint, row, refusal, caller)
         if answer.status >= _FIRST_SERVER_ERROR and endpoint.changes:
             # Something behind the gateway failed, perhaps after the effect.
@@ -222,11 +216,16 @@ class CcxtDriver(ABC):
             row = await self._skew(row, refusal)
         raise self._failed(endpoint, row, refusal.code, refusal.retry_after)
 
+    def _require_sendable(self, endpoint: Endpoint, caller: Caller) -> None:
+        if not _is_sendable(caller):
+            words = "what is stored is empty, or holds a line end or another character that no key has."
+            raise self._refused(endpoint.action, ExchangeFault.CANNOT_SIGN, words)
+
     def _read(self, endpoint: Endpoint, answer: Answer) -> tuple[Mapping[str, Any], Refusal | None]:
         """Read an answer, or raise when it is not in the venue's own form."""
         try:
             body = mapping(answer.body)
-            refusal = self._refusal(body, answer.headers)
+            refusal = self.errors.refusal(body, answer.headers)
             if refusal is not None or answer.status in _GRANTED:
                 return body, refusal
         except UNREADABLE:
@@ -239,7 +238,7 @@ class CcxtDriver(ABC):
             row = replace(row, fault=ExchangeFault.OUTCOME_UNKNOWN)
         # Retry-After's other form, a date, is of no use with a wrong clock.
         pause = seconds(answer.headers.get("retry-after"))
-        raise self._failed(endpoint, row, f"HTTP {answer.status}", pause)
+        raise self._failed(endpoint, row, f"{_HTTP}{answer.status}", pause)
 
     async def _skew(self, row: Row, refusal: Refusal) -> Row:
         """Add by how much the clock is off."""
@@ -252,6 +251,11 @@ class CcxtDriver(ABC):
         ahead = (datetime.now(UTC) - there).total_seconds()
         side = "ahead of" if ahead > 0 else "behind"
         return Row(row.fault, f"this machine's clock is {abs(ahead):.1f} s {side} the venue's.")
+
+    def _is_unlisted(self, error: ExchangeError) -> bool:
+        """Tell whether the venue answered in its own form, with a code that no row has."""
+        code = error.code
+        return bool(code) and not code.startswith(_HTTP) and self.errors.find(code, "") is None
 
     async def _is_listed(self, manager: Caller, key: KeyHandle) -> bool:
         listed = await self.list_keys(manager, key.subaccount)

@@ -14,7 +14,7 @@ import logging
 import ssl
 import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
@@ -75,6 +75,10 @@ class UnansweredError(Exception):
         self.sent = sent
         self.fault = ExchangeFault.OUTCOME_UNKNOWN if sent else broken.fault
         self.todo = "" if sent else broken.todo
+
+
+class CannotSignError(Exception):
+    """The key could not sign the call; nothing was sent."""
 
 
 class _TooLateError(Exception):
@@ -148,6 +152,13 @@ class Quiet:
     request and response. The driver judges instead, by code.
     """
 
+    def sign(self, *args: Any, **kwargs: Any) -> Any:
+        """Sign a call, or tell that this key cannot."""
+        # Each library has errors of its own, and some quote the key.
+        with suppress(Exception):
+            return super().sign(*args, **kwargs)  # type: ignore[misc] # of the ccxt class it is mixed into
+        raise CannotSignError
+
     def handle_errors(self, *_: Any) -> None:
         """Leave the judgement to the driver."""
 
@@ -217,6 +228,7 @@ class Client:
             within: seconds in which the call must leave, ccxt's throttler included; its turn was taken.
 
         Raises:
+            CannotSignError: the key cannot sign.
             UnansweredError: nothing came back.
         """
         leave_by = None if within is None else time.monotonic() + within

@@ -5,14 +5,20 @@ No text of a venue, no request and no response is ever part of an error: only it
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, date, datetime, timedelta
 from types import MappingProxyType
+from typing import Any
 
 from keyturn.domain.errors import ExchangeError, ExchangeFault
 from keyturn.domain.manifest import DriverManifest
 
+#: What to do first where a venue says of a living key of another of its sites that there is no such key.
+SITE_FIRST = (
+    "Look first at `site`, `url` and `environment` of the account: a key is known only where it was made"
+    " ({sites}). Then look at {console} whether it is still there."
+)
 # How long a venue that bars an address is left alone: as long as the one that names a time asks (Bybit, "wait
 # for at least 10 minutes": https://bybit-exchange.github.io/docs/v5/rate-limit, read 2026-11-21). Calls into
 # a firewall's ban prolong it.
@@ -63,13 +69,32 @@ class Row:
     fault: ExchangeFault
     words: str
     todo: str = ""
+    #: The sentence of the venue's documentation that the row rests on.
+    says: str = ""
+    #: Where the documentation says nothing: what it was seen in, and when.
+    seen: str = ""
     #: Seconds to wait at least before the next call, whatever the venue's answer says.
     pause: float | None = None
 
 
-def barred(words: str, todo: str = _ELSEWHERE) -> Row:
+UNLISTED = Row(ExchangeFault.REJECTED, "it refused with a code that keyturn does not know.")
+# Nobody knows what such a code says of a call that changes something: it may follow the effect.
+UNLISTED_CHANGE = Row(ExchangeFault.OUTCOME_UNKNOWN, "it answered with a code that keyturn does not know.")
+LATE = Row(ExchangeFault.CLOCK_SKEW, "the request came from another time, by the venue's clock.")
+
+
+@dataclass(frozen=True, slots=True)
+class Late:
+    """Codes that stand for a wrong clock among other things; the answer's own time tells."""
+
+    codes: frozenset[str] = frozenset()
+    #: Seconds by which the clocks differ then, at least.
+    seconds: float = 0.0
+
+
+def barred(words: str, todo: str = _ELSEWHERE, *, says: str = "", seen: str = "") -> Row:
     """Build the row of a refusal of the place that a call comes from, which says nothing about the key."""
-    return Row(ExchangeFault.BARRED_REGION, words, todo, pause=_BARRED_MINUTES * 60.0)
+    return Row(ExchangeFault.BARRED_REGION, words, todo, says, seen, pause=_BARRED_MINUTES * 60.0)
 
 
 #: What a page in place of a venue's API says, by its HTTP status, where the venue's own table does not.
@@ -87,20 +112,42 @@ PAGES: Mapping[int, Row] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class ErrorTable:
-    """All errors of a venue that keyturn knows."""
+    """All errors of a venue that keyturn knows: the judge for its driver and for bots."""
 
+    #: The page of the venue's documentation that the rows quote, and when it was read.
+    page: str
+    read: date
+    #: Reads what an answer in the venue's form refuses (its body, its headers); None when it grants.
+    refusal: Callable[[Mapping[str, Any], Mapping[str, str]], Refusal | None]
     #: By the venue's code.
     exact: Mapping[str, Row]
     #: By a part of the venue's text, in lower case, for codes that stand for several things.
     broad: Mapping[str, Row] = field(default_factory=dict)
     #: By HTTP status, for answers that are not in the venue's own form.
     status: Mapping[int, Row] = field(default_factory=dict)
+    late: Late = field(default_factory=Late)
 
     def find(self, code: str, text: str) -> Row | None:
         """Give the row for a text, which says more than a code that stands for several things, or a code."""
         lowered = text.lower()
         told = next((row for part, row in self.broad.items() if part in lowered), None)
         return told or self.exact.get(code)
+
+    def judge(self, refusal: Refusal, *, changes: bool) -> Row:
+        """Give the row for a refusal, listed or not.
+
+        Args:
+            refusal: what the venue said.
+            changes: whether the call changes something.
+        """
+        row = self.find(refusal.code, refusal.text)
+        if row is None:
+            return UNLISTED_CHANGE if changes else UNLISTED
+        there = refusal.server_time
+        if refusal.code in self.late.codes and there is not None:
+            off = abs(datetime.now(UTC) - there)
+            return LATE if off >= timedelta(seconds=self.late.seconds) else row
+        return row
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,5 +198,7 @@ def exchange_error(
         code=code,
         retry_after=max(pauses, default=None),
         now=now,
-        todo=todo.format(console=manifest.console_url, action=action, venue=manifest.name),
+        todo=todo.format(
+            console=manifest.console_url, action=action, venue=manifest.name, sites=manifest.told_sites()
+        ),
     )

@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import Literal, Protocol, cast
 
 from keyturn.domain.manifest import DriverManifest
+from keyturn.exchanges._errors import ErrorTable
 from keyturn.ports.exchange import ExchangeDriver
 
 Environment = Literal["live", "testnet"]
@@ -50,6 +51,16 @@ def manifests() -> Mapping[str, DriverManifest]:
             raise ValueError(f"the folder {folder.name} holds the manifest of {manifest.code}")
         found[manifest.code] = manifest
     return MappingProxyType(found)
+
+
+@cache
+def errors_of(ccxt_id: str) -> ErrorTable | None:
+    """Give the error table of the venue that ccxt knows by this id; None when there is no such venue here."""
+    code = next((code for code, manifest in manifests().items() if manifest.ccxt_id == ccxt_id), None)
+    if code is None:
+        return None
+    module = import_module(f"{__package__}.{code}.errors")
+    return cast("ErrorTable", module.TABLE)
 
 
 def build(

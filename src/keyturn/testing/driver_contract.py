@@ -325,6 +325,36 @@ class ExchangeDriverContract:
         assert minted.key_ref not in bench.truth()
         assert await bench.driver.revoke_key(bench.manager, handle) is Revocation.ALREADY_ABSENT
 
+    async def test_an_unlisted_code_leaves_a_create_open_and_its_label_finds_the_key(
+        self, bench: DriverBench, spec: KeySpec
+    ) -> None:
+        await bench.driver.private_read(bench.powerless)
+        before = set(bench.truth())
+        bench.arm(Mishap.UNLISTED, "create_key")
+        await refused(bench.driver.create_key(bench.manager, spec), ExchangeFault.OUTCOME_UNKNOWN)
+        made = set(bench.truth()) - before
+        listed = await bench.driver.list_keys(bench.manager, bench.subaccount)
+        assert [facts.key_ref for facts in listed if facts.label == spec.label] == [*made]
+
+    async def test_an_unlisted_code_leaves_an_edit_open(self, bench: DriverBench, spec: KeySpec) -> None:
+        minted = await mint(bench, spec)
+        bench.arm(Mishap.UNLISTED, "edit_key")
+        await refused(perform(bench, "edit_key", minted, spec), ExchangeFault.OUTCOME_UNKNOWN)
+
+    @pytest.mark.parametrize("method", ["list_keys", "introspect", "private_read"])
+    async def test_an_unlisted_code_rejects_a_read(
+        self, bench: DriverBench, spec: KeySpec, method: str
+    ) -> None:
+        minted = await mint(bench, spec)
+        bench.arm(Mishap.UNLISTED, method)
+        await refused(perform(bench, method, minted, spec), ExchangeFault.REJECTED)
+
+    async def test_a_key_that_cannot_sign_is_a_fault_of_the_key_here(self, bench: DriverBench) -> None:
+        broken = Caller(SecretMaterial("not-a-real-key", "not-\udce9-whole", "not-a-real-pass"))
+        for call in (bench.driver.introspect(broken), bench.driver.private_read(broken)):
+            error = await refused(call, ExchangeFault.CANNOT_SIGN)
+            assert "again" in error.todo
+
     @pytest.mark.parametrize("seconds", [SKEW_SECONDS, -SKEW_SECONDS])
     async def test_a_clock_that_is_off_is_named_with_by_how_much(
         self, bench: DriverBench, spec: KeySpec, seconds: float

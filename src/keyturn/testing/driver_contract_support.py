@@ -29,6 +29,7 @@ class Mishap(StrEnum):
     SERVER_ERROR_AFTER = "a gateway answers 502 after the effect"
     RATE_LIMITED = "too many calls"
     QUOTA = "the account is full"
+    UNLISTED = "the venue answers, after the effect, with a code that no table has"
 
 
 class DriverBench(Protocol):

@@ -294,6 +294,8 @@ class MemoryExchange:
     def _enter(self, caller: Caller) -> _Row:
         if abs(self.clock_offset) > _TOLERANCE_SECONDS:
             raise _no(ExchangeFault.CLOCK_SKEW, f"this machine's clock is {abs(self.clock_offset):.1f} s off")
+        if not caller.material.reveal()["secret"].isascii():
+            raise _no(ExchangeFault.CANNOT_SIGN, "the stored secret cannot sign")
         row = self._rows.get(caller.material.key_ref)
         unclear = None if self.tells_apart else ExchangeFault.UNCLEAR_REFUSAL
         if row is None or not self._is_live(row):
@@ -395,5 +397,5 @@ def _no(fault: ExchangeFault, words: str, retry_after: float | None = None) -> E
         code=fault.value,
         retry_after=retry_after,
         now="Nobody knows yet whether it was done." if unknown else "Nothing was changed at the venue.",
-        todo="Look at the test that ordered it.",
+        todo="Look again at the test that ordered it.",
     )

@@ -6,17 +6,21 @@ import asyncio
 import secrets
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
+from functools import lru_cache
 
+from keyturn.domain.comparison import Findings
 from keyturn.domain.errors import ProgrammingError
 from keyturn.domain.evidence import Confirmation
 from keyturn.domain.rotation import CLOCK_MARGIN, Event, Fate, KeyRecord, Origin, Rotation, State
 from keyturn.journal import rows
 from keyturn.journal.chain import Batch, Head, genesis
-from keyturn.journal.codec import read_event, read_record, time_text
+from keyturn.journal.codec import read_event, read_findings, read_record, time_text
 from keyturn.journal.rows import Row, Write
 from keyturn.journal.verify import Verifier
 from keyturn.ports.journal import ChainReport, Change, JournaledEvent
 
+# Rows are read far more often than they are written, and what is read is immutable.
+_read = lru_cache(maxsize=4096)(read_record)
 _MAY_LIVE = {str(fate) for fate in (Fate.INTENDED, Fate.LIVE, Fate.REVOKING)}
 
 
@@ -52,6 +56,15 @@ class MemoryJournal:
         """Write keys outside a rotation."""
         if keys:
             await self._write(rows.recording(keys))
+
+    async def record_findings(self, findings: Findings) -> None:
+        """Write what a comparison of the books found."""
+        await self._write(rows.comparing(findings))
+
+    async def findings(self) -> Findings | None:
+        """Give what the last comparison of the books found."""
+        told = [row for row in self.tables["events"] if row["type"] == rows.BOOKS_COMPARED]
+        return read_findings(told[-1]["at"], told[-1]["actor"], told[-1]["data"]) if told else None
 
     async def _write(self, write: Write) -> None:
         if self._closed:
@@ -95,7 +108,7 @@ class MemoryJournal:
             and (row["wake_at"] is None or row["wake_at"] <= until or row["updated_at"] > ahead)
         ]
         found.sort(key=lambda row: (row["wake_at"] or row["updated_at"], row["number"]))
-        return [read_record(Rotation, row["record"]) for row in found[:limit]]
+        return [_read(Rotation, row["record"]) for row in found[:limit]]
 
     async def latest(self) -> Sequence[Rotation]:
         """Give the newest rotation of every credential that has one."""
@@ -115,7 +128,7 @@ class MemoryJournal:
 
     def _rotations(self, wanted: Callable[[Row], object]) -> list[Rotation]:
         found = sorted(filter(wanted, self.tables["rotations"]), key=lambda row: row["number"])
-        return [read_record(Rotation, row["record"]) for row in found]
+        return [_read(Rotation, row["record"]) for row in found]
 
     async def events(self, rotation_id: str) -> Sequence[JournaledEvent]:
         """Give the story of a rotation, oldest first."""
@@ -134,7 +147,11 @@ class MemoryJournal:
     async def key(self, exchange: str, account: str, key_ref: str) -> KeyRecord | None:
         """Give the record of a key by its ref; None means that it is not ours."""
         wanted = (exchange, account, key_ref)
-        found = self._keys(lambda row: (row["exchange"], row["account"], row["key_ref"]) == wanted)
+        found = self._keys(
+            lambda row: (
+                (row["exchange"], row["account"], row["key_ref"]) == wanted and row["fate"] != Fate.FORGOTTEN
+            )
+        )
         return found[-1] if found else None
 
     async def adopted(self) -> Sequence[KeyRecord]:
@@ -160,12 +177,12 @@ class MemoryJournal:
         found = sorted(
             filter(wanted, self.tables["keys"]), key=lambda row: (row["recorded_at"], row["number"])
         )
-        return [read_record(KeyRecord, row["record"]) for row in found]
+        return [_read(KeyRecord, row["record"]) for row in found]
 
     async def confirmations(self, rotation_id: str) -> Sequence[Confirmation]:
         """Give the proofs that consumers produced for a rotation."""
         return [
-            read_record(Confirmation, row["record"])
+            _read(Confirmation, row["record"])
             for row in self.tables["confirmations"]
             if row["rotation_id"] == rotation_id
         ]

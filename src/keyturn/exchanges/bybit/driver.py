@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from keyturn.bodies import seconds
 from keyturn.domain.errors import ExchangeFault
 from keyturn.domain.keys import KeyFacts, KeySpec, MintedKey, Permission, normal_ips
 from keyturn.domain.material import SecretMaterial
 from keyturn.exchanges._base import CcxtDriver
 from keyturn.exchanges._client import Endpoint
-from keyturn.exchanges._errors import Refusal
 from keyturn.exchanges._fields import (
     flag,
     iso,
@@ -126,19 +123,6 @@ class Driver(CcxtDriver):
 
     async def _revoke(self, manager: Caller, key: KeyHandle) -> None:
         await self._ask(REVOKE, _nothing, {"apikey": key.key_ref}, manager)
-
-    def _refusal(self, body: Mapping[str, Any], headers: Mapping[str, str]) -> Refusal | None:
-        code = name(body["retCode"])
-        if code == "0":
-            mapping(body["result"])
-            return None
-        reset = seconds(headers.get("x-bapi-limit-reset-timestamp"))
-        return Refusal(
-            code,
-            text=text(body.get("retMsg")),
-            retry_after=None if reset is None else max(0.0, reset / 1000 - time.time()),
-            server_time=millis(body["time"]) if body.get("time") else None,
-        )
 
     def _rules(self, spec: KeySpec) -> dict[str, Any]:
         """Say rights and addresses; all three always, for an update resets what it is not told."""

@@ -12,8 +12,7 @@ from keyturn.domain.keys import KeyFacts, KeySpec, MintedKey, Permission, Revoca
 from keyturn.domain.material import SecretMaterial
 from keyturn.exchanges._base import CcxtDriver
 from keyturn.exchanges._client import Endpoint
-from keyturn.exchanges._errors import Refusal
-from keyturn.exchanges._fields import mapping, millis, name, optional_name, rows, secret, text
+from keyturn.exchanges._fields import mapping, millis, name, optional_name, secret, text
 from keyturn.exchanges.okx.errors import ABSENT, TABLE
 from keyturn.ports.exchange import Caller, KeyHandle
 
@@ -93,18 +92,6 @@ class Driver(CcxtDriver):
 
     async def _revoke(self, manager: Caller, key: KeyHandle) -> None:
         await self._ask(REVOKE, _done, {"subAcct": key.subaccount, "apiKey": key.key_ref}, manager)
-
-    def _refusal(self, body: Mapping[str, Any], headers: Mapping[str, str]) -> Refusal | None:
-        code = name(body["code"])
-        if code == "0":
-            # Whatever OKX grants is a list of objects.
-            rows(body["data"])
-            return None
-        # 1 and 2: all or some of a batch failed; what failed stands with each entry.
-        if code in {"1", "2"} and body.get("data"):
-            failed = rows(body["data"])[0]
-            return Refusal(name(failed["sCode"]), text=text(failed.get("sMsg")))
-        return Refusal(code, text=text(body.get("msg")))
 
     def _rules(self, spec: KeySpec) -> dict[str, str]:
         """Say label, rights and addresses; an empty text unbinds, an absent one would change nothing."""

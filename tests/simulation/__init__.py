@@ -1,0 +1,1 @@
+"""Deterministic simulation: workers, a person, venue, stores, journal and clock under a seeded scheduler."""
