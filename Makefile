@@ -5,7 +5,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.14 python3.11; 
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test simulate bench bench-stores lint check lock setup clean
+.PHONY: demo test simulate walk bench bench-stores lint check lock setup clean
 
 setup: $(READY)
 
@@ -36,6 +36,10 @@ COUNT := 1000000
 FIRST := 0
 simulate: $(READY)
 	$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--first $(FIRST) --count $(COUNT))
+
+# One worker waits in any call of its rotation while another goes on: the full product.
+walk: $(READY)
+	$(BIN)/python -m tests.simulation.walk
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks

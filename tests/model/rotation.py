@@ -1,8 +1,8 @@
 """Two workers rotate one credential: every interleaving of their calls, with deaths and lost answers.
 
-A step is one call to a port, so a worker may be slow before and after any of them: between the store's "staged"
-and the journal's STAGED, say, which is what a slow journal is. Time is not in the model: whoever finds an
-attempt unfinished may take it over at once. That is more than what the engine does, so what holds here holds there.
+A step is one call to a port, so a worker may be slow before and after any of them: between the store's
+"staged" and the journal's STAGED, say, which is what a slow journal is. Time is not in the model: whoever
+finds an attempt unfinished may take it over at once. The engine takes over later than that, never earlier.
 
 A key bears the number of its attempt; 0 is the key from before. Grace, consumers and mirrors are left out.
 """
@@ -24,8 +24,10 @@ class Rules(NamedTuple):
     fence: bool = True
     #: And then: no slot shows it.
     look: bool = True
-    #: Who lost the race asks for a licence, in place of revoking its key.
-    licence: bool = True
+    #: Whose STAGED comes too late for the journal asks for a licence, in place of revoking its key.
+    licence_when_slow: bool = True
+    #: Whose `stage` is refused does so, too.
+    licence_when_refused: bool = True
 
 
 class Bounds(NamedTuple):
@@ -78,7 +80,7 @@ START, END = Worker(), Worker("end")
 Move = tuple[World, Worker]
 
 
-class Broken(AssertionError):
+class BrokenError(AssertionError):
     """A rule of the protocol does not hold."""
 
 
@@ -102,7 +104,8 @@ def want_gone(worker: Worker, key: int, back: str, *, own: bool = False) -> Work
 def leftovers(world: World) -> list[int]:
     """What a list of keys shows that is neither the credential's key nor one that is being made."""
     closed = world.state in {"completed", "aborted"}
-    return sorted(key for key in world.live if key and (closed or key < world.attempt) and key != world.current)
+    over = {key for key in world.live if closed or key < world.attempt}
+    return sorted(over - {0, world.current})
 
 
 # -- the steps: what stands between two calls ------------------------------------------------------
@@ -167,16 +170,18 @@ def stage(world: World, worker: Worker, rules: Rules) -> Move:
 def already_staged(world: World, worker: Worker, rules: Rules) -> Move:
     if world.pending == worker.attempt and world.staged:
         return world, worker._replace(at="journal staged")
-    return world, _give_up(worker, rules)
+    return world, _give_up(worker, licensed=rules.licence_when_refused)
 
 
 def journal_staged(world: World, worker: Worker, rules: Rules) -> Move:
     after = commit(world, worker, state="staged") if world.attempt == worker.attempt else None
-    return (world, _give_up(worker, rules)) if after is None else (after, START)
+    if after is None:
+        return world, _give_up(worker, licensed=rules.licence_when_slow)
+    return after, START
 
 
-def _give_up(worker: Worker, rules: Rules) -> Worker:
-    if rules.licence:
+def _give_up(worker: Worker, *, licensed: bool) -> Worker:
+    if licensed:
         return want_gone(worker, worker.attempt, "start", own=True)
     return worker._replace(at="revoke", doomed=worker.attempt, back="start")
 
@@ -199,7 +204,7 @@ def journal_aborting(world: World, worker: Worker, rules: Rules) -> Move:
 
 def look_before_revoke(world: World, worker: Worker, rules: Rules) -> Move:
     if world.current == 0:
-        raise Broken("the journal says promoted, and the old key is current")
+        raise BrokenError("the journal says promoted, and the old key is current")
     return journal(world, worker, "revoke old", state="revoking", intended=world.intended | {0})
 
 
@@ -263,11 +268,14 @@ def intend(world: World, worker: Worker, rules: Rules) -> Move:
 
 
 def revoke(world: World, worker: Worker, rules: Rules) -> Move:
-    if rules.licence and worker.doomed in world.live and worker.doomed not in world.intended:
-        raise Broken("a key is revoked without an intent")
+    licensed = rules.licence_when_slow and rules.licence_when_refused
+    if licensed and worker.doomed in world.live and worker.doomed not in world.intended:
+        raise BrokenError("a key is revoked without an intent")
     world = _revoked(world, worker.doomed)
     # What it knew of the journal may be over: a worker in the midst of an attempt goes on with that alone.
-    return world, worker._replace(at="clean up", doomed=0, back="start") if worker.back == "clean up" else START
+    if worker.back == "start":
+        return world, START
+    return world, worker._replace(at=worker.back, doomed=0, back="start")
 
 
 def _revoked(world: World, key: int) -> World:
@@ -313,7 +321,7 @@ class State(NamedTuple):
 
 
 class Explored(NamedTuple):
-    """What was found: the number of states, and the rule that is broken first, with the shortest way there."""
+    """What was found: how many states, and the rule that is broken first, with the shortest way there."""
 
     states: int
     broken: str = ""
@@ -357,7 +365,7 @@ def _judged(state: State) -> str:
     return ""
 
 
-def explore(rules: Rules = Rules(), bounds: Bounds = Bounds()) -> Explored:
+def explore(rules: Rules, bounds: Bounds) -> Explored:
     """Look at every state that can be reached, in order of its distance; stop where a rule is broken."""
     first = State(World(), (START, START))
     came: dict[State, tuple[State, str] | None] = {_same(first): None}
@@ -367,7 +375,7 @@ def explore(rules: Rules = Rules(), bounds: Bounds = Bounds()) -> Explored:
         broken = _judged(state)
         try:
             moves = list(_moves(state, rules, bounds))
-        except Broken as error:
+        except BrokenError as error:
             broken = str(error)
         if broken:
             return Explored(len(came), broken, _way(came, state))

@@ -6,7 +6,7 @@ import pytest
 
 from .rotation import Bounds, Rules, explore
 
-# Each a few seconds; all three at once are millions of states more, and the simulation draws from those.
+# Each a few seconds; the simulation draws from what is more than that.
 BOUNDS = {
     "a lost answer and an abort": Bounds(deaths=0, lost=1, aborts=1),
     "a death and a lost answer": Bounds(deaths=1, lost=1, aborts=0),
@@ -18,7 +18,7 @@ BOUNDS = {
 @pytest.mark.slow
 @pytest.mark.parametrize("bounds", BOUNDS)
 def test_two_workers_never_end_the_current_key_and_leave_none_behind(bounds):
-    explored = explore(bounds=BOUNDS[bounds])
+    explored = explore(Rules(), BOUNDS[bounds])
     assert not explored.broken, f"{explored.broken}: {'; '.join(explored.way)}"
     assert explored.states > 10_000
 
@@ -38,12 +38,12 @@ def test_without_the_look_the_key_is_revoked_that_is_current():
 
 
 def test_a_slow_journal_is_enough_where_the_loser_revokes_without_a_licence():
-    explored = explore(Rules(licence=False), Bounds(deaths=0, lost=0, aborts=0))
+    explored = explore(Rules(licence_when_slow=False), Bounds(deaths=0, lost=0, aborts=0))
     assert explored.broken == "current names a dead key"
     assert explored.way[-1].endswith(": revoke")
 
 
 def test_a_lost_answer_of_stage_is_enough_there_too():
-    explored = explore(Rules(licence=False, slow_journal=False), Bounds(deaths=0, aborts=0))
+    explored = explore(Rules(licence_when_refused=False), Bounds(deaths=0, aborts=0))
     assert explored.broken == "current names a dead key"
     assert any(move.endswith("stage, answer lost") for move in explored.way)

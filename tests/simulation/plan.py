@@ -56,7 +56,7 @@ def plan(seed: int) -> Plan:
 
 
 def _pauses(draw: Random) -> tuple[float, ...]:
-    """Sweeps that come at once, and then ever more slowly: a quiet world is not looked at a thousand times."""
+    """Sweeps that come at once, and then ever more slowly: a quiet world needs no thousand looks."""
     first = draw.choice((0.5, 2.0, 10.0, 35.0))
     return tuple(first * draw.choice((1.0, 2.5)) ** n for n in range(draw.randint(3, 8)))
 

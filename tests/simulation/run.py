@@ -6,7 +6,7 @@ import hashlib
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from random import Random
 from typing import Any
@@ -23,7 +23,7 @@ from keyturn.testing.fake_world import NAME, PATH, _Adapters
 from .loop import at_once
 from .plan import Plan, plan
 from .scheduler import Process, Scheduler, Time
-from .world import SimulatedWorld, Violation
+from .world import SimulatedWorld, ViolationError
 
 # So many steps with mishaps; then nothing happens any more, and everybody goes on to the end.
 _EVENTFUL = 600
@@ -40,7 +40,7 @@ class Result:
     """How a run went."""
 
     seed: int
-    violation: Violation | None
+    violation: ViolationError | None
     trace: tuple[tuple[float, str, str, str], ...]
     calls: int
     ended: str
@@ -56,20 +56,19 @@ class Result:
         return "\n".join([*lines, f"seed {self.seed}: {self.violation or 'in order'}"])
 
 
-def simulate(seed: int, *, lenient: frozenset[str] = frozenset(), change: dict[str, Any] | None = None) -> Result:
+def simulate(seed: int, *, lenient: frozenset[str] = frozenset()) -> Result:
     """Run a seed.
 
     Args:
         seed: of the run.
         lenient: rules of `world.RULES` that are not held.
-        change: fields of the plan that are put in place of what the seed gave.
     """
-    run = _Run(replace(plan(seed), **(change or {})), lenient)
+    run = _Run(plan(seed), lenient)
     violation = None
     with seeded(seed):
         try:
             run.go()
-        except Violation as error:
+        except ViolationError as error:
             violation = error
     scheduler = run.scheduler
     return Result(seed, violation, tuple(scheduler.trace), scheduler.steps, run.ended)
@@ -237,7 +236,7 @@ class _Run:
                     await adopt.adopt(engine.world, NAME)
                 with suppress(RefusedError):
                     await engine.resume(NAME)
-                if opened.failures > 3 or self.fake.deleted and opened.seq > 60:
+                if opened.failures > 3 or (self.fake.deleted and opened.seq > 60):
                     return
                 continue
             unsettled = await journal.unsettled()

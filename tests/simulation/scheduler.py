@@ -31,7 +31,7 @@ from keyturn.domain.errors import (
 from keyturn.testing.crash import CHANGING, Mishap, failure
 
 from .loop import Loop, at_once
-from .world import SimulatedWorld, Violation
+from .world import SimulatedWorld, ViolationError
 
 #: A call takes this long where nothing makes it late.
 _CALL = timedelta(milliseconds=20)
@@ -167,7 +167,7 @@ class Scheduler:
         """Let the processes go on until each has ended, or for so many steps more.
 
         Raises:
-            Violation: a rule does not hold.
+            ViolationError: a rule does not hold.
         """
         until = self.steps + most
         self._settle()
@@ -175,7 +175,7 @@ class Scheduler:
             self._step()
             self._settle()
         if self.steps >= _MOST_STEPS:
-            raise Violation("rest", f"{self.steps} calls, and no end")
+            raise ViolationError("rest", f"{self.steps} calls, and no end")
 
     def _settle(self) -> None:
         """Let every process come to its next call, and look at those that ended."""
@@ -185,10 +185,10 @@ class Scheduler:
             if task is not None and task.done():
                 process.task = None
                 error = None if task.cancelled() else task.exception()
-                if isinstance(error, Violation):
+                if isinstance(error, ViolationError):
                     raise error
                 if error is not None and process.alive:
-                    raise Violation("own mistakes", f"{process.name}: {error!r}") from error
+                    raise ViolationError("own mistakes", f"{process.name}: {error!r}") from error
                 process.alive = False
 
     def _step(self) -> None:
@@ -240,7 +240,7 @@ class Scheduler:
             call.answered = True
             return
         if call.method == "revoke_key":
-            self.fake.judge_revoke(call.args[1].key_ref)
+            self._judge_revoke(call)
         try:
             call.answer = at_once(call.effect())
         except KeyturnError as error:
@@ -248,6 +248,13 @@ class Scheduler:
         call.answered = True
         self._note(call.process.name, f"{call.port}.{call.method}", call.error.fault if call.error else "")
         self.fake.judge_call()
+
+    def _judge_revoke(self, call: Call) -> None:
+        try:
+            self.fake.judge_revoke(call.args[1].key_ref)
+        except ViolationError:
+            self._note(call.process.name, f"{call.port}.{call.method}", "has no licence")
+            raise
 
     def _deliver(self, call: Call) -> None:
         self.waiting.remove(call)

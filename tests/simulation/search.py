@@ -23,7 +23,7 @@ def search(first: int, count: int) -> int:
             failed += found
             done, calls = min(number * _CHUNK, count), calls + made
             for result in found:
-                print(f"seed {result.seed}: {result.violation}  (make simulate SEED={result.seed})", flush=True)
+                print(f"make simulate SEED={result.seed}  # {result.violation}", flush=True)
             if not number % 20 and number < len(chunks):
                 print(f"{done:,} seeds, {calls:,} calls, {time.monotonic() - began:.0f} s", flush=True)
             if len(failed) >= _ENOUGH:

@@ -1,4 +1,4 @@
-"""The simulation as a test of the engine, and tests that it is a judge: old mistakes, planted again, are found."""
+"""The simulation as a test of the engine; and tests that it is a judge, which finds old mistakes again."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from keyturn.domain.rotation import KeyRecord
 from keyturn.domain.slots import Claim, KeyMeta
-from keyturn.engine import licence, settle
+from keyturn.engine import licence, listing
 from keyturn.ports.exchange import KeyHandle
 from keyturn.stores.ledger import Ledger
 
@@ -106,7 +106,7 @@ PLANTED: dict[str, tuple[dict[Any, dict[str, Any]], set[str]]] = {
         {"not current"},
     ),
     "takes never made for final": (
-        {settle: {"_take_up": _nothing}, licence: {"may_live": _nothing}},
+        {listing: {"_take_up": _nothing}, licence: {"may_live": _nothing}},
         {"named"},
     ),
     "stages without a claim": ({Ledger: {"stage": _stage_unclaimed}}, {"current lives", "rest", "order"}),

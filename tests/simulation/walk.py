@@ -1,6 +1,6 @@
 """Two workers, systematically: one waits in a port call of its rotation, and the other goes on meanwhile.
 
-`python -m tests.simulation.walk` walks the full product: every call of a rotation, before it and with the
+`make walk` goes down the full product: every call of a rotation, before it and with the
 answer not delivered yet, in incident mode and with a grace, on the age files and on Vault's simulator; the
 other worker does one step, or goes on to the promotion, or to the end. The test beside it walks its shapes.
 """
@@ -140,7 +140,11 @@ async def to_the_end(fake: WalkedWorld) -> None:
     raise AssertionError(f"no end: {await fake.journal.latest()}")
 
 
-REACHES = {"does one step": one_step, "goes to the promotion": to_the_promotion, "goes to the end": to_the_end}
+REACHES = {
+    "does one step": one_step,
+    "goes to the promotion": to_the_promotion,
+    "goes to the end": to_the_end,
+}
 
 
 async def _go(walked: Walk | None, store: str, mode: Mode, home: Home) -> list[Row]:
@@ -179,7 +183,7 @@ def _loop() -> asyncio.AbstractEventLoop:
 
 def calls(store: str, mode: Mode) -> list[Row]:
     """Give the calls of a rotation that nobody interrupts."""
-    with mock.patch.object(os, "fsync", lambda descriptor: None):
+    with mock.patch.object(os, "fsync"):
         return list(_loop().run_until_complete(_go(None, store, mode, home(store))))
 
 
@@ -190,7 +194,7 @@ def walk(walked: Walk) -> None:
         AssertionError: an invariant does not hold.
     """
     # Only this process dies here, so that nothing need wait for the disk.
-    with mock.patch.object(os, "fsync", lambda descriptor: None):
+    with mock.patch.object(os, "fsync"):
         try:
             _loop().run_until_complete(_go(walked, walked.store, walked.mode, home(walked.store)))
         except AssertionError as error:

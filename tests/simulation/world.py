@@ -18,7 +18,7 @@ from keyturn.testing.memory_store import MemoryStore
 _NAMED = frozenset({Fate.INTENDED, Fate.LIVE, Fate.REVOKING})
 
 
-class Violation(AssertionError):
+class ViolationError(AssertionError):
     """A rule does not hold. `rule` is its name in `RULES`."""
 
     def __init__(self, rule: str, text: str) -> None:
@@ -82,7 +82,7 @@ class SimulatedWorld(FakeWorld):
 
     def _breaks(self, rule: str, text: str) -> None:
         if rule not in self.lenient:
-            raise Violation(rule, text)
+            raise ViolationError(rule, text)
 
     def judge_call(self) -> None:
         """Hold what must be true after every call."""
@@ -139,7 +139,7 @@ class SimulatedWorld(FakeWorld):
         return [r for r, key in listed if key.label != "manager" and r not in strangers and r != current]
 
     async def _forget_empty_claim(self) -> None:
-        """Take away a claim that a worker made too late, and left: it holds no secret, and the next takes it."""
+        """Take away a claim that a worker made too late: it holds no secret, and the next one takes it."""
         pending = await self.store.peek(PATH, Slot.PENDING)
         if pending is not None and pending.meta is None:
             await self.store.discard(PATH, Slot.PENDING, version=pending.version)

@@ -164,6 +164,8 @@ async def test_a_sub_key_cannot_mint_or_list(bybit):
         {"permissions": "Spot"},
         {"readOnly": 2},
         {"ips": "not-an-ip"},
+        {"ips": ["*", "127.0.0.1"]},
+        {"ips": [7]},
     ],
 )
 async def test_a_wrong_parameter_mints_nothing(bybit, changes):
@@ -198,6 +200,18 @@ async def test_a_listing_pages_through_all_keys_and_shows_no_secret(bybit):
     assert seen[0]["status"] == 3
     assert (await bybit.manager.get(SUBS, subMemberId=2002, limit=21)).code == 10001
     assert (await bybit.manager.get(SUBS, subMemberId=1)).code == 10001
+
+
+@pytest.mark.parametrize(
+    ("ips", "bound_to"), [(["*"], ()), (["127.0.0.1", "203.0.113.7"], ("127.0.0.1", "203.0.113.7"))]
+)
+async def test_addresses_may_come_as_a_list_as_the_documentation_s_example_for_node_js_sends_them(
+    bybit, ips, bound_to
+):
+    minted = await mint(bybit, ips=ips)
+    assert bybit.sim.rules_of(minted.key_ref).ips == bound_to
+    answer = await bybit.manager.post(UPDATE, apikey=minted.key_ref, readOnly=0, ips=ips)
+    assert (answer.code, answer.body["result"]["ips"]) == (0, [*ips])
 
 
 async def test_an_update_that_omits_read_only_and_ips_opens_the_key(bybit):

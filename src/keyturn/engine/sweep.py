@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from keyturn.domain.comparison import Discrepancy
 from keyturn.domain.errors import KeyturnError, RefusedError
-from keyturn.domain.rotation import CLOSED, Mode, Rotation, State
+from keyturn.domain.rotation import CLOSED, Fate, Mode, Rotation, State
 from keyturn.domain.schedule import Due, next_due
-from keyturn.engine import refusals
+from keyturn.engine import findings, refusals
 from keyturn.engine.engine import Engine, Progress
 from keyturn.engine.work import Work
 from keyturn.engine.world import World
@@ -31,6 +32,7 @@ class Kind(StrEnum):
     ADVANCE = "advance"
     OPEN = "open"
     SETTLE = "settle"
+    COMPARE = "compare"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +55,17 @@ class Outcome:
     wake_at: datetime | None = None
     #: Empty unless the item failed; the text of a `KeyturnError`.
     error: str = ""
+    #: Of a key of which journal, store and exchange do not say the same.
+    difference: Discrepancy | None = None
+    #: Whether it was found just now, and not by the comparison of an earlier sweep.
+    is_news: bool = True
 
 
 async def due_dates(world: World) -> dict[str, Due]:
     """Give when each credential of the inventory is due, and why."""
     now, inventory = world.clock.now(), world.inventory
     completed = {r.credential: r for r in await world.journal.last_completed()}
-    adopted = {k.credential: k for k in await world.journal.adopted()}
+    adopted = {k.credential: k for k in await world.journal.adopted() if k.fate is not Fate.FORGOTTEN}
     result = {}
     for name in inventory.credentials:
         last, by_hand = completed.get(name), adopted.get(name)
@@ -191,4 +197,20 @@ async def sweep(
     for result in results:
         if isinstance(result, BaseException):
             raise result
-    return [result for result in results if isinstance(result, Outcome)]
+    done = [result for result in results if isinstance(result, Outcome)]
+    return [*done, *await differing(engine.world)]
+
+
+async def differing(world: World) -> Sequence[Outcome]:
+    """Compare the books when it is time; give an outcome for each key of which they do not say the same.
+
+    What was found an hour ago and still stands is named again.
+    """
+    try:
+        news = await findings.compare_if_due(world)
+        return [
+            Outcome(WorkItem(Kind.COMPARE, each.credential, None, each.what), difference=each, is_news=news)
+            for each in await findings.standing(world.journal)
+        ]
+    except KeyturnError as error:
+        return [Outcome(WorkItem(Kind.COMPARE, "", None, "the books are compared"), error=error.what)]
