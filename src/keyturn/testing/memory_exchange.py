@@ -110,9 +110,8 @@ class MemoryExchange:
         self.egress = dict(egress or {})
         self.max_keys = manifest.max_keys if max_keys is None else max_keys
         self.propagation_seconds = propagation_seconds
-        #: Rights that each key which the API makes is given on top, and whether the exchange tells so.
-        self.adds: frozenset[str] = frozenset()
-        self.tells_adds = False
+        #: Rights that each key made by the API gets on top; whether the exchange tells so.
+        self.adds, self.tells_adds = frozenset[str](), False
         #: Seconds by which the exchange's clock is ahead of ours.
         self.clock_offset = 0.0
         #: Whether the door says of a refused key if it is unknown; Deribit's does not.
