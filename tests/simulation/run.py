@@ -246,4 +246,5 @@ class _Run:
             times += [opened.wake_at] if opened and opened.wake_at else []
             later = [t for t in times if t > clock.now()]
             clock.travel_to(min(later, default=clock.now() + timedelta(seconds=5)))
-        self.fake._breaks("rest", f"sweeps do not come to an end: {await journal.latest()}")
+        newest = "; ".join(f"{r.state}: {r.problem or r.parked_why}" for r in await journal.latest())
+        self.fake._breaks("rest", f"sweeps do not come to an end: {newest}")

@@ -144,6 +144,29 @@ async def test_a_master_key_without_transfer_rights_cannot_manage_keys(bybit, pe
     assert bybit.sim.is_live(victim.key_ref)
 
 
+async def test_a_unified_account_adds_its_right_to_what_is_made_and_changed_and_says_so(bybit):
+    added = "Derivatives.DerivativesTrade"
+    bybit.sim.accounts["bot"].adds = frozenset({added})
+    minted = await mint(bybit)
+    assert bybit.sim.book.count > 0
+    [made] = [key for key in bybit.sim.truth()["bot"] if key.key_ref == minted.key_ref]
+    assert added in made.permissions
+    own = await bybit.calls(minted).get(QUERY)
+    assert (own.body["result"]["uta"], own.body["result"]["permissions"]["Derivatives"]) == (
+        1,
+        ["DerivativesTrade"],
+    )
+    await bybit.manager.post(UPDATE, apikey=minted.key_ref, readOnly=0, permissions={"Earn": ["Earn"]})
+    [changed] = [key for key in bybit.sim.truth()["bot"] if key.key_ref == minted.key_ref]
+    assert changed.permissions == {"Earn.Earn", added}
+
+
+async def test_a_classic_account_adds_nothing_and_says_so(bybit):
+    minted = await mint(bybit)
+    own = await bybit.calls(minted).get(QUERY)
+    assert (own.body["result"]["uta"], own.body["result"]["permissions"]["Derivatives"]) == (0, [])
+
+
 async def test_a_sub_key_cannot_mint_or_list(bybit):
     sub = bybit.calls(bybit.sim.add_key("bot", ["Wallet.AccountTransfer"]))
     body = {"subuid": 2002, "readOnly": 0, "permissions": TRADE}

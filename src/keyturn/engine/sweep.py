@@ -22,9 +22,8 @@ from keyturn.engine.world import World
 # account is found the next morning.
 _ABORT_FLOOR, _ABORT_CAP = timedelta(minutes=15), timedelta(days=1)
 
-# Most consumers are folders of this machine; a service is spared a burst. One that does not answer holds up
-# no sweep: it is asked again at the next, and before the revoke.
-_ASKED_AT_ONCE, _ASKED_SECONDS = 32, 10.0
+# Most consumers are folders of this machine; a service is spared a burst.
+_ASKED_AT_ONCE = 32
 
 
 class Kind(StrEnum):
@@ -117,21 +116,17 @@ async def due_work(world: World) -> list[WorkItem]:
 async def _held(world: World, in_grace: Sequence[Rotation]) -> list[Rotation]:
     """Give the rotations whose consumers report now that calls are refused to the new key."""
     gate = asyncio.Semaphore(_ASKED_AT_ONCE)
+    # One that does not answer is asked for nobody else in this sweep, so that hundreds do not wait for it.
+    silent: set[str] = set()
 
     async def ask(rotation: Rotation) -> bool:
         async with gate:
             # One that left the inventory is told of when its grace is over.
             declared = rotation.credential in world.inventory.credentials
-            return declared and bool(await refusals.reported(Work(world, rotation)))
+            return declared and bool(await refusals.reported(Work(world, rotation), silent))
 
-    asked = {asyncio.ensure_future(ask(rotation)): rotation for rotation in in_grace}
-    if not asked:
-        return []
-    answered, silent = await asyncio.wait(asked, timeout=_ASKED_SECONDS)
-    for task in silent:
-        task.cancel()
-    await asyncio.gather(*silent, return_exceptions=True)
-    return [rotation for task, rotation in asked.items() if task in answered and task.result()]
+    told = await asyncio.gather(*map(ask, in_grace))
+    return [rotation for rotation, yes in zip(in_grace, told, strict=True) if yes]
 
 
 async def _after_abort(world: World, credential: str) -> datetime:
