@@ -161,7 +161,7 @@ def test_the_document_has_its_documented_fields(ten: Path, cli: Run) -> None:
     line = _status(cli, ten)["credentials"][0]
     assert set(line) == {
         "credential", "exchange", "account", "state", "parked", "late", "fingerprint", "rotation_id",
-        "last_rotated_at", "wake_at", "due", "in_inventory", "problem", "todo",
+        "last_rotated_at", "wake_at", "due", "in_inventory", "problem", "todo", "differences",
     }  # fmt: skip
     assert set(line["due"]) == {"at", "why", "deadline", "outside_window"}
 

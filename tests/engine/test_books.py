@@ -365,3 +365,17 @@ async def test_a_key_that_counts_as_dead_and_stands_in_the_store_alive_is_adopte
     await fake.journal.record_keys([replace(await record_of(fake, fake.old.key_ref), fate=Fate.REVOKED)])
     assert (await adopt.adopt(fake.world(), NAME)).fate is Fate.LIVE
     assert len(await fake.journal.keys(NAME)) == 1
+
+
+async def test_a_forgotten_key_that_lies_at_another_place_is_not_concluded_dead():
+    fake = await prepared()
+    engine, rotation_id = await opened(fake)
+    await until(fake, engine, rotation_id, State.GRACE)
+    elsewhere = replace(
+        await record_of(fake, fake.old.key_ref), key_id="adopted-y", key_ref="elsewhere", place="another site"
+    )
+    await fake.journal.record_keys([elsewhere])
+    rotation = await fake.run(engine, rotation_id)
+    assert rotation.state is State.PARKED
+    assert elsewhere.fingerprint in rotation.parked_why or rotation.parked is Park.MOVED
+    assert (await record_of(fake, "elsewhere")).fate is Fate.LIVE

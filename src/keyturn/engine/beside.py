@@ -14,6 +14,7 @@ from keyturn.domain.keys import KeyFacts, Revocation
 from keyturn.domain.rotation import EventType, Fate, KeyRecord, Origin, Park
 from keyturn.engine import licence, listing, liveness, mirrors, old_keys, settle
 from keyturn.engine.liveness import shows
+from keyturn.engine.place import lies_here
 from keyturn.engine.places import Place, place_name
 from keyturn.engine.trouble import backoff
 from keyturn.engine.work import Rest, Work
@@ -56,6 +57,8 @@ async def end(work: Work) -> Rest | None:
 
 
 async def _end_one(work: Work, record: KeyRecord) -> Rest | None:
+    if not lies_here(work.world, record):
+        return await _unproved(work, record, f"It lies at {record.place}, and another place is asked now.")
     found = await _find(work, record)
     if found is None:
         return await _unproved(work, record, f"The account {record.account} is not in the inventory.")
