@@ -155,5 +155,5 @@ def _sweep_row(result: ItemResult) -> dict[str, Any]:
         "until": moment(view.wake_at) if view else "",
         "old key": (view.old_fingerprint or "") if view else "",
         "new key": (view.new_fingerprint or "") if view else "",
-        "error": result.error,
+        "error": result.error or result.todo,
     }

@@ -19,7 +19,7 @@ from flows.report import publish_story, publish_sweep
 from keyturn.domain.rotation import State
 from keyturn.engine.sweep import Kind, WorkItem
 from tasks.boundary import PlainError, bounded
-from tasks.sweep import ItemResult, do_work_item, find_work
+from tasks.sweep import ItemResult, compare_books, do_work_item, find_work
 from tasks.world import opened
 
 # How long a sweep waits in place for each rotation: long enough for a bot's confirmation, shorter than
@@ -40,7 +40,8 @@ _EVERYTHING = SweepRequest()
 async def sweep(request: SweepRequest = _EVERYTHING) -> Ending:
     """Sweep.
 
-    The run ends Failed, as `Trouble`, when an item failed or a rotation needs a person since this sweep.
+    The run ends Failed, as `Trouble`, when an item failed, or since this sweep a rotation needs a person, or
+    journal, stores and exchanges do not say the same of a key.
 
     Args:
         request: How much to take on.
@@ -67,7 +68,7 @@ async def _sweep(answers: object) -> Ending:
                 await publish_story(ended)
             return result
 
-        results = await asyncio.gather(*map(guarded, items))
+        results = [*await asyncio.gather(*map(guarded, items)), *await compare_books()]
         if results:
             await publish_sweep(results)
         return _ending(results)
@@ -106,6 +107,8 @@ def _ending(results: Sequence[ItemResult]) -> Ending:
         for r in results
         if r.rotation and r.rotation.state is State.PARKED and r.why != State.PARKED
     ]
-    if trouble:
+    differ = [f"{r.credential}: {r.why}\nDo: {r.todo}" for r in results if r.todo]
+    if trouble or any(r.todo and r.is_news for r in results):
+        trouble += differ
         return Failed(name="Trouble", message="\n".join([f"Swept: {counts}.", *trouble]))
-    return Completed(message=f"Swept: {counts}.")
+    return Completed(message="\n".join([f"Swept: {counts}.", *differ]))

@@ -26,6 +26,10 @@ class ItemResult:
     note: str = ""
     #: Empty unless it failed.
     error: str = ""
+    #: What to do about a key of which journal, store and exchange do not say the same; empty otherwise.
+    todo: str = ""
+    #: Whether that was found just now, and not by an earlier sweep.
+    is_news: bool = True
 
 
 @task(task_run_name="find work", persist_result=False, cache_policy=NO_CACHE, log_prints=False)
@@ -33,6 +37,23 @@ class ItemResult:
 async def find_work() -> list[WorkItem]:
     """Give everything that there is to do now: unfinished rotations, orphans, credentials that are due."""
     return await sweep.due_work(engine().world)
+
+
+@task(task_run_name="compare the books", persist_result=False, cache_policy=NO_CACHE, log_prints=False)
+@bounded
+async def compare_books() -> list[ItemResult]:
+    """Give a result for each key of which journal, store and exchange do not say the same."""
+    return [
+        ItemResult(
+            each.item.kind,
+            each.item.credential,
+            each.item.why,
+            error=each.error,
+            todo=each.difference.todo if each.difference else "",
+            is_news=each.is_news,
+        )
+        for each in await sweep.differing(engine().world)
+    ]
 
 
 @task(task_run_name="{kind} {credential}", persist_result=False, cache_policy=NO_CACHE, log_prints=False)

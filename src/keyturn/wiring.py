@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
+from keyturn.domain.place import api_url
 from keyturn.domain.slots import Slot, Stored
 from keyturn.engine.world import World
 from keyturn.exchanges import catalog
@@ -39,7 +40,7 @@ class InventoryAdapters:
             entry = self._loaded.inventory.accounts[account]
             self._drivers[account] = catalog.build(
                 entry.exchange,
-                url=entry.url,
+                url=api_url(entry, catalog.manifests()[entry.exchange]),
                 environment=entry.environment,
                 timeout=entry.timeout.total_seconds(),
                 rate_limit=self._rate_limit,

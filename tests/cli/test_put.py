@@ -97,6 +97,7 @@ def test_a_manager_key_that_works_from_anywhere_and_ends_is_told(served: Home, v
 
 
 def test_what_the_living_key_may_do_is_written_into_the_inventory(served: Home, venue: Venue) -> None:
+    served.run("put", "--manager", "main", stdin=key_document(venue.manager)).ok()
     able = venue.sim.add_key(
         "bot", ["Spot.SpotTrade", "ContractTrade.Order", "ContractTrade.Position"], ips=["127.0.0.1"]
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import logging
 import pickle
 import threading
@@ -210,3 +211,25 @@ async def test_a_call_name_of_any_length_is_cut_to_what_an_acknowledgement_holds
     attachment.confirm(attachment.credential(), f"GET {BALANCE}" * 100)
     world.notice(print_, "rotation1")
     await until(lambda: world.box.ack("rotation1-promoted"))
+
+
+async def test_a_key_that_the_bot_sets_during_a_swap_stays_whole(world):
+    await world.put_first()
+    exchange = world.exchange("sync")
+    world.attach(exchange, interval=0.005)
+    mine, over = ("my-key", "my-secret"), asyncio.Event()
+
+    def switch():
+        other = copy.copy(exchange)
+        other.apiKey, other.secret = mine
+        return other.apiKey, other.secret
+
+    async def switching():
+        while not over.is_set():
+            assert await asyncio.to_thread(switch) == mine
+
+    task = asyncio.create_task(switching())
+    for _ in range(8):
+        await world.rotate()
+    over.set()
+    await task

@@ -12,7 +12,7 @@ from hypothesis import settings
 from keyturn.domain.errors import InventoryError
 from keyturn.domain.inventory_text import Loaded, parse_inventory
 from keyturn.domain.keys import Permission
-from keyturn.domain.manifest import Capabilities, Document, DriverManifest, IpRules, LabelRules
+from keyturn.domain.manifest import Capabilities, Document, DriverManifest, IpRules, LabelRules, Site
 
 # A machine that is busy with other things is no defect of what is tested.
 settings.register_profile("patient", deadline=None)
@@ -43,10 +43,22 @@ def manifest(code: str, **changes: Any) -> DriverManifest:
     return DriverManifest(**{**facts, **changes})
 
 
+def site(name: str) -> Site:
+    """A made-up site; the main one alone has a test environment."""
+    testnet = "https://test.open.example" if name == "global" else None
+    return Site(
+        users=f"users of {name}",
+        url=f"https://{name}.open.example",
+        testnet_url=testnet,
+        source=DOCUMENT.url,
+        read=DOCUMENT.read,
+    )
+
+
 MANIFESTS = {
     m.code: m
     for m in (
-        manifest("open"),
+        manifest("open", sites={name: site(name) for name in ("global", "eea")}),
         manifest(
             "strict",
             subaccount="required",

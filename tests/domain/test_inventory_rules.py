@@ -44,6 +44,20 @@ REFUSED: list[Row] = [
         {"accounts.main.environment": "testnet"},
     ),
     (
+        "a site that the venue lacks",
+        {"accounts.main.site": "eaa"},
+        "accounts.main.site",
+        "(known: global, users of global; eea, users of eea); write eea",
+        {"accounts.main.site": "eea"},
+    ),
+    (
+        "a testnet of a site without one",
+        {"accounts.main.site": "eea", "accounts.main.environment": "testnet"},
+        "accounts.main.site",
+        "eea of Open has no testnet",
+        {"accounts.main.site": "global", "accounts.main.environment": "testnet"},
+    ),
+    (
         "a permission that the venue lacks",
         {**STRICT, f"{MM}.permissions": ["trade_spot"]},
         f"{MM}.permissions",

@@ -41,13 +41,13 @@ async def old_record(fake: FakeWorld):
 
 async def test_what_has_shown_a_key_is_kept_with_its_record():
     fake = await prepared()
-    assert (await old_record(fake)).known_at == "live"
+    assert (await old_record(fake)).known_at == "memory"
     assert (await old_record(fake)).listed_by is None
     engine, rotation_id = await in_grace(fake)
     shown = (await old_record(fake)).listed_by
     assert shown is not None
     new = await fake.journal.key("memory", "main", (await engine.get(rotation_id)).new_ref)
-    assert (new.known_at, new.listed_by) == ("live", shown)
+    assert (new.known_at, new.listed_by) == ("memory", shown)
 
 
 @pytest.mark.parametrize("fault", [ExchangeFault.KEY_REFUSED, ExchangeFault.MISSING_PERMISSION])
@@ -82,14 +82,18 @@ async def test_not_there_is_no_proof_where_nothing_has_ever_shown_the_key():
 
 
 async def test_a_key_that_another_site_does_not_know_is_not_replaced_there():
+    """Also when a person has said that the keys lie there: what that site says is no proof."""
     fake = await prepared(judging=False)
     account = fake.inventory.accounts["main"].model_copy(update={"url": "https://elsewhere.invalid"})
     fake.inventory = fake.inventory.model_copy(update={"accounts": {"main": account}})
     fake.exchange.kill_key(fake.old.key_ref)
     engine, rotation_id = await opened(fake)
     rotation = await fake.run(engine, rotation_id)
+    assert (rotation.state, rotation.parked) == (State.PARKED, Park.MOVED)
+    await engine.resume(NAME)
+    rotation = await fake.run(engine, rotation_id)
     assert (rotation.state, rotation.parked) == (State.PARKED, Park.MANAGER_KEY)
-    assert "last seen at live, and https://elsewhere.invalid was asked" in rotation.parked_why
+    assert "last seen at memory, and elsewhere.invalid was asked" in rotation.parked_why
     assert "create_key" not in [method for method, _ in fake.exchange.calls]
 
 

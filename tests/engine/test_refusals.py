@@ -4,8 +4,9 @@ import pytest
 
 from keyturn.domain.errors import ConsumerError, ConsumerFault
 from keyturn.domain.rotation import EventType, Mode, Park, State
-from keyturn.engine import sweep
+from keyturn.engine import refusals, sweep
 from keyturn.engine.engine import Engine
+from keyturn.engine.work import Work
 from keyturn.testing.fake_world import NAME, FakeWorld
 
 ORDER, CANCEL = "POST v5/order/create", "POST v5/order/cancel"
@@ -65,6 +66,26 @@ async def test_a_sweep_in_the_grace_tells_a_refused_call_long_before_its_end():
     fake.bot.refused = [ORDER]
     await fake_sweep(fake)
     assert (await latest(fake)).parked is Park.REFUSED_CALLS
+
+
+async def test_a_consumer_that_does_not_answer_holds_up_no_sweep_and_is_asked_once_in_it(monkeypatch):
+    fake = FakeWorld(grace="24h")
+    await in_grace(fake)
+    asked = []
+
+    async def away(notice):
+        asked.append(notice)
+        raise ConsumerError(ConsumerFault.OUTCOME_UNKNOWN, "bot gave no whole answer.")
+
+    monkeypatch.setattr(fake.bot, "refusals", away)
+    await fake_sweep(fake)
+    rotation = await latest(fake)
+    assert (rotation.state, rotation.failures) == (State.GRACE, 0)
+    asked.clear()
+    silent: set[str] = set()
+    for _ in range(3):
+        assert await refusals.reported(Work(fake.world(), rotation), silent) == []
+    assert len(asked) == 1
 
 
 async def test_a_bot_that_does_nothing_but_be_refused_is_named_while_it_is_waited_for():

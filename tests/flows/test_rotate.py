@@ -218,6 +218,58 @@ async def test_a_dry_run_says_what_would_be_done_and_does_nothing(house: Any) ->
         assert await world.journal.latest() == []
 
 
+async def able_bot(house: Any) -> None:
+    """Let the living key do more than is declared, as a person does in the exchange's console."""
+    (ref,) = house.live("mm-bybit")
+    key = house.sim.accounts["mm-bybit"].keys[ref]
+    more = key.rules.value.permissions | {"ContractTrade.Order", "ContractTrade.Position"}
+    key.rules.change(replace(key.rules.value, permissions=more), 0, 0)
+
+
+async def test_a_dry_run_shows_what_the_new_key_would_lack(house: Any) -> None:
+    await able_bot(house)
+    state = await rotate(dry_run=True)
+    assert "* `-` trade\\_derivatives" in state.message
+    assert "Nothing is minted until" in state.message
+
+
+async def test_a_loss_parks_the_run_and_the_form_that_names_it_goes_on(house: Any) -> None:
+    await able_bot(house)
+    (before,) = house.live("mm-bybit")
+    parked = await rotate()
+    assert (parked.type, parked.name) == ("FAILED", "Parked")
+    assert "would lack what the living key has: trade_derivatives" in parked.message
+    assert "keyturn resume mm-bybit --accept-loss" in parked.message
+    assert house.live("mm-bybit") == [before]
+    wrong = await rotate(accept_loss="trade_options")
+    assert (wrong.name, house.live("mm-bybit")) == ("Parked", [before])
+    done = await rotate(accept_loss=" trade_derivatives, 198.51.100.7")
+    assert (done.type, done.name) == ("COMPLETED", "Completed")
+    assert before not in house.live("mm-bybit")
+    story = await artifact("rotation-mm-bybit")
+    assert "| loss accepted | given up: 198.51.100.7, trade\\_derivatives |" in story
+    assert "for alice" in story
+
+
+async def test_a_form_can_accept_at_the_beginning(house: Any) -> None:
+    await able_bot(house)
+    state = await rotate(accept_loss="trade_derivatives")
+    assert (state.type, state.name) == ("COMPLETED", "Completed")
+
+
+async def test_the_sweep_parks_a_loss_and_says_the_command_that_leads_on(house: Any) -> None:
+    house.write("mm-bybit")
+    await able_bot(house)
+    await rotate()
+    async with house.world() as world:
+        opened = await world.journal.open_rotation("mm-bybit")
+        await Engine(world).resume("mm-bybit")
+    swept = await sweep({}, return_state=True)
+    assert (swept.type, swept.name) == ("FAILED", "Trouble")
+    assert opened.parked_why in swept.message
+    assert "keyturn resume mm-bybit --accept-loss" in swept.message
+
+
 class LeakyError(Exception):
     """What a library raises: its text quotes the request."""
 

@@ -1,5 +1,7 @@
 """The migrations lead to the tables that the code uses."""
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -41,3 +43,17 @@ def test_the_code_knows_the_newest_migration() -> None:
     folder = Path(keyturn.journal.__file__).with_name("migrations")
     config.set_main_option("script_location", str(folder))
     assert ScriptDirectory.from_config(config).get_current_head() == REVISION
+
+
+async def test_a_journal_of_before_is_brought_up_to_date_when_it_is_opened(tmp_path: Path) -> None:
+    path = tmp_path / "journal.db"
+    await (await SqlJournal.open_url(f"sqlite:///{path}")).close()
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(f"UPDATE {VERSION_TABLE} SET version_num = '0001'")
+    journal = await SqlJournal.open_url(f"sqlite:///{path}")
+    try:
+        assert (await journal.verify()).breaks == ()
+    finally:
+        await journal.close()
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute(f"SELECT version_num FROM {VERSION_TABLE}").fetchall() == [(REVISION,)]

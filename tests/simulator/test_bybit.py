@@ -144,6 +144,29 @@ async def test_a_master_key_without_transfer_rights_cannot_manage_keys(bybit, pe
     assert bybit.sim.is_live(victim.key_ref)
 
 
+async def test_a_unified_account_adds_its_right_to_what_is_made_and_changed_and_says_so(bybit):
+    added = "Derivatives.DerivativesTrade"
+    bybit.sim.accounts["bot"].adds = frozenset({added})
+    minted = await mint(bybit)
+    assert bybit.sim.book.count > 0
+    [made] = [key for key in bybit.sim.truth()["bot"] if key.key_ref == minted.key_ref]
+    assert added in made.permissions
+    own = await bybit.calls(minted).get(QUERY)
+    assert (own.body["result"]["uta"], own.body["result"]["permissions"]["Derivatives"]) == (
+        1,
+        ["DerivativesTrade"],
+    )
+    await bybit.manager.post(UPDATE, apikey=minted.key_ref, readOnly=0, permissions={"Earn": ["Earn"]})
+    [changed] = [key for key in bybit.sim.truth()["bot"] if key.key_ref == minted.key_ref]
+    assert changed.permissions == {"Earn.Earn", added}
+
+
+async def test_a_classic_account_adds_nothing_and_says_so(bybit):
+    minted = await mint(bybit)
+    own = await bybit.calls(minted).get(QUERY)
+    assert (own.body["result"]["uta"], own.body["result"]["permissions"]["Derivatives"]) == (0, [])
+
+
 async def test_a_sub_key_cannot_mint_or_list(bybit):
     sub = bybit.calls(bybit.sim.add_key("bot", ["Wallet.AccountTransfer"]))
     body = {"subuid": 2002, "readOnly": 0, "permissions": TRADE}
@@ -164,6 +187,8 @@ async def test_a_sub_key_cannot_mint_or_list(bybit):
         {"permissions": "Spot"},
         {"readOnly": 2},
         {"ips": "not-an-ip"},
+        {"ips": ["*", "127.0.0.1"]},
+        {"ips": [7]},
     ],
 )
 async def test_a_wrong_parameter_mints_nothing(bybit, changes):
@@ -198,6 +223,18 @@ async def test_a_listing_pages_through_all_keys_and_shows_no_secret(bybit):
     assert seen[0]["status"] == 3
     assert (await bybit.manager.get(SUBS, subMemberId=2002, limit=21)).code == 10001
     assert (await bybit.manager.get(SUBS, subMemberId=1)).code == 10001
+
+
+@pytest.mark.parametrize(
+    ("ips", "bound_to"), [(["*"], ()), (["127.0.0.1", "203.0.113.7"], ("127.0.0.1", "203.0.113.7"))]
+)
+async def test_addresses_may_come_as_a_list_as_the_documentation_s_example_for_node_js_sends_them(
+    bybit, ips, bound_to
+):
+    minted = await mint(bybit, ips=ips)
+    assert bybit.sim.rules_of(minted.key_ref).ips == bound_to
+    answer = await bybit.manager.post(UPDATE, apikey=minted.key_ref, readOnly=0, ips=ips)
+    assert (answer.code, answer.body["result"]["ips"]) == (0, [*ips])
 
 
 async def test_an_update_that_omits_read_only_and_ips_opens_the_key(bybit):

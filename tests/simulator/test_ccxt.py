@@ -133,7 +133,7 @@ async def test_a_deribit_key_lives_and_dies_by_ccxt(deribit, connect):
     with pytest.raises(AuthenticationError, match="13004"):
         await bot.fetch_balance()
     log = (await manager.request("get_access_log", ["private"], "GET", {}))["result"]
-    assert log[0]["log"] == "removed_api_key"
+    assert log["data"][0]["log"] == "removed_api_key"
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,6 @@ async def test_a_json_rpc_call_is_answered_with_its_id(deribit):
         ({"skew_ms": 61_000}, 401, 13009),
         ({"tamper_query": "?count=1"}, 401, 13009),
         ({"drop": frozenset({"Authorization"})}, 401, 13009),
-        ({"headers": {"Authorization": "Bearer x"}}, 401, 13009),
         ({"headers": {"Authorization": "deri-hmac-sha256 id=x,ts=y"}}, 401, 13009),
     ],
 )
@@ -231,7 +230,7 @@ async def test_names_and_scopes_have_methods_of_their_own(deribit):
 
 
 @pytest.mark.parametrize("shown", [False, True])
-async def test_a_listing_shows_secrets_only_where_the_example_is_believed(deribit, shown):
+async def test_a_listing_shows_secrets_as_the_example_does_or_as_the_text_denies(deribit, shown):
     async with SimDeribit(secrets_in_list=shown) as sim:
         sim.add_account("main")
         key = sim.add_key("main", ["account:read"])
@@ -252,12 +251,14 @@ async def test_the_access_log_tells_what_was_done_newest_first(deribit):
     minted = await mint(deribit)
     await deribit.manager.get("reset_api_key", id=number_of(deribit, minted))
     await deribit.manager.get("remove_api_key", id=number_of(deribit, minted))
-    rows = (await deribit.manager.get("get_access_log", count=2)).body["result"]
+    log = (await deribit.manager.get("get_access_log", count=2)).body["result"]
+    assert log["records_total"] == 3
+    rows = log["data"]
     assert [(row["log"], row["data"]) for row in rows] == [
         ("removed_api_key", minted.key_ref),
         ("reset_api_key", minted.key_ref),
     ]
-    rows = (await deribit.manager.get("get_access_log", offset=2)).body["result"]
+    rows = (await deribit.manager.get("get_access_log", offset=2)).body["result"]["data"]
     assert [row["log"] for row in rows] == ["new_api_key"]
     assert (await deribit.manager.get("get_access_log", count=1001)).code == -32602
 
@@ -341,8 +342,9 @@ async def test_a_token_tells_the_scope_of_its_key(deribit):
     }
     for params in (by_secret, signed(key, deribit.manager.now())):
         answer = await ask_for_token(deribit, params)
-        scope = answer.body["result"]["scope"].split()
-        assert set(scope) == {"account:read", "trade:read_write", "connection", "mainaccount"}
+        scope = set(answer.body["result"]["scope"].split())
+        (session,) = scope - {"account:read", "trade:read_write", "mainaccount"}
+        assert session.startswith("session:rest-")
     assert deribit.sim.calls_by(key.key_ref).ok == 2
 
 

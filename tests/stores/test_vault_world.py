@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import pytest
 
+from keyturn.domain.keys import Permission
 from keyturn.domain.slots import Slot
+from keyturn.engine import adopt
 from keyturn.engine.engine import Engine
-from keyturn.testing.fake_world import PATH, FakeWorld
+from keyturn.testing.fake_world import NAME, PATH, FakeWorld
 from keyturn.testing.roads import ROADS
 
 from .vault_cases import server
@@ -36,4 +38,33 @@ async def test_a_whole_rotation_on_each_server(server, tmp_path, road):
     assert await store.peek(PATH, Slot.PENDING) is None
     assert await store.peek(PATH, Slot.PREVIOUS) is None
     assert world.bot.loaded.material.key_ref == current.material.key_ref
+    await store.close()
+
+
+@pytest.mark.parametrize("command", ["adopt", "put"])
+async def test_a_key_that_a_person_wrote_is_taken_over_with_all_that_stands_beside_it(
+    server, tmp_path, command
+):
+    store = server.rotator(tmp_path)
+    world = FakeWorld(grace="10s", judging=False)
+    world.store = store
+    for path in (PATH, "managers/main", f"{PREFIX}/{PATH}"):
+        server.admin("DELETE", f"{server.mount}/metadata/{path}")
+    await world.prepare(old_key=False)
+    key = world.exchange.add_key([Permission(p) for p in world.permissions], label="made by hand").material
+    server.put(PATH, {**key.reveal(), "owner": "desk 3", "fee": 1})
+    if command == "adopt":
+        await adopt.adopt(world.world(), NAME)
+    else:
+        await adopt.put_credential(world.world(), NAME, key)
+    beside = {"owner": "desk 3", "fee": 1}
+    assert {k: v for k, v in server.get(PATH).items() if k != "keyturn"} == {**key.reveal(), **beside}
+    await ROADS["forward"].story(world, Engine(world.world()))
+    current = await store.read(PATH, Slot.CURRENT)
+    assert current.material.key_ref != key.key_ref
+    assert {k: v for k, v in server.get(PATH).items() if k != "keyturn"} == {
+        **current.material.reveal(),
+        **beside,
+    }
+    assert key.key_ref not in world.exchange.truth()
     await store.close()

@@ -23,6 +23,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "check": ("check:check", _SET_UP),
     "put": ("put:put", _SET_UP),
     "adopt": ("adopt:adopt", _SET_UP),
+    "forget": ("forget:forget", _SET_UP),
     "doctor": ("doctor:doctor", _SET_UP),
     "up": ("serve:serve", _SET_UP),
     "schema": ("schema:schema", _SET_UP),

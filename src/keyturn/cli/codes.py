@@ -34,7 +34,7 @@ MEANING = {
     ExitCode.STORE: "A secret store refused, failed, or cannot be reached.",
     ExitCode.CONSUMER: "A consumer could not be told.",
     ExitCode.JOURNAL: "The journal failed, is from a newer keyturn, or does not verify.",
-    ExitCode.FINDINGS: "`doctor` found something that is not as it should be.",
+    ExitCode.FINDINGS: "`doctor` or `sweep` found something that is not as it should be.",
     ExitCode.NEEDS_A_PERSON: (
         "A rotation is parked: it says why and what to do. Nothing is revoked while it is parked."
     ),

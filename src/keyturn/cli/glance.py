@@ -8,19 +8,20 @@ journal's to open, or to explain.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from keyturn.domain.comparison import Findings
 from keyturn.domain.errors import JournalError
 from keyturn.domain.rotation import KeyRecord, Rotation
-from keyturn.journal.codec import read_record
+from keyturn.journal.codec import read_findings, read_record
 
 if TYPE_CHECKING:
     from keyturn.settings import LoadedInventory
 
 #: The revision of the schema that the statements below are written for; a test holds it to the newest.
-REVISION = "0001"
+REVISION = "0002"
 _PREFIX = "sqlite:///"
 # A writer's commit takes milliseconds; after this the full journal says what is wrong.
 _LOCK_SECONDS = 2.0
@@ -31,6 +32,8 @@ _NEWEST = (
 _LATEST = _NEWEST.format("") + " ORDER BY credential"
 _COMPLETED = _NEWEST.format("WHERE state = 'completed'") + " ORDER BY credential"
 _ADOPTED = "SELECT record FROM keys WHERE origin = 'adopted' ORDER BY recorded_at, number"
+_FINDINGS = "SELECT at, actor, data FROM events WHERE type = 'books_compared' ORDER BY number DESC LIMIT 1"
+_KEYS = "SELECT record FROM keys WHERE credential = ? ORDER BY recorded_at, number"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,9 @@ class Glance:
     _latest: Sequence[Rotation]
     _completed: Sequence[Rotation]
     _adopted: Sequence[KeyRecord]
+    _findings: Findings | None
+    #: Of the credentials that the findings name.
+    _keys: Mapping[str, Sequence[KeyRecord]]
 
     async def latest(self) -> Sequence[Rotation]:
         """Give the newest rotation of every credential that has one."""
@@ -52,6 +58,14 @@ class Glance:
     async def adopted(self) -> Sequence[KeyRecord]:
         """Give every adopted key, of all credentials."""
         return self._adopted
+
+    async def findings(self) -> Findings | None:
+        """Give what the last comparison of the books found."""
+        return self._findings
+
+    async def keys(self, credential: str) -> Sequence[KeyRecord]:
+        """Give the keys of a credential that the findings name, oldest first."""
+        return self._keys.get(credential, ())
 
 
 def glance(loaded: LoadedInventory) -> Glance | None:
@@ -83,4 +97,12 @@ def _read(connection: sqlite3.Connection) -> Glance | None:
         return [known.get(text) or known.setdefault(text, read_record(Rotation, text)) for text in texts]
 
     adopted = [read_record(KeyRecord, text) for (text,) in connection.execute(_ADOPTED)]
-    return Glance(rotations(_LATEST), rotations(_COMPLETED), adopted)
+    row = connection.execute(_FINDINGS).fetchone()
+    findings = read_findings(*row) if row else None
+    keys = {
+        each.credential: [
+            read_record(KeyRecord, text) for (text,) in connection.execute(_KEYS, (each.credential,))
+        ]
+        for each in (findings.differences if findings else ())
+    }
+    return Glance(rotations(_LATEST), rotations(_COMPLETED), adopted, findings, keys)

@@ -167,8 +167,9 @@ def _parse(names: list[str]) -> dict[str, str] | None:
 def _warnings(loaded: LoadedInventory, name: str | None, account: str, taken: TakenIn) -> list[str]:
     """Say where the key is not what the inventory, or its purpose, asks for."""
     facts = taken.facts
+    unseen = [taken.unseen] if taken.unseen else []
     if facts is None:
-        return ["The exchange refused this machine's address: what the key may do is not known."]
+        return ["The exchange refused this machine's address: what the key may do is not known.", *unseen]
     if name is None:
         return _manager_warnings(_manifest(loaded, account), facts)
     entry = loaded.inventory.credentials[name]
@@ -182,7 +183,7 @@ def _warnings(loaded: LoadedInventory, name: str | None, account: str, taken: Ta
         warnings.append(
             f"To see what differs: keyturn plan {name}. To declare it: put it with --write-rights."
         )
-    return warnings
+    return warnings + unseen
 
 
 def _manager_warnings(manifest: DriverManifest, facts: KeyFacts) -> list[str]:

@@ -44,12 +44,12 @@ class Line:
     @property
     def troubled(self) -> bool:
         """Whether somebody should look at it."""
-        return self.parked or self.late or bool(self.status.problem)
+        return self.parked or self.late or bool(self.status.problem or self.status.differences)
 
     @property
     def style(self) -> str:
         """The colour of the line."""
-        if self.parked or self.late or self.status.due is None:
+        if self.parked or self.late or self.status.due is None or self.status.differences:
             return "red"
         return "yellow" if self.status.problem else ""
 
@@ -68,6 +68,8 @@ class Line:
     def note(self) -> str:
         """Say what a person should know."""
         s = self.status
+        if s.differences and not s.problem:
+            return s.differences[0].what
         if s.problem or s.due is None or not (self.late or s.due.outside_window):
             return s.problem
         return s.due.why
@@ -104,6 +106,7 @@ class Line:
             "in_inventory": s.due is not None,
             "problem": s.problem,
             "todo": s.todo,
+            "differences": [{"what": each.what, "todo": each.todo} for each in s.differences],
         }
 
 
@@ -158,6 +161,8 @@ def _tell(out: Out, now: datetime, lines: Sequence[Line], shown: Sequence[Line])
     for line in shown:
         if line.status.todo:
             out.line(f"{line.status.credential}: {line.status.todo}", "yellow")
+        for each in line.status.differences:
+            out.line(f"{line.status.credential}: {each.what}. {each.todo}", "yellow")
     told = "Credentials {credentials}: in rotation {in_rotation}, parked {parked}, late {late}."
     out.line(told.format_map(counts))
 

@@ -21,13 +21,14 @@ if TYPE_CHECKING:
     from keyturn.engine.sweep import WorkItem
     from keyturn.settings import LoadedInventory
 
-_FAILED, _SETTLED = "failed", "settled"
+_FAILED, _SETTLED, _DIFFERS = "failed", "settled", "differs"
 # The worst of what happened is the exit code; in this order.
 _WORST = (
     (Outcome.PARKED, ExitCode.NEEDS_A_PERSON),
     (_FAILED, ExitCode.IN_THE_WAY),
     (Outcome.IN_THE_WAY, ExitCode.IN_THE_WAY),
     (Outcome.ABORTED, ExitCode.UNDONE),
+    (_DIFFERS, ExitCode.FINDINGS),
 )
 
 
@@ -83,6 +84,8 @@ async def _sweep(
 def _outcome(done: Done) -> str:
     if done.error:
         return _FAILED
+    if done.difference:
+        return _DIFFERS
     return outcome_of(done.rotation) if done.rotation else _SETTLED
 
 
@@ -93,6 +96,7 @@ def _document(done: Done) -> dict[str, Any]:
         "waiting_for": done.waiting_for,
         "resume_at": shapes.when(done.wake_at),
         "error": done.error,
+        "todo": done.difference.todo if done.difference else "",
         "rotation": shapes.rotation(done.rotation) if done.rotation else None,
     }
 
@@ -119,7 +123,7 @@ def _tell(out: Out, done: Sequence[Done], parked: Sequence[Rotation]) -> None:
     for each in done:
         outcome = _outcome(each)
         r = each.rotation
-        if outcome in {Outcome.PARKED, Outcome.COMPLETED, _SETTLED}:
+        if outcome in {Outcome.PARKED, Outcome.COMPLETED, _SETTLED, _DIFFERS}:
             continue
         note = each.error or (r.problem or r.abort_reason if r else "") or each.waiting_for
         rows.append((each.item.credential, str(outcome), clock(each.wake_at), note))
@@ -129,6 +133,9 @@ def _tell(out: Out, done: Sequence[Done], parked: Sequence[Rotation]) -> None:
     for r in parked:
         out.line(f"{r.credential} is parked: {r.parked_why}", "red")
         out.line(f"  Do: {r.parked_todo}", "yellow")
+    for difference in filter(None, (each.difference for each in done)):
+        out.line(f"{difference.credential}: {difference.what}", "red")
+        out.line(f"  Do: {difference.todo}", "yellow")
     counts = Counter(str(_outcome(each)) for each in done)
     told = ", ".join(f"{n} {outcome.replace('_', ' ')}" for outcome, n in sorted(counts.items()))
     out.line(f"Swept: {told}." if told else "Nothing was due now.")

@@ -68,7 +68,7 @@ def reduced(exchange: Any, link: Link | None, protocol: int) -> Any:
         return _empty, (base,), (state, None), None, None, _opened
     _check(link.recipe)
     fields = state[0] if isinstance(state, tuple) else state
-    for theirs in hooked.FIELDS.values():
+    for theirs in hooked.FIELDS.values() if isinstance(fields, dict) else ():
         fields.pop(theirs, None)
     return _empty, (base,), (state, link.recipe), None, None, _opened
 

@@ -83,9 +83,10 @@ class KeyField:
 
     def __set__(self, exchange: Any, value: Any) -> None:
         link = link_of(exchange)
-        self.store(exchange, value)
-        if link is not None:
-            link.was_set(self.ours, value)
+        if link is None:
+            self.store(exchange, value)
+        else:
+            link.set_by_bot(self, value)
 
     def stored(self, exchange: Any) -> Any:
         """Read what the object itself holds."""

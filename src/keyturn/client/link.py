@@ -142,11 +142,13 @@ class Link:
         """
         return readings.read(self, self._loaded, ours) if self._loaded is not None else None
 
-    def was_set(self, ours: str, value: object) -> None:
-        """Take note that the bot has set a field of the key."""
-        known = [loaded.material.reveal() for loaded in (self._loaded, self.holder.current) if loaded]
-        if ours in self.holder.current.material.reveal() and value not in [k.get(ours) for k in known]:
-            self._stop()
+    def set_by_bot(self, place: hooked.KeyField, value: object) -> None:
+        """Let the bot set a field of the key, and leave the object to it if the value is not ours."""
+        with self._lock:
+            place.store(self.exchange, value)
+            known = [loaded.material.reveal() for loaded in (self._loaded, self.holder.current) if loaded]
+            if place.ours in known[-1] and value not in [each.get(place.ours) for each in known]:
+                self._stop()
 
     def _stop(self) -> None:
         """Leave the object to the bot, which has set another key: signing with ours would be wrong."""

@@ -117,7 +117,13 @@ class AccountEntry(Entry):
     environment: Literal["live", "testnet"] = Field(
         "live", description="`testnet` goes to the venue's sandbox, where it has one."
     )
-    url: Url | None = Field(None, description="Another base URL of the API.")
+    site: Name | None = Field(
+        None,
+        description="Which of the venue's sites the account is at, such as eea; its main one if left out.",
+    )
+    url: Url | None = Field(
+        None, description="Another base URL of the API, a proxy's or a test's; it goes before `site`."
+    )
     egress_proxy: ProxyUrl | None = Field(None, description="HTTP proxy for calls with the manager key.")
     timeout: Duration = Field(timedelta(seconds=10), description="How long to wait for an answer.")
 

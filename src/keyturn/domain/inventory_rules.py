@@ -72,6 +72,22 @@ def testnet_needs_a_sandbox(book: Book) -> Iterator[Finding]:
             )
 
 
+def sites_are_the_venues(book: Book) -> Iterator[Finding]:
+    """An account is at a site that its venue has."""
+    for name, account in book.inventory.accounts.items():
+        manifest = book.manifests.get(account.exchange)
+        if manifest is None or account.site is None:
+            continue
+        site, at = manifest.sites.get(account.site), ("accounts", name, "site")
+        if site is None:
+            known = f"{manifest.name} has no such site (known: {manifest.told_sites() or 'none'})"
+            yield refuse(at, known, choose_from(manifest.sites, account.site))
+        elif account.environment == "testnet" and not (site.testnet_url or account.url):
+            yield refuse(
+                at, f"{account.site} of {manifest.name} has no testnet", "leave it out, or write live"
+            )
+
+
 def permissions_exist_at_the_venue(book: Book) -> Iterator[Finding]:
     """A credential asks only for what its venue can grant."""
     for path, entry, manifest in _with_venue(book):
@@ -260,6 +276,7 @@ RULES: tuple[Rule, ...] = (
     places.stores_have_folders_of_their_own,
     exchanges_are_known,
     testnet_needs_a_sandbox,
+    sites_are_the_venues,
     permissions_exist_at_the_venue,
     subaccount_is_as_the_venue_needs,
     a_bot_never_manages_keys,

@@ -76,7 +76,7 @@ TRANSITIONS: Mapping[EventType, Rule] = {
         _S.PLANNED,
         _S.MINTING,
         to=_S.MINTING,
-        sets="attempt old_ref old_fingerprint old_handle old_version account_uid",
+        sets="attempt old_ref old_fingerprint old_handle old_version account_uid place",
     ),
     _E.MINT_UNKNOWN: _rule(_S.MINTING),
     _E.STAGED: _rule(_S.MINTING, to=_S.STAGED, sets="new_ref new_fingerprint new_handle new_version"),
@@ -126,7 +126,7 @@ TRANSITIONS: Mapping[EventType, Rule] = {
         frozenset({"parked", "parked_why", "parked_todo", "wake_at", "problem", "loss"}),
         progress=False,
     ),
-    _E.RESUMED: Rule(frozenset({_S.PARKED}), None, frozenset({"problem"})),
+    _E.RESUMED: Rule(frozenset({_S.PARKED}), None, frozenset({"problem", "place"})),
     # A person gave up rights or addresses of the old key; before anything is minted (again).
     _E.LOSS_ACCEPTED: _rule(_S.PLANNED, _S.MINTING, sets="accepted_loss", progress=False),
     _E.ORPHAN_REVOKE_INTENDED: Rule(frozenset(State), None, progress=False),

@@ -75,6 +75,17 @@ class Document(_Strict):
     read: date
 
 
+class Site(_Strict):
+    """One of a venue's sites. An account is at one of them, and its keys are unknown to the others."""
+
+    users: str = Field(description="Whose accounts are there.")
+    url: str = Field(description="Base URL of its API.")
+    also: tuple[str, ...] = Field((), description="Further base URLs of the same site.")
+    testnet_url: str | None = Field(None, description="Of its test environment, where it has one.")
+    source: str = Field(description="Page that says so.")
+    read: date
+
+
 class DriverManifest(_Strict):
     """Everything about a venue that is data."""
 
@@ -108,7 +119,18 @@ class DriverManifest(_Strict):
     expiry_days_without_ip: int | None = None
     sandbox_url: str | None = None
     console_url: str
+    #: By the name that the inventory's `site` has; the first is where an account is that names none.
+    sites: dict[str, Site] = {}
     documents: tuple[Document, ...]
+
+    @property
+    def main_site(self) -> str | None:
+        """The site of an account that names none; None where the venue's sites are not listed."""
+        return next(iter(self.sites), None)
+
+    def told_sites(self) -> str:
+        """Name the sites for people."""
+        return "; ".join(f"{name}, {site.users}" for name, site in self.sites.items())
 
     def manager_needs(self) -> list[Permission]:
         """Give the rights of which a manager key should have one: never the right to withdraw."""

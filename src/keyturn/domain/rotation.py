@@ -66,6 +66,9 @@ class Park(StrEnum):
     REJECTED = "rejected"
     TOO_MANY_ATTEMPTS = "too_many_attempts"
     INVENTORY = "inventory"
+    #: The inventory names another site than the one where this credential's keys lie; `resume` says that it
+    #: is the same.
+    MOVED = "moved"
     #: The new key would lack what the living one has, and nobody has accepted that.
     LOSS = "loss"
     #: The venue would add a right by itself that the inventory does not accept.
@@ -90,6 +93,9 @@ class Rotation:
     grace_seconds: float
     confirm_seconds: float
     subaccount: str | None = None
+    #: Where at the venue its keys are made and revoked (`domain.place`); None before the first attempt, and
+    #: in journals from before this was written down.
+    place: str | None = None
     attempt: int = 0
     #: When to come back; None means now.
     wake_at: datetime | None = None
@@ -171,6 +177,12 @@ class Fate(StrEnum):
     REVOKED = "revoked"
     #: The venue does not list it and the time in which it could still appear has passed.
     NEVER_MADE = "never_made"
+    #: A person said that it is none of this credential's; it lives on, and keyturn does not touch it.
+    FORGOTTEN = "forgotten"
+
+
+#: The fates of keys that the journal has as living.
+LIVING = frozenset({Fate.LIVE, Fate.REVOKING})
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,11 +208,20 @@ class KeyRecord:
     settle_at: datetime | None = None
     #: When the venue itself ends the key, for adopted keys; a minted key's stands in its rotation.
     expires_at: datetime | None = None
-    #: The site of the venue that has shown that it knows the key: by a list, by making it, or by taking a
-    #: call signed with it. Another site's "no such key" says nothing of it.
+    #: Who owns it at the venue, in the venue's own form, for adopted keys; as above.
+    account_uid: str | None = None
+    #: Where at the venue it lies (`domain.place`); None in journals from before this was written down.
+    place: str | None = None
+    #: The place that has shown that it knows the key: by a list, by making it, or by taking a call signed
+    #: with it. Another place's "no such key" says nothing of it.
     known_at: str | None = None
     #: The fingerprint of the manager key whose account has shown it, by a list or by making it.
     listed_by: str | None = None
+
+    @property
+    def may_live(self) -> bool:
+        """Whether the journal has it as a key that lives, or that is only about to die."""
+        return self.fate in LIVING and self.key_ref is not None
 
     @property
     def attempt(self) -> Attempt | None:

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from keyturn.domain.errors import ExchangeError, ExchangeFault, RefusedError
+from keyturn.domain.errors import ExchangeError, ExchangeFault, KeyturnError, RefusedError
 from keyturn.domain.keys import KeyFacts, Permission
 from keyturn.domain.labels import fingerprint
 from keyturn.domain.material import SecretMaterial
 from keyturn.domain.rotation import Fate, KeyRecord, Origin
-from keyturn.domain.slots import KeyMeta, Slot, SlotInfo
+from keyturn.domain.slots import KeyMeta, Slot, SlotInfo, Stored
+from keyturn.engine import place
 from keyturn.engine.commands import with_reason
-from keyturn.engine.liveness import site_of
+from keyturn.engine.liveness import shows
+from keyturn.engine.places import Place, place_name
 from keyturn.engine.world import World
 from keyturn.ports.exchange import Caller
+from keyturn.ports.store import SecretStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,37 +29,71 @@ class TakenIn:
 
     info: SlotInfo
     facts: KeyFacts | None
+    #: What could not be looked at, and why; empty when nothing is in doubt.
+    unseen: str = ""
 
 
 async def put_credential(world: World, credential: str, material: SecretMaterial) -> TakenIn:
     """Put a person's key into a credential's current slot and adopt it.
 
+    The very key that stands there already is taken over, in whatever shape it stands.
+
     Raises:
         RefusedError: unknown credential, a rotation is open, another key is current already, or the key
-            is another credential's or an account's manager key.
+            is another credential's, an account's manager key, or one of another sub-account.
         ExchangeError: the key does not work at the exchange (unless only its address is refused).
-        StoreError: the store did not take it.
+        StoreError: the store did not take it, or what stands there cannot be read.
     """
     _known(world, credential)
     await _no_open_rotation(world, credential)
     entry = world.inventory.credentials[credential]
     await _nobody_elses(world, credential, material.key_ref)
     facts = await _introspect(world, entry.account, Caller(material, entry.egress_proxy))
+    unseen = await _refuse_other_place(world, credential, material.key_ref)
     address = world.inventory.store_of(credential)
     store = world.adapters.store(address.store)
-    current = await store.peek(address.path, Slot.CURRENT)
-    if current is not None and not (current.meta and current.meta.key_ref == material.key_ref):
-        raise RefusedError(
-            f"{credential} has a current key already.",
-            now="Nothing was changed.",
-            todo=f"{with_reason('rotate', credential)} replaces it safely.",
-        )
+    there = await store.read(address.path, Slot.CURRENT)
+    if there is not None and there.material.key_ref != material.key_ref:
+        raise _occupied(credential)
     meta = await _meta(world, entry.account, material, facts)
-    info = current or await store.put(address.path, material, meta, expect_current=None)
+    info = await _shown_as_ours(store, address.path, there, material, meta)
     # Regions that are slow are waited for by the next rotation; what cannot be written is told now.
     await store.spread(address.path)
-    await world.journal.record_keys([record(world, credential, meta, facts)])
-    return TakenIn(info, facts)
+    known = await world.journal.key(meta.exchange, meta.account, meta.key_ref)
+    await world.journal.record_keys([_again(known, record(world, credential, meta, facts))])
+    return TakenIn(info, facts, unseen)
+
+
+def _occupied(credential: str) -> RefusedError:
+    return RefusedError(
+        f"{credential} has another current key already.",
+        now="Nothing was changed.",
+        todo=f"{with_reason('rotate', credential)} replaces it safely. If it was put there by mistake:"
+        f" keyturn forget {credential}, which leaves it alone at the exchange; then put the right one.",
+    )
+
+
+async def _shown_as_ours(
+    store: SecretStore, path: str, there: Stored | None, material: SecretMaterial, meta: KeyMeta
+) -> SlotInfo:
+    """Write the key, unless it stands there to the letter; what else stands in the document is kept."""
+    if there is not None and there.info.meta is not None and there.material == material:
+        return there.info
+    return await store.put(path, material, meta, expect_current=there.info.version if there else None)
+
+
+def _again(known: KeyRecord | None, fresh: KeyRecord) -> KeyRecord:
+    """Give the record of a key that was met before: it keeps its id, its origin and its age."""
+    if known is None or known.credential != fresh.credential:
+        return fresh
+    return replace(
+        fresh,
+        key_id=known.key_id,
+        origin=known.origin,
+        rotation_id=known.rotation_id,
+        recorded_at=known.recorded_at,
+        handle=fresh.handle or known.handle,
+    )
 
 
 async def put_manager(
@@ -99,32 +136,44 @@ async def put_manager(
 async def adopt(world: World, credential: str) -> KeyRecord:
     """Record that the key in a credential's current slot is this credential's own.
 
-    A credential that was renamed in the inventory takes its key over from the name that is gone.
+    A key in any shape that the entry's format can read is taken over: what stands beside it is kept. A
+    credential that was renamed in the inventory takes its key over from the name that is gone.
 
     Raises:
-        RefusedError: unknown credential, an empty slot, a document that is not keyturn's, or the key is
-            recorded for another credential, that is in the inventory or being rotated.
+        RefusedError: unknown credential, an empty slot, the key is one of another sub-account, or it is
+            recorded for another credential that is in the inventory or being rotated.
         ExchangeError: the exchange does not know the key, or cannot be asked.
+        StoreError: what stands there cannot be read, or not be written.
     """
     _known(world, credential)
     address = world.inventory.store_of(credential)
-    stored = await world.adapters.store(address.store).read(address.path, Slot.CURRENT)
-    if stored is None or stored.info.meta is None:
+    store = world.adapters.store(address.store)
+    stored = await store.read(address.path, Slot.CURRENT)
+    if stored is None:
         raise RefusedError(
-            f"There is no key that keyturn can read at {address.path}.",
+            f"There is no key at {address.store}:{address.path}.",
             now="Nothing was changed.",
-            todo=f"Store it with: keyturn put {credential}",
+            todo=f"Store the one that you have: keyturn put {credential}. Or let keyturn make one:"
+            f" {with_reason('rotate', credential)}",
         )
     entry = world.inventory.credentials[credential]
     exchange = world.inventory.accounts[entry.account].exchange
-    meta = stored.info.meta
-    known = await world.journal.key(exchange, entry.account, meta.key_ref)
-    if known is not None and known.credential == credential:
+    key_ref = stored.material.key_ref
+    known = await world.journal.key(exchange, entry.account, key_ref)
+    own = known is not None and known.credential == credential
+    if known is not None and own and known.fate is Fate.LIVE and stored.info.meta is not None:
         return known
-    left = known if known and await _is_left(world, known.credential) else None
-    await _nobody_elses(world, credential, meta.key_ref, left=left)
+    left = known if known and not own and await _is_left(world, known.credential) else None
+    await _nobody_elses(world, credential, key_ref, left=left)
     facts = await _introspect(world, entry.account, Caller(stored.material, entry.egress_proxy))
-    adopted = record(world, credential, meta, facts)
+    await _refuse_other_place(world, credential, key_ref)
+    meta = stored.info.meta
+    if meta is None:
+        # While a rotation is open, what it saw as current must stay that very version.
+        await _no_open_rotation(world, credential)
+        meta = await _meta(world, entry.account, stored.material, facts)
+        await _shown_as_ours(store, address.path, stored, stored.material, meta)
+    adopted = _again(known, record(world, credential, meta, facts))
     if left is not None:
         # The same record under the new name: there is one owner of a key at every moment.
         adopted = replace(
@@ -132,6 +181,33 @@ async def adopt(world: World, credential: str) -> KeyRecord:
         )
     await world.journal.record_keys([adopted])
     return adopted
+
+
+async def _refuse_other_place(world: World, credential: str, key_ref: str) -> str:
+    """Refuse a key that the account's manager key does not list where the inventory says that it is.
+
+    Returns:
+        Why that could not be looked at; empty when it was.
+    """
+    entry = world.inventory.credentials[credential]
+    account = world.inventory.accounts[entry.account]
+    place = place_name(Place(entry.account, entry.subaccount))
+    try:
+        manager = await world.adapters.store(account.manager.store).read(account.manager.path, Slot.CURRENT)
+        if manager is None:
+            return f"There is no manager key yet, so nobody looked whether this is a key of {place}."
+        caller = Caller(manager.material, account.egress_proxy)
+        listed = await world.adapters.driver(entry.account).list_keys(caller, entry.subaccount)
+    except KeyturnError as error:
+        return f"Nobody could look whether this is a key of {place}: {error.what}"
+    if shows(listed, key_ref):
+        return ""
+    raise RefusedError(
+        f"This is no key of {place}: the manager key does not list it there.",
+        now="Nothing was changed.",
+        todo=f"Correct `subaccount` (or `account`) of {credential} in the inventory, or take a key of that"
+        " place. One that was made a moment ago may not be listed yet: then try again in a minute.",
+    )
 
 
 def _known(world: World, credential: str) -> None:
@@ -239,5 +315,7 @@ def record(world: World, credential: str, meta: KeyMeta, facts: KeyFacts | None)
         handle=meta.handle,
         fingerprint=meta.fingerprint,
         expires_at=facts.expires_at if facts else None,
-        known_at=site_of(world.inventory.accounts[meta.account]) if facts else None,
+        account_uid=meta.account_uid,
+        place=place.here(world, meta.account),
+        known_at=place.here(world, meta.account) if facts else None,
     )

@@ -37,6 +37,8 @@ def _current(r: Rotation, keys: Sequence[KeyRecord]) -> str:
         return f"the key that somebody else made current was kept, and {old} was not revoked"
     if r.attempt and r.old_ref is None:
         return "no key is current, and there was none before"
+    if r.attempt and r.old_version is None:
+        return f"no key is current, as before, and {old} lives on"
     return f"{old} is current" if r.attempt else f"{old}, if there was one, is current"
 
 

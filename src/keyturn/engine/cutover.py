@@ -10,7 +10,7 @@ from keyturn.domain.errors import ConsumerError, ConsumerFault, StoreError, Stor
 from keyturn.domain.evidence import STRENGTH, Confirmation, Evidence, NoticeKind
 from keyturn.domain.rotation import EventType, Park, State
 from keyturn.domain.slots import Slot
-from keyturn.engine import liveness, mirrors, refusals
+from keyturn.engine import liveness, mirrors, old_keys, refusals
 from keyturn.engine.aftermath import THEIRS_WAS_KEPT
 from keyturn.engine.commands import with_reason
 from keyturn.engine.notices import notices
@@ -113,7 +113,7 @@ async def confirm(work: Work, kind: NoticeKind = NoticeKind.PROMOTED) -> Rest | 
         for c in new
     ]
     if not waiting and not behind:
-        until = work.after(_grace_seconds(work, kind))
+        until = work.after(await _grace_seconds(work, kind))
         done = work.event(
             EventType.CUTOVER_CONFIRMED, confirmed_at=work.now(), grace_until=until, wake_at=until
         )
@@ -158,15 +158,19 @@ async def _give_up_waiting(
 def _way_out(work: Work, kind: NoticeKind) -> str:
     """Say what leads on when a consumer will never move."""
     name = work.rotation.credential
-    if kind is NoticeKind.PROMOTED:
+    if kind is NoticeKind.PROMOTED and work.rotation.old_version is not None:
         return f"Or go back: {with_reason('rollback', name)}"
     return f"Of one that is gone for good: take it from the entry of {name} in the inventory."
 
 
-def _grace_seconds(work: Work, kind: NoticeKind) -> float:
-    """Give how long both keys live on; after a roll-back only for those who prove nothing but by time."""
+async def _grace_seconds(work: Work, kind: NoticeKind) -> float:
+    """Give how long both keys live on; after a roll-back only for those who prove nothing but by time.
+
+    Where no key lived before, nobody uses one: there is nothing to wait for.
+    """
     if kind is NoticeKind.PROMOTED:
-        return work.rotation.grace_seconds
+        first = work.rotation.old_ref is None and not await old_keys.unnamed(work, None)
+        return 0.0 if first else work.rotation.grace_seconds
     owed = {work.world.inventory.consumers[name].evidence for name in work.entry.consumers}
     return work.rotation.grace_seconds if Evidence.TIMED in owed else 0.0
 

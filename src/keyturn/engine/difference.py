@@ -28,7 +28,7 @@ from keyturn.ports.exchange import Caller, ExchangeDriver
 
 
 async def refuse_unseen(
-    work: Work, manager: Caller, listed: Sequence[KeyFacts], current: SlotInfo | None
+    work: Work, manager: Caller, listed: Sequence[KeyFacts], old_ref: str | None
 ) -> Rest | None:
     """Park, before anything is minted, when rights would shrink or grow without a person's word.
 
@@ -36,11 +36,11 @@ async def refuse_unseen(
         work: of the rotation.
         manager: the manager key.
         listed: its list, which was witnessed.
-        current: what this step saw in the slot.
+        old_ref: of the key that bots use: what is current, or what lives on where the slot was emptied.
     """
     if rest := await refuse_added(work, manager, listed):
         return rest
-    living = living_key(listed, current)
+    living = next((facts for facts in listed if facts.key_ref == old_ref), None)
     if living is None:
         return None  # the first key, or one that is dead: nothing can be lost
     r, entry = work.rotation, work.entry

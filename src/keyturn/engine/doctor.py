@@ -6,13 +6,15 @@ import asyncio
 from collections.abc import Awaitable, Sequence
 from datetime import timedelta
 
-from keyturn.domain.errors import KeyturnError
+from keyturn.domain.errors import ExchangeError, KeyturnError
 from keyturn.domain.keys import KeyFacts
 from keyturn.domain.labels import parse_label
 from keyturn.domain.manifest import DriverManifest
 from keyturn.domain.slots import Slot
+from keyturn.engine import books
 from keyturn.engine.commands import with_reason
 from keyturn.engine.difference import living_key
+from keyturn.engine.places import place_name
 from keyturn.engine.world import World
 from keyturn.ports.exchange import Caller
 from keyturn.ports.store import Finding
@@ -28,8 +30,7 @@ _EXPIRES_SOON = timedelta(days=7)
 
 async def doctor(world: World) -> Sequence[Finding]:
     """Check accounts, stores and consumers; nothing is written and nothing is changed."""
-    checks: list[Awaitable[list[Finding]]] = [_journal(world)]
-    checks += [_account(world, name) for name in world.inventory.accounts]
+    checks: list[Awaitable[list[Finding]]] = [_journal(world), _accounts(world)]
     checks += [_store(world, name) for name in world.inventory.stores]
     checks += [
         _consumer(world, consumer, name)
@@ -49,7 +50,15 @@ async def _journal(world: World) -> list[Finding]:
     return [Finding("journal", ok=True, detail=f"{report.events} events, chain whole")]
 
 
-async def _account(world: World, name: str) -> list[Finding]:
+async def _accounts(world: World) -> list[Finding]:
+    """Check each account by its manager key, then what lies in it."""
+    untold: set[str] = set()
+    groups = await asyncio.gather(*(_account(world, name, untold) for name in world.inventory.accounts))
+    return [finding for group in groups for finding in group] + await _books(world, untold)
+
+
+async def _account(world: World, name: str, untold: set[str]) -> list[Finding]:
+    """Check an account; add it to `untold` where a manager key is told nothing of its own addresses."""
     entry, subject = world.inventory.accounts[name], f"account {name}"
     driver = world.adapters.driver(name)
     findings = [await _clock(world, name)]
@@ -63,7 +72,9 @@ async def _account(world: World, name: str) -> list[Finding]:
     except KeyturnError as error:
         return [*findings, Finding(subject, ok=False, detail=f"manager key: {error.what}", todo=error.todo)]
     findings += _manager(world, name, driver.manifest, facts)
-    return findings + await _slots(world, name, manager, binding_told=facts.ip_allowlist is not None)
+    if facts.ip_allowlist is None:
+        untold.add(name)
+    return findings
 
 
 def _manager(world: World, name: str, manifest: DriverManifest, facts: KeyFacts) -> list[Finding]:
@@ -113,35 +124,54 @@ async def _clock(world: World, name: str) -> Finding:
     return Finding(f"account {name}", ok=ok, detail=f"clock skew {skew:+.1f} s", todo=todo)
 
 
-async def _slots(world: World, account: str, manager: Caller, *, binding_told: bool) -> list[Finding]:
-    """Check room for new keys, and report live keys that nobody owns (invariant 8)."""
-    driver, findings = world.adapters.driver(account), []
-    limit = driver.manifest.max_keys
+async def _books(world: World, untold: set[str]) -> list[Finding]:
+    """Compare journal, stores and exchanges (invariant 8), and see that there is room for new keys."""
+    try:
+        comparison = await books.compare(world)
+    except KeyturnError:
+        return []  # the journal's own check tells
+    findings = [
+        finding for each in comparison.listings.values() for finding in await _place(world, each, untold)
+    ]
+    differ = {difference.credential for difference in comparison.differences}
+    findings += [
+        Finding(f"credential {name}", ok=True, detail="journal, store and exchange say the same")
+        for name in comparison.compared
+        if name not in differ
+    ]
+    return findings + [
+        Finding(f"credential {each.credential}", ok=False, detail=each.what, todo=each.todo)
+        for each in comparison.differences
+    ]
+
+
+async def _place(world: World, listing: books.Listing, untold: set[str]) -> list[Finding]:
+    account, keys = listing.place.account, listing.keys
+    subject = place_name(listing.place)
+    if listing.problem is not None:
+        # Of the account itself its own check tells.
+        told = isinstance(listing.problem, ExchangeError)
+        return [Finding(subject, ok=False, detail=listing.problem.what, todo=listing.problem.todo)] * told
+    limit = world.adapters.driver(account).manifest.max_keys
+    room = limit is None or limit - len(keys) >= _FREE_SLOTS
+    of = f" of {limit}" if limit else ""
+    todo = "" if room else f"Make room for {_FREE_SLOTS} keys: a rotation adds one before it revokes one."
+    findings = [Finding(subject, ok=room, detail=f"{len(keys)}{of} keys", todo=todo)]
+    findings += await _bots(world, account, listing.place.subaccount, keys)
     exchange = world.inventory.accounts[account].exchange
-    subaccounts = {c.subaccount for c in world.inventory.credentials.values() if c.account == account}
-    for subaccount in sorted(subaccounts, key=str):
-        subject = f"account {account}" + (f", sub-account {subaccount}" if subaccount else "")
-        try:
-            keys = await driver.list_keys(manager, subaccount)
-        except KeyturnError as error:
-            findings.append(Finding(subject, ok=False, detail=error.what, todo=error.todo))
+    for facts in keys:
+        if facts.key_ref == listing.manager_ref:
+            findings += _binding(f"account {account}", facts) if account in untold else []
             continue
-        room = limit is None or limit - len(keys) >= _FREE_SLOTS
-        of = f" of {limit}" if limit else ""
-        todo = "" if room else f"Make room for {_FREE_SLOTS} keys: a rotation adds one before it revokes one."
-        findings.append(Finding(subject, ok=room, detail=f"{len(keys)}{of} keys", todo=todo))
-        findings += await _bots(world, account, subaccount, keys)
-        for facts in keys:
-            if facts.key_ref == manager.material.key_ref and not binding_told:
-                findings += _binding(subject, facts)
-            if (
-                await world.journal.key(exchange, account, facts.key_ref)
-                or facts.key_ref == manager.material.key_ref
-            ):
-                continue
-            orphan = parse_label(facts.label or "") is not None
-            kind = "bears a label of keyturn that this journal does not know" if orphan else "is foreign"
-            findings.append(Finding(subject, ok=not orphan, detail=f"a key {kind}; keyturn never touches it"))
+        if await world.journal.key(exchange, account, facts.key_ref):
+            continue
+        attempt = parse_label(facts.label or "")
+        if attempt is not None and await world.journal.get(attempt.rotation_id):
+            continue  # the comparison names it
+        kind = "bears a label of keyturn that this journal does not know" if attempt else "is foreign"
+        findings.append(
+            Finding(subject, ok=attempt is None, detail=f"a key {kind}; keyturn never touches it")
+        )
     return findings
 
 

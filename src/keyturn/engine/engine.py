@@ -9,8 +9,19 @@ from datetime import datetime
 from keyturn.domain import machine
 from keyturn.domain.errors import JournalError, JournalFault, KeyturnError, RefusedError
 from keyturn.domain.labels import new_rotation_id
-from keyturn.domain.rotation import EventType, KeyRecord, Mode, Park, Rotation, State
-from keyturn.engine import cutover, mint, refusals, revoke, settle, timekeeping, trouble, undo, verify
+from keyturn.domain.rotation import BEFORE_PIVOT, EventType, KeyRecord, Mode, Park, Rotation, State
+from keyturn.engine import (
+    cutover,
+    mint,
+    place,
+    refusals,
+    revoke,
+    settle,
+    timekeeping,
+    trouble,
+    undo,
+    verify,
+)
 from keyturn.engine.commands import with_reason
 from keyturn.engine.difference import acceptance, refuse_other_than_loss
 from keyturn.engine.work import Rest, SupersededError, Work
@@ -158,6 +169,8 @@ class Engine:
 
     async def _act(self, work: Work) -> Rest | None:
         try:
+            if work.rotation.state is not State.PARKED and (rest := await place.refuse_moved_rotation(work)):
+                return rest
             return await _STEPS[work.rotation.state](work)
         except JournalError:
             raise
@@ -236,7 +249,9 @@ class Engine:
         """Let a parked rotation go on from the state that it was in.
 
         One that was to be rolled back, and has nothing to go back to, goes forward. Of one that waits for
-        calls which are refused to the new key, those that it names are accepted; the journal tells it.
+        calls which are refused to the new key, those that it names are accepted; the journal tells it. One
+        whose keys lie at another site goes on with the site that the inventory names: a person says that
+        they lie there.
 
         Args:
             credential: its name.
@@ -255,6 +270,10 @@ class Engine:
             refuse_other_than_loss(rotation)
         if machine.allowed(rotation, EventType.ROLLBACK_GIVEN_UP):
             return await self._record(rotation, EventType.ROLLBACK_GIVEN_UP, abort_reason="")
+        if rotation.parked is Park.MOVED:
+            there, keys = await place.taken_over(Work(self.world, rotation))
+            why = rotation.parked_why
+            return await self._record(rotation, EventType.RESUMED, keys=keys, problem=why, place=there)
         note = ""
         if rotation.parked is Park.REFUSED_CALLS:
             note = await refusals.acceptance(Work(self.world, rotation))
@@ -278,6 +297,11 @@ class Engine:
             todo = f"keyturn {way} {credential}"
         elif machine.allowed(rotation, kind):
             return rotation
+        elif kind in _UNDOING and rotation.old_ref is None and rotation.effective_state not in BEFORE_PIVOT:
+            refusal = (
+                "There was no key before the one that it made current, so there is nothing to go back to."
+            )
+            todo = rotation.parked_todo or f"It goes forward by itself: keyturn history {credential}"
         raise RefusedError(
             f"Rotation {rotation.id} of {credential} is {rotation.state}. {refusal}",
             now="Nothing was changed.",
@@ -290,6 +314,7 @@ class Engine:
         kind: EventType,
         *,
         accept_loss: frozenset[str] = frozenset(),
+        keys: tuple[KeyRecord, ...] = (),
         **data: str,
     ) -> Rotation:
         work = Work(self.world, rotation)
@@ -297,7 +322,7 @@ class Engine:
             if kind is EventType.RESUMED and (rest := await timekeeping.set_right(work)):
                 raise RefusedError(rest.waiting_for, now="Nothing was changed.", todo="Then ask again.")
             accepted = [acceptance(work, accept_loss)] if accept_loss else []
-            await work.commit(work.event(kind, **data), *accepted)
+            await work.commit(work.event(kind, **data), *accepted, keys=keys)
         except SupersededError:
             raise RefusedError(
                 f"Rotation {rotation.id} of {rotation.credential} moved on at this moment.",

@@ -22,6 +22,7 @@ from keyturn.domain.rotation import EventType, Fate, KeyRecord, Origin, Park, Ro
 from keyturn.domain.slots import Slot
 from keyturn.engine import listing, liveness, mirrors
 from keyturn.engine.commands import with_reason
+from keyturn.engine.place import lies_here
 from keyturn.engine.trouble import backoff
 from keyturn.engine.work import Rest, SupersededError, Work
 from keyturn.ports.exchange import Caller, KeyHandle
@@ -45,13 +46,16 @@ async def revoke_attempt(
             attempt that is still being made.
 
     Returns:
-        The record as it is now; None when the key is in use, or another worker goes on with it.
+        The record as it is now; None when the key is in use, another worker goes on with it, or it lies at
+        another site than the inventory names.
 
     Raises:
         ExchangeError: the revoke failed or is open; the intent stands in the journal.
         StoreError: the fence or the look failed; nothing was revoked.
         SupersededError: others moved the rotation on at each try; nothing was revoked.
     """
+    if not lies_here(work.world, record):
+        return None
     for _ in range(_WRITES):
         hand = await _at_hand(work, record)
         if hand is None or _is_wanted(hand.rotation, record, own=own):
@@ -200,7 +204,7 @@ async def revoke_old(work: Work, manager: Caller) -> Revoked | Rest:
     record = await _owned(work)
     if isinstance(record, Rest):
         return record
-    if rest := await _in_the_way(work):
+    if rest := await _in_the_way(work, r.old_ref):
         return rest
     record = replace(record, fate=Fate.REVOKING, recorded_at=work.now())
     if r.state is State.GRACE:
@@ -217,8 +221,42 @@ async def revoke_old(work: Work, manager: Caller) -> Revoked | Rest:
     return Revoked(record, subaccount, answer)
 
 
-async def _owned(work: Work) -> KeyRecord | Rest:
-    """Give the record of the old key; park when the journal does not own it."""
+async def revoke_beside(work: Work, record: KeyRecord, hand: Work, manager: Caller) -> Revoked | Rest:
+    """Revoke a key that lived beside the old one and that no slot names, by the old key's rule.
+
+    Args:
+        work: of the rotation, past its grace; its looks and its journal carry the licence.
+        record: of the key, and where it lies.
+        hand: reaches the account in which it lies.
+        manager: the manager key there.
+
+    Returns:
+        The record as it is now, and what the venue answered; or what to wait for.
+
+    Raises:
+        ExchangeError: the venue refused.
+        JournalError: `TAMPERED`, as for the old key.
+        StoreError: a store does not answer; nothing was revoked.
+        SupersededError: another worker moved the rotation on; nothing was revoked.
+    """
+    await _untampered(work)
+    if rest := await _in_the_way(work, record.key_ref):
+        return rest
+    doomed = record
+    if record.fate is not Fate.REVOKING:
+        doomed = replace(record, fate=Fate.REVOKING, recorded_at=work.now())
+    # Written again where it stands already: the compare-and-set tells that nobody moved on since the look.
+    await work.commit(work.event(EventType.ORPHAN_REVOKE_INTENDED, record.key_id), keys=(doomed,))
+    try:
+        answer = await _revoke(hand, manager, doomed, doomed.subaccount)
+    except ExchangeError as error:
+        if error.fault is not ExchangeFault.OUTCOME_UNKNOWN:
+            raise
+        answer = None
+    return Revoked(doomed, doomed.subaccount, answer)
+
+
+async def _untampered(work: Work) -> None:
     r = work.rotation
     report = await work.world.journal.verify(r.id)
     if report.breaks:
@@ -228,6 +266,12 @@ async def _owned(work: Work) -> KeyRecord | Rest:
             now="Nothing was revoked; the old key and the new one live.",
             todo="keyturn verify-journal shows each place. Restore the journal, or end it by hand.",
         )
+
+
+async def _owned(work: Work) -> KeyRecord | Rest:
+    """Give the record of the old key; park when the journal does not own it."""
+    await _untampered(work)
+    r = work.rotation
     record = await work.world.journal.key(r.exchange, r.account, r.old_ref or "")
     if record is None or record.credential != r.credential:
         return await work.park(
@@ -239,11 +283,11 @@ async def _owned(work: Work) -> KeyRecord | Rest:
     return record
 
 
-async def _in_the_way(work: Work) -> Rest | None:
+async def _in_the_way(work: Work, dying: str | None) -> Rest | None:
     """Look at the slots right before the revoke; rest when they do not show the new key."""
     r = work.rotation
     current = await work.peek(Slot.CURRENT)
-    if current is None or current.meta is None or current.meta.key_ref == r.old_ref:
+    if current is None or current.meta is None or current.meta.key_ref in {r.old_ref, dying}:
         return await work.park(
             Park.NOT_OURS,
             "The store shows the old key as current again, or no key at all; nothing was revoked.",

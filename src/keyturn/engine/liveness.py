@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from keyturn.domain.errors import ExchangeError, ExchangeFault
-from keyturn.domain.inventory import AccountEntry
 from keyturn.domain.keys import KeyFacts
 from keyturn.domain.rotation import KeyRecord
 from keyturn.domain.slots import Stored
+from keyturn.engine import place
 from keyturn.engine.work import Work
 from keyturn.ports.exchange import Caller
 
@@ -89,15 +89,10 @@ async def ask(work: Work, stored: Stored) -> Answer:
     return Answer(Life.WORKS)
 
 
-def site_of(account: AccountEntry) -> str:
-    """Name the site of the venue that an account is at, as the journal keeps it."""
-    return account.url or account.environment
-
-
 async def seen(work: Work, record: KeyRecord, manager: Caller) -> KeyRecord:
     """Give the record of a key that the manager key's account has just shown, by a list or by making it."""
     by = await work.fingerprint(manager.material.key_ref)
-    return replace(record, known_at=site_of(work.account), listed_by=by)
+    return replace(record, known_at=place.here(work.world, work.rotation.account), listed_by=by)
 
 
 async def sighted(
@@ -123,4 +118,4 @@ async def is_from_here(work: Work, record: KeyRecord | None, manager: Caller) ->
 
 def is_of_this_site(work: Work, record: KeyRecord | None) -> bool:
     """Tell whether the site that is asked has shown that it knows the key."""
-    return record is not None and record.known_at == site_of(work.account)
+    return record is not None and record.known_at == place.here(work.world, work.rotation.account)

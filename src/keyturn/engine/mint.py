@@ -7,7 +7,7 @@ claimed before the call, and minting and staging are one step whose frame alone 
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import timedelta
 
 from keyturn.domain.errors import ExchangeError, ExchangeFault, StoreError, StoreFault
@@ -15,7 +15,7 @@ from keyturn.domain.keys import KeyFacts, MintedKey
 from keyturn.domain.labels import MAX_ATTEMPTS, Attempt
 from keyturn.domain.rotation import EventType, Fate, KeyRecord, Origin, Park
 from keyturn.domain.slots import Claim, KeyMeta, Slot, SlotInfo
-from keyturn.engine import licence, listing, liveness, revoke, settle
+from keyturn.engine import licence, listing, liveness, old_keys, place, revoke, settle
 from keyturn.engine.commands import with_reason
 from keyturn.engine.difference import refuse_unseen
 from keyturn.engine.trouble import asked
@@ -46,6 +46,8 @@ async def plan(work: Work) -> Rest | None:
         # A rotation stays in the place that it began in. Nothing was made there yet: begin again.
         await work.abort("The inventory names another account or sub-account since this rotation was opened.")
         return None
+    if rest := await place.refuse_moved_keys(work):
+        return rest
     current = await work.peek(Slot.CURRENT)
     if current is not None and (rest := await _refuse_unknown(work, current)):
         return rest
@@ -55,7 +57,11 @@ async def plan(work: Work) -> Rest | None:
     listed = await listing.look(work, manager)
     if rest := await refuse_other_account(work, listed, current):
         return rest
-    if rest := await refuse_unseen(work, manager, listed, current):
+    beside = await old_keys.unnamed(work, current)
+    old = await old_keys.old_key(work, current, beside)
+    if rest := await old_keys.refuse_unlisted(work, manager, listed, current, beside, old):
+        return rest
+    if rest := await refuse_unseen(work, manager, listed, old.old_ref):
         return rest
     limit = work.driver.manifest.max_keys
     if limit is not None and len(listed) >= limit:
@@ -66,19 +72,10 @@ async def plan(work: Work) -> Rest | None:
             "Delete a key that nobody needs at the exchange. Then: "
             f"keyturn resume {work.rotation.credential}",
         )
-    old = current.meta if current else None
     await work.driver.await_turn()
-    await _claim_attempt(
-        work,
-        1,
-        "keys listed: " + str(len(listed)),
-        *await liveness.sighted(work, manager, listed, old.key_ref if old else None),
-        old_ref=old.key_ref if old else None,
-        old_fingerprint=old.fingerprint if old else None,
-        old_handle=old.handle if old else None,
-        old_version=current.version if current else None,
-        account_uid=old.account_uid if old else None,
-    )
+    note = f"keys listed: {len(listed)}; living keys that no slot names: {len(beside)}"
+    shown = await liveness.sighted(work, manager, listed, old.old_ref)
+    await _claim_attempt(work, 1, note, *shown, **asdict(old))
     return await _mint_and_stage(work, manager, [])
 
 
@@ -102,7 +99,8 @@ async def _claim_attempt(work: Work, number: int, note: str, *shown: KeyRecord, 
     nothing, and nobody takes it for a dead one.
     """
     intended = key_record(work, number, Fate.INTENDED)
-    claimed = work.event(EventType.ATTEMPT_CLAIMED, note, attempt=number, **old)
+    there = place.here(work.world, work.rotation.account)
+    claimed = work.event(EventType.ATTEMPT_CLAIMED, note, attempt=number, place=there, **old)
     await work.commit(claimed, keys=(*shown, intended))
 
 
@@ -123,6 +121,7 @@ def key_record(work: Work, number: int, fate: Fate, meta: KeyMeta | None = None)
         handle=meta.handle if meta else None,
         fingerprint=meta.fingerprint if meta else None,
         settle_at=work.after(settle_seconds(work)) if fate is Fate.INTENDED else None,
+        place=place.here(work.world, r.account),
     )
 
 
@@ -304,7 +303,7 @@ async def recover(work: Work) -> Rest | None:
     current = await work.peek(Slot.CURRENT)
     if rest := await refuse_other_account(work, listed, current):
         return rest
-    if rest := await refuse_unseen(work, manager, listed, current):
+    if rest := await refuse_unseen(work, manager, listed, r.old_ref):
         return rest
     stale = await _stale_keys(work, listed)
     await work.driver.await_turn()

@@ -11,9 +11,10 @@ from keyturn.domain.difference import ANY_ADDRESS, names_text
 from keyturn.domain.errors import KeyturnError, RefusedError
 from keyturn.domain.evidence import Evidence
 from keyturn.domain.inventory import Inventory, format_duration
-from keyturn.domain.rotation import BEFORE_PIVOT, Rotation, State
+from keyturn.domain.rotation import BEFORE_PIVOT, KeyRecord, Rotation, State
 from keyturn.domain.schedule import Due
 from keyturn.domain.slots import Slot, SlotInfo
+from keyturn.engine import books, place
 from keyturn.engine.commands import with_reason
 from keyturn.engine.compare import Compared, Lists, compared
 from keyturn.engine.difference import accept_command
@@ -89,6 +90,7 @@ def unproved(names: Sequence[str]) -> str:
 async def _line(lists: Lists, name: str, due: Due, *, incident: bool) -> PlanLine:
     world, obstacles = lists.world, list[str]()
     current: SlotInfo | None = None
+    beside: list[KeyRecord] = []
     held = await world.journal.open_rotation(name)
     if held is not None and held.state is State.PARKED:
         obstacles.append(f"rotation {held.id} is parked: {held.parked_why} Do: {held.parked_todo}")
@@ -97,19 +99,25 @@ async def _line(lists: Lists, name: str, due: Due, *, incident: bool) -> PlanLin
     address = world.inventory.store_of(name)
     try:
         current = await world.adapters.store(address.store).peek(address.path, Slot.CURRENT)
+        moved = await place.obstacles(world, name)
+        obstacles += moved
         if held is None or held.effective_state in BEFORE_PIVOT:
             obstacles += await _current_obstacles(world, name, current)
+            beside = await books.beside(world, name, current)
     except KeyturnError as error:
         obstacles.append(error.what)
         missing = "what the living key may do is not known: the store cannot be read"
         told = Compared(missing=missing, must_be_known=True)
     else:
-        told = await compared(lists, name, current, held)
+        missing = "what the living key may do is not known: it lies at another site" if moved else ""
+        told = Compared(missing=missing, must_be_known=True)
+        if not moved:
+            told = await compared(lists, name, current, held)
     obstacles += told.obstacles + told.added
     if told.unaccepted:
         names, command = names_text(told.unaccepted), _accept(name, held)
         obstacles.append(f"it takes from the living key: {names}. Nothing is minted until: {command}")
-    steps = _steps(world, name, current, incident=incident)
+    steps = _steps(world, name, current, beside, incident=incident)
     return PlanLine(
         name,
         due,
@@ -139,7 +147,9 @@ async def _current_obstacles(world: World, name: str, current: SlotInfo | None) 
     return [f"the journal does not own the current key: keyturn adopt {name}"]
 
 
-def _steps(world: World, name: str, current: SlotInfo | None, *, incident: bool) -> list[tuple[State, str]]:
+def _steps(
+    world: World, name: str, current: SlotInfo | None, beside: Sequence[KeyRecord], *, incident: bool
+) -> list[tuple[State, str]]:
     """Give what a rotation does, each step with the last state in which it is still to be done."""
     inventory = world.inventory
     entry, policy, address = inventory.credentials[name], inventory.policy_of(name), inventory.store_of(name)
@@ -161,14 +171,14 @@ def _steps(world: World, name: str, current: SlotInfo | None, *, incident: bool)
     if len(silent) < len(entry.consumers):
         waits = f"wait for the confirmations, at most {confirm}; without them park, with both keys alive"
         steps.append((State.CUTTING_OVER, waits))
-    if current is None:
-        steps.append((State.REVOKING, "revoke nothing: there is no key before this one"))
-    else:
-        old = current.meta.fingerprint if current.meta else "unknown to the journal"
-        when = f"{format_duration(grace)} after that" if grace else "at once after that"
-        steps.append((State.REVOKING, _revoke(old, when)))
-        if silent and not grace:
-            steps.append((State.REVOKING, unproved(silent)))
+    when = f"{format_duration(grace)} after that" if grace else "at once after that"
+    dying = [f"revoke the key {mark} {when}: {why}" for mark, why in map(books.unnamed, beside)]
+    if current is not None:
+        dying.insert(0, _revoke(current.meta.fingerprint if current.meta else "unknown to the journal", when))
+    if dying and silent and not grace:
+        dying.append(unproved(silent))
+    nothing = "revoke nothing: there is no key before this one, so no grace is needed"
+    steps += [(State.REVOKING, text) for text in dying or [nothing]]
     return steps
 
 

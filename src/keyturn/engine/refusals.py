@@ -31,7 +31,7 @@ async def hold(work: Work) -> Rest | None:
     Raises:
         ConsumerError: a consumer cannot be asked now.
     """
-    refused = await _unaccepted(work, silent=False)
+    refused = await _unaccepted(work, None)
     return await park(work, refused) if refused else None
 
 
@@ -41,22 +41,32 @@ async def look(work: Work) -> Rest | None:
     return await park(work, refused) if refused else None
 
 
-async def reported(work: Work) -> Sequence[Refusal]:
-    """Give what there is to park for, as far as consumers can be asked now."""
-    return await _unaccepted(work, silent=True)
+async def reported(work: Work, silent: set[str] | None = None) -> Sequence[Refusal]:
+    """Give what there is to park for, as far as consumers can be asked now.
+
+    Args:
+        work: of the rotation.
+        silent: consumers that are not asked; those that do not answer are added.
+    """
+    return await _unaccepted(work, set() if silent is None else silent)
 
 
-async def _unaccepted(work: Work, *, silent: bool) -> Sequence[Refusal]:
+async def _unaccepted(work: Work, silent: set[str] | None) -> Sequence[Refusal]:
     """Ask every consumer what the exchange refuses to the new key; without what a person has accepted."""
     r, consumers = work.rotation, work.consumers()
     found: list[Refusal] = []
     for name, notice in notices(work, NoticeKind.PROMOTED, r.confirm_by or work.now()).items():
+        if silent is not None and name in silent:
+            continue
         try:
             found += [each for each in await consumers[name].refusals(notice) if _is_about(each, name, work)]
         except ConsumerError as error:
             # One that answers, and does not take the question, has nothing to tell.
-            if not silent and error.fault is not ConsumerFault.REFUSED:
+            if error.fault is ConsumerFault.REFUSED:
+                continue
+            if silent is None:
                 raise
+            silent.add(name)
     if not found:
         return []
     accepted = await _accepted(work)

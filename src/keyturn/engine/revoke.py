@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 
+from keyturn.domain.errors import StoreError, StoreFault
 from keyturn.domain.keys import Revocation
 from keyturn.domain.rotation import EventType, Fate, Park
-from keyturn.domain.slots import Slot, SlotInfo
-from keyturn.engine import licence, listing, liveness, mirrors, refusals
+from keyturn.domain.slots import Slot, SlotInfo, Stored
+from keyturn.engine import beside, licence, listing, liveness, mirrors, old_keys, refusals
 from keyturn.engine.commands import with_reason
 from keyturn.engine.liveness import Life, is_from_here, shows
 from keyturn.engine.trouble import backoff
@@ -32,14 +33,14 @@ async def begin(work: Work) -> Rest | None:
     r = work.rotation
     if r.grace_until and work.now() < r.grace_until:
         return await refusals.look(work) or Rest(r.grace_until, "the end of the grace period")
-    if r.old_ref is None:
+    if r.old_ref is None and not await old_keys.unnamed(work, None):
         await work.commit(work.event(EventType.COMPLETED, "there was no key before this one"))
         return None
     if rest := await _dead_current(work):
         return rest
     if rest := await refusals.hold(work):
         return rest
-    return await _kill(work)
+    return await (_close(work, None) if r.old_ref is None else _kill(work))
 
 
 async def _dead_current(work: Work) -> Rest | None:
@@ -94,24 +95,26 @@ async def finish(work: Work) -> Rest | None:
     """REVOKING, found on the way: revoke, if the death is not proved yet, and close."""
     if work.rotation.dead_at is None:
         return await _kill(work)
-    await _forget(work, await work.peek(Slot.PREVIOUS))
-    return None
+    return await _close(work, await work.peek(Slot.PREVIOUS))
 
 
-async def _forget(work: Work, previous: SlotInfo | None) -> None:
-    """Destroy what is left of the dead key's secret, and close."""
+async def _close(work: Work, previous: SlotInfo | None) -> Rest | None:
+    """End what lived beside the old key, destroy what is left of its secret, and close."""
     r = work.rotation
+    if rest := await beside.end(work):
+        return rest
     if previous and previous.meta and previous.meta.key_ref == r.old_ref:
         await work.store.discard(work.path, Slot.PREVIOUS, version=previous.version)
     await mirrors.forget_previous(work, r.old_ref)
     await work.commit(work.event(EventType.COMPLETED))
+    return None
 
 
 async def _kill(work: Work) -> Rest | None:
     """Revoke the old key, and prove that it is dead."""
     r = work.rotation
-    previous = await work.store.read(work.path, Slot.PREVIOUS)
-    if previous and previous.info.meta and previous.info.meta.key_ref != r.old_ref:
+    shown, previous = await _previous(work)
+    if shown and shown.meta and shown.meta.key_ref != r.old_ref:
         return await work.park(
             Park.NOT_OURS,
             "The journal and the store disagree about which key came before; nothing was revoked.",
@@ -141,8 +144,18 @@ async def _kill(work: Work) -> Rest | None:
         proof = "the exchange no longer lists it"
     dead = work.event(EventType.OLD_KEY_DEAD, dead_at=work.now(), death_proof=proof)
     await work.commit(dead, keys=(replace(revoked.record, fate=Fate.REVOKED, recorded_at=work.now()),))
-    await _forget(work, previous.info if previous else None)
-    return None
+    return await _close(work, shown)
+
+
+async def _previous(work: Work) -> tuple[SlotInfo | None, Stored | None]:
+    """Give what stands in previous, and open it; what nobody can open any more proves nothing, as if gone."""
+    try:
+        opened = await work.store.read(work.path, Slot.PREVIOUS)
+    except StoreError as error:
+        if error.fault not in {StoreFault.CORRUPT, StoreFault.MISCONFIGURED}:
+            raise
+        return await work.peek(Slot.PREVIOUS), None
+    return opened.info if opened else None, opened
 
 
 async def _doubt(work: Work, manager: Caller, subaccount: str | None) -> str:

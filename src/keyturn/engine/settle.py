@@ -15,6 +15,7 @@ from keyturn.domain.labels import parse_label
 from keyturn.domain.rotation import EventType, Fate, KeyRecord
 from keyturn.domain.slots import Slot
 from keyturn.engine import licence, listing, liveness
+from keyturn.engine.place import lies_here
 from keyturn.engine.witness import is_witnessed
 from keyturn.engine.work import Work
 from keyturn.engine.world import World
@@ -34,6 +35,8 @@ async def settle(world: World, credential: str) -> list[KeyRecord]:
     for record in records:
         if opened and _looked_after(record, opened.id, opened.attempt, opened.old_ref):
             continue
+        if not lies_here(world, record):
+            continue  # what another site says of it is no word about it
         rotation = await world.journal.get(record.rotation_id) if record.rotation_id else None
         if rotation is None or (rotation.is_open and rotation.is_ahead(world.clock.now())):
             continue  # of the latter, its next step sets the times right

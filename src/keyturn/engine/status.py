@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
+from keyturn.domain.comparison import Discrepancy
 from keyturn.domain.rotation import Rotation, State
 from keyturn.domain.schedule import Due
+from keyturn.engine import findings
 from keyturn.engine.sweep import due_dates
 from keyturn.engine.world import World
 
@@ -30,6 +32,8 @@ class CredentialStatus:
     wake_at: datetime | None = None
     problem: str = ""
     todo: str = ""
+    #: Keys of which journal, store and exchange did not say the same when a sweep compared them last.
+    differences: tuple[Discrepancy, ...] = ()
 
 
 async def status(world: World) -> Sequence[CredentialStatus]:
@@ -37,10 +41,17 @@ async def status(world: World) -> Sequence[CredentialStatus]:
     latest = {r.credential: r for r in await world.journal.latest()}
     completed = {r.credential: r for r in await world.journal.last_completed()}
     due = await due_dates(world)
+    differ: dict[str, list[Discrepancy]] = {}
+    for difference in await findings.standing(world.journal):
+        differ.setdefault(difference.credential, []).append(difference)
     lines = [_line(world, name, latest.get(name), completed.get(name), due[name]) for name in due]
     # A name that was changed or removed in the midst of a rotation: two keys may live, and nobody knows.
     strays = [r for name, r in latest.items() if r.is_open and name not in due]
-    return lines + [_stray(rotation, completed.get(rotation.credential)) for rotation in strays]
+    lines += [_stray(rotation, completed.get(rotation.credential)) for rotation in strays]
+    named = {line.credential for line in lines}
+    # Keys that live on under a name that was changed or removed.
+    lines += [_gone(name, latest.get(name)) for name in differ if name not in named]
+    return [replace(line, differences=tuple(differ.get(line.credential, ()))) for line in lines]
 
 
 def _line(
@@ -84,6 +95,18 @@ def _stray(rotation: Rotation, completed: Rotation | None) -> CredentialStatus:
         wake_at=rotation.wake_at,
         problem=" ".join(filter(None, ("It is not in the inventory, and its rotation is open.", why))),
         todo="Put its entry back under this name, and let the rotation end before you change the name.",
+    )
+
+
+def _gone(name: str, latest: Rotation | None) -> CredentialStatus:
+    """Describe a credential that is not in the inventory, and of which a key lives."""
+    return CredentialStatus(
+        credential=name,
+        exchange=latest.exchange if latest else "-",
+        account=latest.account if latest else "-",
+        state="idle",
+        due=None,
+        problem="It is not in the inventory, and a key of it lives.",
     )
 
 

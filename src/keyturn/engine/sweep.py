@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from keyturn.domain.comparison import Discrepancy
 from keyturn.domain.errors import KeyturnError, RefusedError
-from keyturn.domain.rotation import CLOSED, Mode, Rotation, State
+from keyturn.domain.rotation import CLOSED, Fate, Mode, Rotation, State
 from keyturn.domain.schedule import Due, next_due
-from keyturn.engine import refusals
+from keyturn.engine import findings, refusals
 from keyturn.engine.engine import Engine, Progress
 from keyturn.engine.work import Work
 from keyturn.engine.world import World
@@ -31,6 +32,7 @@ class Kind(StrEnum):
     ADVANCE = "advance"
     OPEN = "open"
     SETTLE = "settle"
+    COMPARE = "compare"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +55,17 @@ class Outcome:
     wake_at: datetime | None = None
     #: Empty unless the item failed; the text of a `KeyturnError`.
     error: str = ""
+    #: Of a key of which journal, store and exchange do not say the same.
+    difference: Discrepancy | None = None
+    #: Whether it was found just now, and not by the comparison of an earlier sweep.
+    is_news: bool = True
 
 
 async def due_dates(world: World) -> dict[str, Due]:
     """Give when each credential of the inventory is due, and why."""
     now, inventory = world.clock.now(), world.inventory
     completed = {r.credential: r for r in await world.journal.last_completed()}
-    adopted = {k.credential: k for k in await world.journal.adopted()}
+    adopted = {k.credential: k for k in await world.journal.adopted() if k.fate is not Fate.FORGOTTEN}
     result = {}
     for name in inventory.credentials:
         last, by_hand = completed.get(name), adopted.get(name)
@@ -108,14 +114,16 @@ async def due_work(world: World) -> list[WorkItem]:
 
 
 async def _held(world: World, in_grace: Sequence[Rotation]) -> list[Rotation]:
-    """Give the rotations whose consumers report that calls are refused to the new key."""
+    """Give the rotations whose consumers report now that calls are refused to the new key."""
     gate = asyncio.Semaphore(_ASKED_AT_ONCE)
+    # One that does not answer is asked for nobody else in this sweep, so that hundreds do not wait for it.
+    silent: set[str] = set()
 
     async def ask(rotation: Rotation) -> bool:
         async with gate:
             # One that left the inventory is told of when its grace is over.
             declared = rotation.credential in world.inventory.credentials
-            return declared and bool(await refusals.reported(Work(world, rotation)))
+            return declared and bool(await refusals.reported(Work(world, rotation), silent))
 
     told = await asyncio.gather(*map(ask, in_grace))
     return [rotation for rotation, yes in zip(in_grace, told, strict=True) if yes]
@@ -189,4 +197,20 @@ async def sweep(
     for result in results:
         if isinstance(result, BaseException):
             raise result
-    return [result for result in results if isinstance(result, Outcome)]
+    done = [result for result in results if isinstance(result, Outcome)]
+    return [*done, *await differing(engine.world)]
+
+
+async def differing(world: World) -> Sequence[Outcome]:
+    """Compare the books when it is time; give an outcome for each key of which they do not say the same.
+
+    What was found an hour ago and still stands is named again.
+    """
+    try:
+        news = await findings.compare_if_due(world)
+        return [
+            Outcome(WorkItem(Kind.COMPARE, each.credential, None, each.what), difference=each, is_news=news)
+            for each in await findings.standing(world.journal)
+        ]
+    except KeyturnError as error:
+        return [Outcome(WorkItem(Kind.COMPARE, "", None, "the books are compared"), error=error.what)]

@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from keyturn.domain.keys import KeyFacts
 from keyturn.domain.rotation import KeyRecord, Park
 from keyturn.domain.slots import Slot, SlotInfo
-from keyturn.engine import listing, liveness
-from keyturn.engine.liveness import Answer, Life, is_from_here, is_of_this_site, shows, site_of
+from keyturn.engine import listing, liveness, place
+from keyturn.engine.liveness import Answer, Life, is_from_here, is_of_this_site, shows
 from keyturn.engine.trouble import backoff
 from keyturn.engine.work import Rest, Work
 
 # A list may be behind for as long as the venue says that changes take; with the pauses of a deferral so many
 # looks take half a minute.
-_LOOKS = 5
+LOOKS = 5
 
 
 async def refuse_other_account(
@@ -38,7 +38,7 @@ async def refuse_other_account(
         return None
     r = work.rotation
     text = f"The manager key of {r.account} does not list the key of {r.credential} that is current"
-    if r.failures < _LOOKS:
+    if r.failures < LOOKS:
         return await work.defer(backoff(r), f"{text}{doubt.why}.")
     return await work.park(
         Park.MANAGER_KEY,
@@ -114,7 +114,7 @@ def _other_account(work: Work, why: str) -> Doubt:
 
 
 def _other_site(work: Work, known: KeyRecord | None) -> Doubt:
-    asked = site_of(work.account)
+    asked = place.here(work.world, work.rotation.account)
     if known is not None and known.known_at is not None:
         means = f"the key was last seen at {known.known_at}, and {asked} was asked"
     else:

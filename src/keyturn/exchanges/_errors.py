@@ -14,6 +14,11 @@ from typing import Any
 from keyturn.domain.errors import ExchangeError, ExchangeFault
 from keyturn.domain.manifest import DriverManifest
 
+#: What to do first where a venue says of a living key of another of its sites that there is no such key.
+SITE_FIRST = (
+    "Look first at `site`, `url` and `environment` of the account: a key is known only where it was made"
+    " ({sites}). Then look at {console} whether it is still there."
+)
 # How long a venue that bars an address is left alone: as long as the one that names a time asks (Bybit, "wait
 # for at least 10 minutes": https://bybit-exchange.github.io/docs/v5/rate-limit, read 2026-11-21). Calls into
 # a firewall's ban prolong it.
@@ -193,5 +198,7 @@ def exchange_error(
         code=code,
         retry_after=max(pauses, default=None),
         now=now,
-        todo=todo.format(console=manifest.console_url, action=action, venue=manifest.name),
+        todo=todo.format(
+            console=manifest.console_url, action=action, venue=manifest.name, sites=manifest.told_sites()
+        ),
     )

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, TypeVar
 
+from keyturn.domain.comparison import Discrepancy, Findings
 from keyturn.domain.errors import JournalError, JournalFault, ProgrammingError
 from keyturn.domain.evidence import Confirmation
 from keyturn.domain.rotation import Event, EventType, KeyRecord, Rotation
@@ -107,6 +108,19 @@ def read_event(row: Mapping[str, Any]) -> Event:
         return Event(EventType(row["type"]), datetime.fromisoformat(row["at"]), row["actor"], data)
     except (TypeError, ValueError, AttributeError):
         raise unreadable(f"Event {row['number']} of the journal cannot be read.") from None
+
+
+def read_findings(at: str, actor: str, data: str) -> Findings:
+    """Read what a comparison found from its row.
+
+    Raises:
+        JournalError: `TAMPERED` when the row is none.
+    """
+    try:
+        told = json.loads(data)["differences"]
+        return Findings(datetime.fromisoformat(at), actor, tuple(Discrepancy(**each) for each in told))
+    except (LookupError, TypeError, ValueError, AttributeError):
+        raise unreadable("What the last comparison found cannot be read in the journal.") from None
 
 
 def _decoded(plain: dict[str, Any], decoders: Mapping[str, Callable[[Any], Any]]) -> dict[str, Any]:

@@ -18,10 +18,12 @@ from sqlalchemy import (
     select,
 )
 
+from keyturn.domain.comparison import Findings
 from keyturn.domain.evidence import Confirmation
 from keyturn.domain.rotation import CLOCK_MARGIN, Fate, KeyRecord, Origin, Rotation, State
 from keyturn.journal.chain import Head
-from keyturn.journal.codec import read_event, read_record, time_text, unreadable
+from keyturn.journal.codec import read_event, read_findings, read_record, time_text, unreadable
+from keyturn.journal.rows import BOOKS_COMPARED
 from keyturn.journal.schema import confirmations, events, keys, meta, rotations
 from keyturn.journal.verify import Verifier
 from keyturn.ports.journal import ChainReport, JournaledEvent
@@ -45,7 +47,10 @@ _KEYS = (
 )
 _KEY = (
     select(keys.c.record)
-    .where(*(keys.c[name] == bindparam(name) for name in ("exchange", "account", "key_ref")))
+    .where(
+        *(keys.c[name] == bindparam(name) for name in ("exchange", "account", "key_ref")),
+        keys.c.fate != literal_column(f"'{Fate.FORGOTTEN}'"),
+    )
     .order_by(keys.c.recorded_at.desc(), keys.c.number.desc())
     .limit(literal_column("1"))
 )
@@ -148,6 +153,13 @@ def unsettled(connection: Connection) -> Sequence[KeyRecord]:
         )
     )
     return _keys(connection, query)
+
+
+def findings(connection: Connection) -> Findings | None:
+    """Give what the last comparison of the books found."""
+    query = select(events.c.at, events.c.actor, events.c.data).where(events.c.type == BOOKS_COMPARED)
+    row = connection.execute(query.order_by(events.c.number.desc()).limit(1)).first()
+    return None if row is None else read_findings(*row)
 
 
 def proofs(connection: Connection, rotation_id: str) -> Sequence[Confirmation]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from keyturn.domain.comparison import Findings
 from keyturn.domain.errors import ProgrammingError
 from keyturn.domain.evidence import Confirmation
 from keyturn.domain.rotation import Event, EventType, KeyRecord, Origin, Rotation
@@ -16,6 +17,10 @@ Row = dict[str, Any]
 
 #: The type of a chained row that is no event of a rotation: a key was written outside one.
 KEY_RECORDED = "key_recorded"
+#: Likewise: the books were compared.
+BOOKS_COMPARED = "books_compared"
+#: What a chained row may be that names no rotation.
+WITHOUT_ROTATION = frozenset({KEY_RECORDED, BOOKS_COMPARED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +91,12 @@ def recording(keys: Sequence[KeyRecord]) -> Write:
             for row in map(key_row, keys)
         )
     )
+
+
+def comparing(findings: Findings) -> Write:
+    """Prepare what a comparison found; it belongs to no credential alone."""
+    data = canonical({"differences": [asdict(each) for each in findings.differences]})
+    return Write((Draft(None, "", None, BOOKS_COMPARED, time_text(findings.at), findings.actor, data),))
 
 
 def _draft(rotation: Rotation, seq: int, event: Event) -> Draft:

@@ -17,7 +17,7 @@ from sqlalchemy import (
 )
 
 #: The newest migration that this code knows.
-REVISION = "0001"
+REVISION = "0002"
 #: Alembic's table; named, because Prefect keeps one under Alembic's default name.
 VERSION_TABLE = "keyturn_version"
 

@@ -10,6 +10,7 @@ from typing import Self
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from keyturn.domain.comparison import Findings
 from keyturn.domain.evidence import Confirmation
 from keyturn.domain.rotation import Event, KeyRecord, Rotation, State
 from keyturn.journal import reads, rows
@@ -96,6 +97,14 @@ class SqlJournal:
         """Write keys outside a rotation."""
         if keys:
             await self._writer.write(rows.recording(keys))
+
+    async def record_findings(self, findings: Findings) -> None:
+        """Write what a comparison of the books found."""
+        await self._writer.write(rows.comparing(findings))
+
+    async def findings(self) -> Findings | None:
+        """Give what the last comparison of the books found; None before the first."""
+        return await self._reader.read(reads.findings)
 
     async def get(self, rotation_id: str) -> Rotation | None:
         """Give a rotation by id."""

@@ -17,7 +17,7 @@ from keyturn.domain.rotation import EventType, KeyRecord, Rotation
 from keyturn.journal.chain import Head, genesis, link
 from keyturn.journal.codec import read_event, read_record
 from keyturn.journal.rows import (
-    KEY_RECORDED,
+    WITHOUT_ROTATION,
     Row,
     confirmation_row,
     differing,
@@ -67,7 +67,7 @@ class Verifier:
         self._attached(row)
         if row["rotation_id"] is not None:
             self._replay(row)
-        elif row["type"] != KEY_RECORDED:
+        elif row["type"] not in WITHOUT_ROTATION:
             self._breaks.append(f"Event {number} names no rotation.")
 
     def _attached(self, row: Row) -> None:

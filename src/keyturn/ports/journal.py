@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from keyturn.domain.comparison import Findings
 from keyturn.domain.evidence import Confirmation
 from keyturn.domain.rotation import Event, KeyRecord, Rotation
 
@@ -76,6 +77,14 @@ class Journal(Protocol):
         """Write keys outside a rotation: adoption. Overwrites rows with the same `key_id`."""
         ...
 
+    async def record_findings(self, findings: Findings) -> None:
+        """Write what a comparison of the books found, also that it found nothing."""
+        ...
+
+    async def findings(self) -> Findings | None:
+        """Give what the last comparison of the books found; None before the first."""
+        ...
+
     async def get(self, rotation_id: str) -> Rotation | None:
         """Give a rotation by id."""
         ...
@@ -109,7 +118,7 @@ class Journal(Protocol):
         ...
 
     async def key(self, exchange: str, account: str, key_ref: str) -> KeyRecord | None:
-        """Give the record of a key by its ref; None means that it is not ours."""
+        """Give the record of a key by its ref; None means that it is not ours, or no longer (`FORGOTTEN`)."""
         ...
 
     async def adopted(self) -> Sequence[KeyRecord]:

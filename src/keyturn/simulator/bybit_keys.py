@@ -94,10 +94,15 @@ def _flat_permissions(sim: BybitErrors, value: object, allowed: frozenset[str]) 
 
 
 def _ip_list(sim: BybitErrors, value: object) -> tuple[str, ...]:
+    """Read addresses: a text with commas, as the tables say, or a list, as the examples for Node.js send."""
+    if isinstance(value, list):
+        if not all(isinstance(ip, str) for ip in value):
+            raise sim.refuse(10001, "ips must hold texts.")
+        value = ",".join(value)
     if value is None or value in ("", "*"):
         return ()
     if not isinstance(value, str):
-        raise sim.refuse(10001, "ips must be a text.")
+        raise sim.refuse(10001, "ips must be a text or a list.")
     ips = tuple(part.strip() for part in value.split(","))
     if not all(is_ip_rule(ip) for ip in ips):
         raise sim.refuse(10001, "ips: not an IP address.")

@@ -10,10 +10,13 @@ Sources, all read 2026-11-21:
   account.
 * https://docs.deribit.com/articles/security-keys: which methods ask for a second factor and how: HTTP 200
   without an error, a challenge that holds for one minute, 13668 with its reasons.
-* "RPC Error Codes": 10028, 11094, 13004, 13009, 13021, 13403, -32602, -32601.
+* "RPC Error Codes": 10028, 11050, 11094, 13004, 13009, 13021, 13403, -32602, -32601.
 
-A key can't be created with an IP list; ``edit_api_key`` needs ``max_scope`` every time. The text says that
-``list_api_keys`` shows no secret while its example shows one: ``secrets_in_list`` chooses (default: none).
+A key can't be created with an IP list; ``edit_api_key`` needs ``max_scope`` every time. Lists and edits show
+secrets, as the schemas require and the examples do; ``secrets_in_list=False`` is for the words of
+``list_api_keys``, which deny it. ``max_scope`` is a text as in the examples, where the schema says a list.
+
+A method may be named with a leading slash, and a POST names it in its body: without one it is 11050.
 
 Not documented, so assumed here: an unknown or disabled key is 13004; a bad signature, an old time stamp, a
 used nonce and a wrong address are all the same 13009 without a reason (one user got exactly that with HTTP
@@ -37,7 +40,7 @@ from keyturn.simulator.deribit_keys import CATEGORIES, LEVELS, Method
 from keyturn.simulator.deribit_tfa import SecondFactor
 from keyturn.simulator.faults import FaultKind
 from keyturn.simulator.state import SimKey
-from keyturn.simulator.wire import Call, Reply, alphanumeric, signature_matches
+from keyturn.simulator.wire import Call, Refusal, Reply, alphanumeric, signature_matches
 
 _SCHEME = "deri-hmac-sha256 "
 _WINDOW_MS = 60_000
@@ -70,7 +73,7 @@ class SimDeribit(DeribitDesk):
         key_limit: int | None = None,
         trust_forwarded: bool = False,
         enforce_rate_limits: bool = False,
-        secrets_in_list: bool = False,
+        secrets_in_list: bool = True,
         nonces: Nonces = Nonces.REPLAYS,
         host: str = "127.0.0.1",
         port: int = 0,
@@ -102,7 +105,17 @@ class SimDeribit(DeribitDesk):
 
     def presented_key(self, call: Call) -> str | None:
         """Read the client id from the ``Authorization`` header, or from a request for a token."""
-        return _credentials(call.headers).get("id") or deribit_auth.presented_key(call)
+        if ref := _credentials(call.headers).get("id"):
+            return ref
+        if (text := deribit_auth.shown_token(call)) is not None:
+            token = self.tokens.by_access(text)
+            return token.key.ref if token else None
+        try:
+            name, params, _ = self._method_of(call)
+        except Refusal:
+            return None
+        asked = params.get("client_id") if name == deribit_auth.NAME else None
+        return str(asked) if asked else None
 
     def rate_limited_reply(self, status: int | None) -> Reply:
         """Answer 10028, with HTTP 429 or the status that the fault names."""
@@ -124,9 +137,8 @@ class SimDeribit(DeribitDesk):
         method = _PRIVATE.get(name)
         if method is None:
             raise self.refuse(-32601)
-        key = self._authenticate(call, method)
-        rules = key.rules.at(call.now_ms)
-        if not rules.permissions & method.needs:
+        key, rights = self._admit(call, method)
+        if not rights & method.needs:
             raise self.refuse(method.refusal)
         challenge = self._challenge(call, key, name, params, method)
         if challenge is not None:
@@ -145,10 +157,22 @@ class SimDeribit(DeribitDesk):
             return name, dict(call.query_params()), None
         try:
             body = json.loads(call.body)
-            params = body.get("params") or {}
-            return str(name or body["method"]), dict(params), body.get("id")
-        except (ValueError, KeyError, AttributeError, TypeError):
+            params = dict(body.get("params") or {})
+        except (ValueError, AttributeError, TypeError):
             raise self.refuse(-32700) from None
+        if not isinstance(body.get("method"), str):
+            raise self.refuse(11050)
+        return body["method"].lstrip("/"), params, body.get("id")
+
+    def _admit(self, call: Call, method: Method) -> tuple[SimKey, frozenset[str]]:
+        """Return the calling key and what it may do in this call, by its token or its signature."""
+        text = deribit_auth.shown_token(call)
+        if text is None:
+            key = self._authenticate(call, method)
+            return key, key.rules.at(call.now_ms).permissions
+        key, rights = deribit_auth.holder(self, call, text)
+        call.key, call.rules = key, key.rules.at(call.now_ms)
+        return key, rights
 
     def _authenticate(self, call: Call, method: Method) -> SimKey:
         given = _credentials(call.headers)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from keyturn.simulator.core import SimExchange
+from keyturn.simulator.deribit_tokens import Tokens
 from keyturn.simulator.state import SimKey
 from keyturn.simulator.wire import Call, Refusal, Reply
 
 _ERRORS: dict[int, tuple[int, str]] = {
     10028: (429, "too_many_requests"),
+    11050: (400, "bad_request"),
     11094: (500, "internal_server_error"),
     13004: (400, "invalid_credentials"),
     13008: (400, "request_failed"),
@@ -28,11 +30,12 @@ class DeribitDesk(SimExchange):
     """An exchange with Deribit's errors and its access log."""
 
     #: Whether a list of keys shows their secrets.
-    secrets_in_list = False
+    secrets_in_list = True
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self.access_log: dict[str, list[dict[str, object]]] = {}
+        self.tokens = Tokens()
 
     def refuse(self, code: int, reason: str | None = None, param: str | None = None) -> Refusal:
         """Make one of the exchange's errors."""

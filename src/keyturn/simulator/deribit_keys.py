@@ -187,7 +187,10 @@ def _access_log(sim: DeribitDesk, call: Call, caller: SimKey, params: Params) ->
     if not (offset.isdecimal() and count.isdecimal() and 1 <= int(count) <= _MOST_LOG_LINES):
         raise sim.refuse(-32602, "wrong format", "count")
     newest_first = sim.access_log.get(caller.account.uid, [])[::-1]
-    return newest_first[int(offset) : int(offset) + int(count)]
+    shown = newest_first[int(offset) : int(offset) + int(count)]
+    # As in the documentation's example and at the real venue (typed-deribit 0.4.1, `get_access_log.py`); the
+    # schema has the rows alone.
+    return {"records_total": len(newest_first), "data": shown}
 
 
 METHODS: dict[str, Method] = {

@@ -22,6 +22,7 @@ _PRICE = 50_000.0
 _MARKET = {
     "instrument_name": _INSTRUMENT,
     "kind": "future",
+    "underlying_type": "crypto",
     "instrument_type": "reversed",
     "base_currency": "BTC",
     "quote_currency": "USD",
@@ -48,7 +49,16 @@ _BTC = {
     "min_withdrawal_fee": 0.0001,
     "withdrawal_fee": 0.0001,
     "withdrawal_priorities": [],
+    "in_cross_collateral_pool": False,
 }
+# What the account summary of an account without positions has at zero, and what it has empty.
+_ZERO = (
+    "session_upl session_rpl total_pl initial_margin maintenance_margin projected_initial_margin"
+    " projected_maintenance_margin delta_total projected_delta_total futures_pl futures_session_upl"
+    " futures_session_rpl options_pl options_session_upl options_session_rpl options_delta options_gamma"
+    " options_vega options_value options_theta"
+)
+_EMPTY = "options_gamma_map options_theta_map options_vega_map"
 
 
 def _time(call: Call, params: Params) -> object:
@@ -71,27 +81,35 @@ def _summary(currency: object) -> dict[str, object]:
         "available_funds": 1.0,
         "available_withdrawal_funds": 1.0,
         "margin_balance": 1.0,
-        "initial_margin": 0.0,
-        "maintenance_margin": 0.0,
-        "total_pl": 0.0,
-        "delta_total": 0.0,
         "portfolio_margining_enabled": False,
+        **dict.fromkeys(_ZERO.split(), 0.0),
+        **{name: {} for name in _EMPTY.split()},
+    }
+
+
+def _owner(key: SimKey) -> dict[str, object]:
+    account = key.account
+    return {
+        "id": int(account.uid),
+        "username": account.name,
+        "system_name": account.name,
+        "email": f"{account.name}@example.com",
+        "type": "main" if account.is_master else "subaccount",
+        "security_keys_enabled": account.totp_secret is not None,
+        "mmp_enabled": False,
+        "login_enabled": account.is_master,
+        "interuser_transfers_enabled": False,
     }
 
 
 def _account_summary(sim: DeribitDesk, call: Call, key: SimKey, params: Params) -> object:
     if not params.get("currency"):
         raise sim.refuse(-32602, "value required", "currency")
-    return {"id": int(key.account.uid), **_summary(params["currency"])}
+    return {**_owner(key), **_summary(params["currency"])}
 
 
 def _account_summaries(sim: DeribitDesk, call: Call, key: SimKey, params: Params) -> object:
-    account = {"id": int(key.account.uid), "username": key.account.name, "system_name": key.account.name}
-    return {
-        **account,
-        "type": "main" if key.account.is_master else "subaccount",
-        "summaries": [_summary("BTC")],
-    }
+    return {**_owner(key), "summaries": [_summary("BTC")]}
 
 
 def _no_orders(sim: DeribitDesk, call: Call, key: SimKey, params: Params) -> object:

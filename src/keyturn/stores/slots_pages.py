@@ -145,7 +145,8 @@ def wrong_key(path: str, name: str) -> StoreError:
     """Give the error for a file of another age identity."""
     return misconfigured(
         f"The store's key does not fit {path}: {name} was written for another age identity.",
-        "Point `key` of the store at the identity that the store was written with.",
+        "Point `key` of the store at the identity that the store was written with. If that is lost for good,"
+        f" move the folder {path} of the store away and rotate: the journal knows the key, which then dies.",
     )
 
 

@@ -62,7 +62,7 @@ CHANGING = {
     "exchange": {"create_key", "edit_key", "revoke_key"},
     "store": {"claim", "stage", "promote", "restore_previous", "discard", "put", "vacate", "spread"},
     "mirror": {"put", "discard", "vacate", "spread"},
-    "journal": {"open", "commit", "record_keys"},
+    "journal": {"open", "commit", "record_keys", "record_findings"},
     "consumer": {"notify", "request_probe"},
 }
 _IGNORED = {"grants_for", "close", "check"}

@@ -26,6 +26,7 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from keyturn.domain import machine
+from keyturn.domain.comparison import Discrepancy, Findings
 from keyturn.domain.errors import JournalError, JournalFault, ProgrammingError
 from keyturn.domain.rotation import CLOCK_MARGIN, EventType, Fate, Origin, Rotation
 from keyturn.ports.journal import Change, Journal
@@ -315,6 +316,32 @@ class JournalContract(TamperingContract):
         again = replace(known, key_id="adopted-again", recorded_at=minutes(1))
         await journal.record_keys([again])
         assert await journal.key("bybit", "main", "ref-1") == again
+
+    async def test_a_key_that_a_person_forgot_is_not_ours_until_it_is_taken_in_again(
+        self, journal: Journal
+    ) -> None:
+        known = an_adopted_key(key_ref="ref-1")
+        gone = replace(known, fate=Fate.FORGOTTEN, recorded_at=minutes(1))
+        await journal.record_keys([known])
+        await journal.record_keys([gone])
+        assert await journal.key("bybit", "main", "ref-1") is None
+        assert await journal.keys("bybit-main") == [gone]
+        await journal.record_keys([known])
+        assert await journal.key("bybit", "main", "ref-1") == known
+        assert (await journal.verify()).breaks == ()
+
+    async def test_the_last_comparison_of_the_books_is_told_and_chained(self, journal: Journal) -> None:
+        assert await journal.findings() is None
+        nothing = Findings(START, "sweep", ())
+        found = Findings(
+            minutes(60), "sweep", (Discrepancy("a", "adopted-x", "it lives", "keyturn rotate a"),)
+        )
+        await journal.record_findings(found)
+        await opened(journal)
+        assert await journal.findings() == found
+        await journal.record_findings(nothing)
+        assert await journal.findings() == nothing
+        assert (await journal.verify()).breaks == ()
 
     async def test_unsettled_are_the_keys_that_may_live_and_were_left_behind(self, journal: Journal) -> None:
         left = []

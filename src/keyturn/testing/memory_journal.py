@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from functools import lru_cache
 
+from keyturn.domain.comparison import Findings
 from keyturn.domain.errors import ProgrammingError
 from keyturn.domain.evidence import Confirmation
 from keyturn.domain.rotation import CLOCK_MARGIN, Event, Fate, KeyRecord, Origin, Rotation, State
 from keyturn.journal import rows
 from keyturn.journal.chain import Batch, Head, genesis
-from keyturn.journal.codec import read_event, read_record, time_text
+from keyturn.journal.codec import read_event, read_findings, read_record, time_text
 from keyturn.journal.rows import Row, Write
 from keyturn.journal.verify import Verifier
 from keyturn.ports.journal import ChainReport, Change, JournaledEvent
@@ -55,6 +56,15 @@ class MemoryJournal:
         """Write keys outside a rotation."""
         if keys:
             await self._write(rows.recording(keys))
+
+    async def record_findings(self, findings: Findings) -> None:
+        """Write what a comparison of the books found."""
+        await self._write(rows.comparing(findings))
+
+    async def findings(self) -> Findings | None:
+        """Give what the last comparison of the books found."""
+        told = [row for row in self.tables["events"] if row["type"] == rows.BOOKS_COMPARED]
+        return read_findings(told[-1]["at"], told[-1]["actor"], told[-1]["data"]) if told else None
 
     async def _write(self, write: Write) -> None:
         if self._closed:
@@ -137,7 +147,11 @@ class MemoryJournal:
     async def key(self, exchange: str, account: str, key_ref: str) -> KeyRecord | None:
         """Give the record of a key by its ref; None means that it is not ours."""
         wanted = (exchange, account, key_ref)
-        found = self._keys(lambda row: (row["exchange"], row["account"], row["key_ref"]) == wanted)
+        found = self._keys(
+            lambda row: (
+                (row["exchange"], row["account"], row["key_ref"]) == wanted and row["fate"] != Fate.FORGOTTEN
+            )
+        )
         return found[-1] if found else None
 
     async def adopted(self) -> Sequence[KeyRecord]:

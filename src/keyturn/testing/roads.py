@@ -13,6 +13,7 @@ from keyturn.domain.keys import Permission
 from keyturn.domain.manifest import AddedRight
 from keyturn.domain.rotation import Fate, Mode, State
 from keyturn.domain.slots import Slot
+from keyturn.engine import adopt
 from keyturn.engine.engine import Engine
 from keyturn.testing.crash import Killed, Mishap, Row
 from keyturn.testing.fake_world import NAME, PATH, FakeWorld
@@ -284,6 +285,23 @@ async def made_after_all(fake: FakeWorld, engine: Engine) -> None:
     await fake.sweep_until_rest(traced=True)
 
 
+async def slots_emptied(fake: FakeWorld, engine: Engine) -> None:
+    """Rotate when it is due, after somebody emptied the store twice: two keys live that it does not show."""
+    second = fake.exchange.add_key([Permission(p) for p in fake.permissions], label="made by hand")
+    await empty(fake)
+    await adopt.put_credential(fake.world(), NAME, second.material)
+    await empty(fake)
+    fake.pass_time(timedelta(days=61))
+    await forward(fake, engine)
+
+
+async def empty(fake: FakeWorld) -> None:
+    """Let somebody take the key out of the store."""
+    current = await fake.store.peek(PATH, Slot.CURRENT)
+    if current is not None:
+        await fake.store.vacate(PATH, expect_current=current.version)
+
+
 ROADS: dict[str, Road] = {
     "forward": Road(forward),
     "the first key": Road(forward, old_key=False),
@@ -308,6 +326,8 @@ ROADS: dict[str, Road] = {
     "rolled back in grace": Road(rolled_back_at(State.GRACE)),
     "outcome of the mint unknown": Road(mint_unknown),
     "the list is stale": Road(stale_list),
+    "the store was emptied": Road(slots_emptied),
+    "the store was emptied, and the mirror was not": Road(slots_emptied, {"mirrored": True}),
     "a key is made after it was written off": Road(made_after_all),
     "the list is late for current": Road(list_without_current),
     "the list is late for current after a lost mint": Road(recovered_late),

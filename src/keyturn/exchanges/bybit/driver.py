@@ -174,7 +174,7 @@ def _facts(row: Mapping[str, Any], key_ref: str, account_uid: str | None = None)
         expires_at=iso(row.get("expiredAt")),
         enabled=optional_name(row.get("status")) != _EXPIRED_STATUS,
         # Only query-api tells: "uta: 0: regular account; 1: unified trade account" (apikey-info).
-        added_here=frozenset({_UNIFIED_DERIVATIVES} if optional_name(row.get("uta")) == "1" else ()),
+        added_here=frozenset({_UNIFIED_DERIVATIVES} if str(row.get("uta")).lower() in {"1", "true"} else ()),
     )
 
 

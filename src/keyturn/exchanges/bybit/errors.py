@@ -9,13 +9,9 @@ from typing import Any
 
 from keyturn.bodies import seconds
 from keyturn.domain.errors import ExchangeFault as Fault
-from keyturn.exchanges._errors import ErrorTable, Refusal, Row, barred
+from keyturn.exchanges._errors import SITE_FIRST, ErrorTable, Refusal, Row, barred
 from keyturn.exchanges._fields import mapping, millis, name, text
 
-_SITE = (
-    "Look first whether `url` and `environment` of the account are the site that the key was made at (Bybit"
-    " says this of living keys of its other sites), then at {console} whether the key is there."
-)
 _RENEW = "Make a new key at {console} and store it."
 _SUPPORT = "Ask the venue's support."
 _KEY_PAGE = "https://bybit-exchange.github.io/docs/v5/user/create-subuid-apikey"
@@ -91,7 +87,7 @@ TABLE = ErrorTable(
         "10003": Row(
             Fault.UNKNOWN_KEY,
             "it does not know the key.",
-            _SITE,
+            SITE_FIRST,
             says="API key is invalid. Check whether the key and domain are matched, there are 4 env: mainnet,"
             " testnet, mainnet-demo, testnet-demo",
         ),

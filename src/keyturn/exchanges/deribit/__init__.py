@@ -6,7 +6,8 @@
   Withdrawals and transfers are one scope (`wallet:read_write`), so there is no word for `transfer` alone.
 * A key learns what it may do from the scope of a token that it asks for (`public/auth`), since
   `list_api_keys` is a manager's call. The request is signed, so the secret stays here; the token is dropped
-  unread.
+  unread, and what its scope said is taken for its life (`sessions`). A scope says more than rights: how the
+  token is bound, and the key's name (`scope`).
 * Label: 16 characters, letters, digits and underscores. Handle: a number.
 * Addresses: not at creation, so they are set by a second call, before the key is used.
 * Everything is a GET, also what changes something.

@@ -12,6 +12,7 @@ from typing import Any
 
 from keyturn.domain.errors import ExchangeError, ExchangeFault
 from keyturn.domain.keys import KeyFacts, KeySpec, MintedKey, Permission, normal_ips
+from keyturn.domain.manifest import DriverManifest
 from keyturn.domain.material import SecretMaterial
 from keyturn.exchanges._base import CcxtDriver
 from keyturn.exchanges._client import Endpoint, Quiet
@@ -28,7 +29,8 @@ from keyturn.exchanges._fields import (
     text,
     words,
 )
-from keyturn.exchanges.deribit import errors
+from keyturn.exchanges.deribit import errors, scope
+from keyturn.exchanges.deribit.sessions import Sessions
 from keyturn.ports.exchange import Caller, KeyHandle
 
 CREATE = Endpoint("create a key", "create_api_key", changes=True)
@@ -38,20 +40,6 @@ LIST = Endpoint("list the keys", "list_api_keys")
 AUTH = Endpoint("tell what the key may do", "auth", private=False)
 SUMMARY = Endpoint("read the balance", "get_account_summary")
 TIME = Endpoint("tell the time", "get_time", private=False)
-
-_LEVELS = ("read", "read_write")
-# Deribit's word -> what it lets a key do beside looking.
-_MEANINGS: Mapping[str, tuple[Permission, ...]] = {
-    "account:read_write": (Permission.MANAGE_KEYS,),
-    "trade:read_write": (Permission.TRADE,),
-    "block_trade:read_write": (Permission.TRADE,),
-    "block_rfq:read_write": (Permission.TRADE,),
-    "wallet:read_write": (Permission.WITHDRAW, Permission.TRANSFER),
-    "custody:read_write": (Permission.WITHDRAW, Permission.TRANSFER),
-}
-# What a token's scope says besides rights: how it is bound, when it ends ("Access scope", read 2026-11-21).
-_TOKEN_WORDS = frozenset({"connection", "mainaccount"})
-_TOKEN_PREFIXES = ("session:", "expires:", "ip:")
 
 
 class _DrawnNonce(Quiet):
@@ -69,25 +57,31 @@ class Driver(CcxtDriver):
     create = CREATE
     mixin = _DrawnNonce
 
+    def __init__(self, manifest: DriverManifest, **options: Any) -> None:
+        super().__init__(manifest, **options)
+        self._sessions = Sessions()
+
     def grants_for(self, permissions: frozenset[Permission]) -> frozenset[str]:
         """Give the scopes; of two levels of one category the higher."""
-        return _highest(super().grants_for(permissions))
+        return scope.highest(super().grants_for(permissions))
 
     async def introspect(self, caller: Caller) -> KeyFacts:
         """Ask what the calling key may do (scope of a token) and whose it is (account summary).
 
         The addresses that the key is bound to are for a manager to list.
         """
-        scope = await self._scope(caller)
-        grants = frozenset(word for word in scope.split() if _is_right(word))
+        grants = self._sessions.grants(caller)
+        if grants is None:
+            grants = await self._authenticate(caller)
         account = None
-        if {"account:read", "account:read_write"} & grants:
+        if scope.reads_account(grants):
+            # Signed by the key itself: a scope that is remembered says nothing of whether the key lives.
             account = await self._summary(caller)
         return KeyFacts(
             key_ref=caller.material.key_ref,
             grants=grants,
-            permissions=_permissions(grants),
-            unnamed=_unnamed(grants),
+            permissions=scope.permissions(grants),
+            unnamed=scope.unnamed(grants),
             account_uid=account,
         )
 
@@ -118,7 +112,10 @@ class Driver(CcxtDriver):
             # ccxt would write a list with Python's quotes.
             "ip_whitelist": json.dumps(sorted(spec.ip_allowlist)),
         }
+        # Before and after: while the call is on its way nobody knows which rights the key has.
+        self._sessions.changed(key.key_ref, self.grants_for(spec.permissions))
         await self._ask(EDIT, lambda body: mapping(body["result"]), params, manager)
+        self._sessions.changed(key.key_ref, self.grants_for(spec.permissions))
 
     async def server_time(self) -> datetime:
         """Ask Deribit's clock."""
@@ -128,6 +125,7 @@ class Driver(CcxtDriver):
         handle = await self._handle(manager, key)
         if handle is None:
             raise self._refused(REVOKE.action, ExchangeFault.REJECTED, "the account has no such key.")
+        self._sessions.forget(key.key_ref)
         await self._ask(REVOKE, _done, {"id": handle}, manager)
 
     async def _handle(self, manager: Caller, key: KeyHandle) -> str | None:
@@ -160,10 +158,12 @@ class Driver(CcxtDriver):
             SUMMARY, lambda body: optional_name(mapping(body["result"]).get("id")), params, caller
         )
 
-    async def _scope(self, caller: Caller) -> str:
-        """Ask for a token and give its scope. The token itself is dropped here."""
+    async def _authenticate(self, caller: Caller) -> frozenset[str]:
+        """Ask for a token, give what it grants and remember that. The token itself is dropped here."""
         self._require_sendable(AUTH, caller)
-        return await self._ask(AUTH, _scope, self._signed_request(caller), caller)
+        grants, life = await self._ask(AUTH, _granted, self._signed_request(caller), caller)
+        self._sessions.remember(caller, grants, life)
+        return grants
 
     def _signed_request(self, caller: Caller) -> dict[str, str]:
         """Ask by signature, which keeps the secret out of the URL.
@@ -192,27 +192,16 @@ class Driver(CcxtDriver):
 
     async def _judge(self, endpoint: Endpoint, row: Row, refusal: Refusal, caller: Caller | None) -> Row:
         """Tell a wrong secret from a wrong address: one code stands for both."""
+        if caller is not None:
+            self._sessions.forget(caller.material.key_ref)
         told_apart = row.fault is not ExchangeFault.WRONG_IP or refusal.code != errors.UNAUTHORIZED
         if not told_apart and endpoint is not AUTH and caller is not None:
             try:
-                await self._scope(caller)
+                await self._authenticate(caller)
             except ExchangeError as error:
                 if error.fault is ExchangeFault.UNCLEAR_REFUSAL:
                     return errors.UNCLEAR
         return row
-
-
-def _highest(words: frozenset[str]) -> frozenset[str]:
-    levels: dict[str, str] = {}
-    for word in words:
-        category, _, level = word.partition(":")
-        levels[category] = max(levels.get(category, level), level, key=_LEVELS.index)
-    return frozenset(f"{category}:{level}" for category, level in levels.items())
-
-
-def _is_right(word: str) -> bool:
-    """Tell a right from what else stands in a token's scope; an unknown word counts as a right."""
-    return not (word in _TOKEN_WORDS or word.startswith(_TOKEN_PREFIXES) or word.endswith(":none"))
 
 
 def _done(body: Mapping[str, Any]) -> None:
@@ -220,11 +209,12 @@ def _done(body: Mapping[str, Any]) -> None:
         raise ValueError("not done")
 
 
-def _scope(body: Mapping[str, Any]) -> str:
-    scope = body["result"]["scope"]
-    if not isinstance(scope, str):
+def _granted(body: Mapping[str, Any]) -> tuple[frozenset[str], float]:
+    """Read what a token grants, and for how many seconds; 0 where that is not told."""
+    told, life = body["result"]["scope"], body["result"].get("expires_in")
+    if not isinstance(told, str):
         raise TypeError("no scope")
-    return text(scope)
+    return scope.of_token(text(told)), life if isinstance(life, int) else 0
 
 
 def _minted(row: Mapping[str, Any]) -> MintedKey:
@@ -237,29 +227,16 @@ def _listed(body: Mapping[str, Any]) -> list[KeyFacts]:
 
 
 def _facts(row: Mapping[str, Any]) -> KeyFacts:
-    scope = row["max_scope"]
-    grants = frozenset(
-        word for word in words(scope.split() if isinstance(scope, str) else scope) if _is_right(word)
-    )
+    told = row["max_scope"]
+    grants = scope.of_key(words(told.split() if isinstance(told, str) else told))
     return KeyFacts(
         key_ref=name(row["client_id"]),
         grants=grants,
-        permissions=_permissions(grants),
-        unnamed=_unnamed(grants),
+        permissions=scope.permissions(grants),
+        unnamed=scope.unnamed(grants),
         ip_allowlist=normal_ips([text(ip) for ip in items(row.get("ip_whitelist") or [])]),
         label=text(row.get("name")),
         created_at=millis(row["timestamp"]),
         enabled=flag(row.get("enabled", True)),
         handle=name(row["id"]),
     )
-
-
-def _permissions(grants: frozenset[str]) -> frozenset[Permission]:
-    found = {permission for word in grants for permission in _MEANINGS.get(word, ())}
-    if any(grant.startswith("account:") for grant in grants):
-        found.add(Permission.READ)
-    return frozenset(found)
-
-
-def _unnamed(grants: frozenset[str]) -> frozenset[str]:
-    return frozenset(word for word in grants if word not in _MEANINGS and not word.endswith(":read"))

@@ -7,13 +7,9 @@ from datetime import date
 from typing import Any
 
 from keyturn.domain.errors import ExchangeFault as Fault
-from keyturn.exchanges._errors import ErrorTable, Refusal, Row, barred
+from keyturn.exchanges._errors import SITE_FIRST, ErrorTable, Refusal, Row, barred
 from keyturn.exchanges._fields import name, rows, text
 
-_SITE = (
-    "Look first whether `url` and `environment` of the account are the site that the key was made at (OKX"
-    " says this of living keys of its other sites), then at {console} whether the key is there."
-)
 _SUPPORT = "Ask the venue's support."
 _MAIN = "Make the manager key in the main account, at {console}."
 
@@ -50,7 +46,7 @@ def _unclear(says: str) -> Row:
 
 
 def _unknown(says: str) -> Row:
-    return Row(Fault.UNKNOWN_KEY, "it does not know the key.", _SITE, says=says)
+    return Row(Fault.UNKNOWN_KEY, "it does not know the key.", SITE_FIRST, says=says)
 
 
 def _lacks(says: str, words: str = "the key lacks a right for it.", todo: str = "") -> Row:

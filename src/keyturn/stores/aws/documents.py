@@ -243,6 +243,9 @@ def material_of(path: str, opened: Opened) -> SecretMaterial:
         StoreError: `CORRUPT` when a field that signs is missing.
     """
     values = _values(opened.document, opened.shape)
+    if opened.leaf.kind is Kind.FOREIGN and opened.shape is FIELDS:
+        # What else stands there is theirs, and stays beside the key when that is taken in.
+        values = {k: v for k, v in values.items() if k in _KEY_FIELDS}
     missing = [name for name in ("api_key", "secret") if name not in values]
     if missing:
         raise corrupt(path, f"it has no text field `{missing[0]}`")

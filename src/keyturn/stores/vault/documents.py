@@ -176,7 +176,7 @@ def read_current(path: str, seen: Snapshot, expected: Format = FIELDS) -> Curren
         if expected is not FIELDS:
             values, others = _parsed(expected, seen.data), expected.rest(seen.data)
             return Current(seen.kv, foreign, values=values, others=others, format=expected)
-        values = {k: v for k, v in seen.data.items() if isinstance(v, str)}
+        values = {k: seen.data[k] for k in _KEY_FIELDS if isinstance(seen.data.get(k), str)}
         others = {k: v for k, v in seen.data.items() if k not in _KEY_FIELDS}
         return Current(seen.kv, foreign, values=values, others=others)
     try:
