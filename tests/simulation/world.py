@@ -113,13 +113,13 @@ class SimulatedWorld(FakeWorld):
         attempt = parse_label(self.exchange._rows[key_ref].key.label)
         if attempt and self.in_slot(self.store, Slot.PENDING)[1] == attempt:
             self._breaks("fence", f"{key_ref} is revoked and {attempt} can still be promoted")
-        if self.in_slot(self.store, Slot.PREVIOUS)[0] == key_ref and not self._may_end(key_ref):
+        if self.in_slot(self.store, Slot.PREVIOUS)[0] == key_ref and not self._may_end():
             self._breaks("not current", f"{key_ref} is revoked and a roll-back can make it current again")
 
-    def _may_end(self, key_ref: str) -> bool:
+    def _may_end(self) -> bool:
         """Whether the open rotation is past the point from which previous could come back."""
-        opened = [row for row in self.journal.tables["rotations"] if row["is_open"]]
-        return all(row["state"] in {State.REVOKING, State.ABORTING} for row in opened)
+        opened = self.journal._rotations(lambda row: row["is_open"])
+        return all(r.effective_state in {State.REVOKING, State.ABORTING} for r in opened)
 
     def unnamed(self) -> list[str]:
         """Give the living keys with a label of ours that no slot and no open row of the journal names."""
