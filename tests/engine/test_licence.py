@@ -198,6 +198,10 @@ async def test_no_key_is_revoked_that_a_mirror_shows():
     assert progress.rotation.state is State.ABORTING
     assert "still shows the new key" in progress.rest.waiting_for
     assert pending.material.key_ref in fake.exchange.truth()
+    # The mirror is pointed back at what is current, and then the key may go.
+    assert (await fake.run(engine, rotation_id)).state is State.ABORTED
+    assert (await fake.mirror.peek(PATH, Slot.CURRENT)).meta.key_ref == fake.old.key_ref
+    assert pending.material.key_ref not in fake.exchange.truth()
 
 
 async def test_a_mirror_is_never_pointed_at_the_key_of_a_roll_back_by_a_worker_that_is_late():
@@ -215,6 +219,26 @@ async def test_a_mirror_is_never_pointed_at_the_key_of_a_roll_back_by_a_worker_t
     ids.append((await slow.open(NAME, mode=Mode.MANUAL, reason="a test")).id)
     await fake.run(slow, ids[0])
     assert (await slow.get(ids[0])).state is State.ABORTED
+    await fake.judge_rest()
+
+
+async def test_a_mirror_is_looked_at_before_the_primary_that_is_written_to_it():
+    fake = await prepared(mirrored=True)
+    person = Engine(fake.world(actor="person"))
+    ids: list[str] = []
+
+    async def rolled_back() -> None:
+        await person.rollback(NAME, "a test wants it")
+        await fake.run(person, ids[0])
+
+    engine, rotation_id = await opened(fake)
+    ids.append(rotation_id)
+    await until(fake, engine, rotation_id, State.PROMOTED)
+    world = fake.world(actor="slow")
+    # Has read the new key in the primary, and goes on with the mirror when the roll-back is over.
+    late = replace(world.adapters, stores=Between(fake.store, "read", rolled_back, late=True))
+    await Engine(replace(world, adapters=late)).step(rotation_id)
+    assert (await engine.get(rotation_id)).state is State.ABORTED
     await fake.judge_rest()
 
 

@@ -27,13 +27,20 @@ async def follow(work: Work) -> dict[str, str]:
     """
     behind: dict[str, str] = {}
     if addresses := work.entry.mirrors:
-        current = await work.store.read(work.path, Slot.CURRENT)
-        if current is None or current.info.meta is None:
-            return {_name(address): "the primary has no current key" for address in addresses}
+        seen = []
         for address in addresses:
             store = work.world.adapters.store(address.store)
             try:
-                there = await store.peek(address.path, Slot.CURRENT)
+                seen.append((address, store, await store.peek(address.path, Slot.CURRENT)))
+            except StoreError as error:
+                behind[_name(address)] = error.what
+        # Read after the mirrors were looked at: who writes an older key of the primary to a mirror then
+        # names a version that is gone from there.
+        current = await work.store.read(work.path, Slot.CURRENT)
+        if current is None or current.info.meta is None:
+            return {_name(address): "the primary has no current key" for address in addresses}
+        for address, store, there in seen:
+            try:
                 if there and not await _ours(work, there):
                     behind[_name(address)] = "a secret stands there that is not this credential's: remove it"
                     continue

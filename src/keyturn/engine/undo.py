@@ -69,10 +69,10 @@ async def _revoke_minted(work: Work, current: SlotInfo | None) -> Rest | None:
             continue
         # A key that is known by its ref is revoked whether it is listed or not, for the same reason.
         handle = record.handle or (facts.handle if facts else None)
-        if (
-            await licence.revoke_attempt(work, manager, replace(record, key_ref=key_ref, handle=handle))
-            is None
-        ):
+        doomed = replace(record, key_ref=key_ref, handle=handle)
+        if await licence.revoke_attempt(work, manager, doomed) is None:
+            # Somebody may have pointed a mirror at it.
+            await mirrors.follow(work)
             text = "A store still shows the new key; while it does, the key is not revoked."
             return await work.defer(backoff(work.rotation), text)
     return None
