@@ -37,8 +37,8 @@ _PASSING = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """What is asked whether it would add rights: the venue, its keys in that place, a key of that account."""
+class AskedAccount:
+    """What is asked whether it would add rights: the venue, the account's keys, and one that can ask."""
 
     driver: ExchangeDriver
     listed: Sequence[KeyFacts]
@@ -59,7 +59,7 @@ async def refuse_added(work: Work, manager: Caller, listed: Sequence[KeyFacts]) 
         return None
     stored = await work.store.read(work.path, Slot.CURRENT)
     own = Caller(stored.material, entry.egress_proxy) if stored else None
-    found = await expected(work.world, r.credential, entry, Place(work.driver, listed, own, manager))
+    found = await expected(work.world, r.credential, entry, AskedAccount(work.driver, listed, own, manager))
     if not found:
         return None
     names = ", ".join(each.right for each in found)
@@ -72,22 +72,24 @@ async def refuse_added(work: Work, manager: Caller, listed: Sequence[KeyFacts]) 
     )
 
 
-async def expected(world: World, credential: str, entry: CredentialEntry, place: Place) -> list[AddedRight]:
+async def expected(
+    world: World, credential: str, entry: CredentialEntry, account: AskedAccount
+) -> list[AddedRight]:
     """Give the rights that are not accepted, and that the venue would add, as far as that can be told.
 
     Raises:
         ExchangeError: the venue cannot be asked.
     """
-    driver = place.driver
+    driver = account.driver
     rights = driver.manifest.unaccepted(driver.grants_for(entry.permissions), entry.accepts)
     if not rights:
         return []
     undone = await _undone_for(world, credential)
     found, asked = [], None
     for added in rights:
-        had = _had_by_ours(added, place.listed)
+        had = _had_by_ours(added, account.listed)
         if had is None and added.right not in undone:
-            asked = await _told(place) if asked is None else asked
+            asked = await _told(account) if asked is None else asked
         if had or (had is None and (added.right in undone or added.right in (asked or ()))):
             found.append(added)
     return found
@@ -114,11 +116,11 @@ def _reason(rotation: Rotation) -> str:
     return rotation.abort_reason if rotation.state is State.ABORTED else ""
 
 
-async def _told(place: Place) -> frozenset[str]:
-    if place.own is not None:
+async def _told(account: AskedAccount) -> frozenset[str]:
+    if account.own is not None:
         try:
-            return (await place.driver.introspect(place.own)).added_here
+            return (await account.driver.introspect(account.own)).added_here
         except ExchangeError as error:
             if error.fault in _PASSING:
                 raise
-    return (await place.driver.introspect(place.manager)).added_here
+    return (await account.driver.introspect(account.manager)).added_here

@@ -17,7 +17,7 @@ from keyturn.domain.slots import KeyMeta, Slot, SlotInfo, Stored
 from keyturn.engine import place
 from keyturn.engine.commands import with_reason
 from keyturn.engine.liveness import shows
-from keyturn.engine.places import Place, place_name
+from keyturn.engine.owner import Owner, owner_name
 from keyturn.engine.world import World
 from keyturn.ports.exchange import Caller
 from keyturn.ports.store import SecretStore
@@ -49,7 +49,7 @@ async def put_credential(world: World, credential: str, material: SecretMaterial
     entry = world.inventory.credentials[credential]
     await _nobody_elses(world, credential, material.key_ref)
     facts = await _introspect(world, entry.account, Caller(material, entry.egress_proxy))
-    unseen = await _refuse_other_place(world, credential, material.key_ref)
+    unseen = await _refuse_other_owner(world, credential, material.key_ref)
     address = world.inventory.store_of(credential)
     store = world.adapters.store(address.store)
     there = await store.read(address.path, Slot.CURRENT)
@@ -166,7 +166,7 @@ async def adopt(world: World, credential: str) -> KeyRecord:
     left = known if known and not own and await _is_left(world, known.credential) else None
     await _nobody_elses(world, credential, key_ref, left=left)
     facts = await _introspect(world, entry.account, Caller(stored.material, entry.egress_proxy))
-    await _refuse_other_place(world, credential, key_ref)
+    await _refuse_other_owner(world, credential, key_ref)
     meta = stored.info.meta
     if meta is None:
         # While a rotation is open, what it saw as current must stay that very version.
@@ -183,7 +183,7 @@ async def adopt(world: World, credential: str) -> KeyRecord:
     return adopted
 
 
-async def _refuse_other_place(world: World, credential: str, key_ref: str) -> str:
+async def _refuse_other_owner(world: World, credential: str, key_ref: str) -> str:
     """Refuse a key that the account's manager key does not list where the inventory says that it is.
 
     Returns:
@@ -191,22 +191,22 @@ async def _refuse_other_place(world: World, credential: str, key_ref: str) -> st
     """
     entry = world.inventory.credentials[credential]
     account = world.inventory.accounts[entry.account]
-    place = place_name(Place(entry.account, entry.subaccount))
+    owner = owner_name(Owner(entry.account, entry.subaccount))
     try:
         manager = await world.adapters.store(account.manager.store).read(account.manager.path, Slot.CURRENT)
         if manager is None:
-            return f"There is no manager key yet, so nobody looked whether this is a key of {place}."
+            return f"There is no manager key yet, so nobody looked whether this is a key of {owner}."
         caller = Caller(manager.material, account.egress_proxy)
         listed = await world.adapters.driver(entry.account).list_keys(caller, entry.subaccount)
     except KeyturnError as error:
-        return f"Nobody could look whether this is a key of {place}: {error.what}"
+        return f"Nobody could look whether this is a key of {owner}: {error.what}"
     if shows(listed, key_ref):
         return ""
     raise RefusedError(
-        f"This is no key of {place}: the manager key does not list it there.",
+        f"This is no key of {owner}: the manager key does not list it there.",
         now="Nothing was changed.",
         todo=f"Correct `subaccount` (or `account`) of {credential} in the inventory, or take a key of that"
-        " place. One that was made a moment ago may not be listed yet: then try again in a minute.",
+        " owner. One that was made a moment ago may not be listed yet: then try again in a minute.",
     )
 
 

@@ -14,8 +14,8 @@ from keyturn.domain.keys import KeyFacts, Revocation
 from keyturn.domain.rotation import EventType, Fate, KeyRecord, Origin, Park
 from keyturn.engine import licence, listing, liveness, mirrors, old_keys, settle
 from keyturn.engine.liveness import shows
+from keyturn.engine.owner import Owner, owner_name
 from keyturn.engine.place import lies_here
-from keyturn.engine.places import Place, place_name
 from keyturn.engine.trouble import backoff
 from keyturn.engine.work import Rest, Work
 from keyturn.ports.exchange import Caller
@@ -33,7 +33,7 @@ class _Found:
     #: The rotation's own, or hands for another account of the inventory.
     hand: Work
     manager: Caller
-    place: Place
+    owner: Owner
     listed: bool
 
 
@@ -72,7 +72,7 @@ async def _end_one(work: Work, record: KeyRecord) -> Rest | None:
     if found.listed:
         record = await liveness.seen(found.hand, record, found.manager)
     revoked = await licence.revoke_beside(
-        work, replace(record, subaccount=found.place.subaccount), found.hand, found.manager
+        work, replace(record, subaccount=found.owner.subaccount), found.hand, found.manager
     )
     if isinstance(revoked, Rest):
         return revoked
@@ -103,21 +103,21 @@ async def _find(work: Work, record: KeyRecord) -> _Found | None:
             return None
         hand = Work(work.world, replace(r, account=record.account, exchange=record.exchange))
     manager = await hand.manager()
-    places = [Place(record.account, record.subaccount)]
+    owners = [Owner(record.account, record.subaccount)]
     if hand is work and record.origin is Origin.ADOPTED and record.subaccount != r.subaccount:
-        places.append(Place(r.account, r.subaccount))
-    for place in places:
-        listed = await _list(work, hand, manager, place)
+        owners.append(Owner(r.account, r.subaccount))
+    for owner in owners:
+        listed = await _list(work, hand, manager, owner)
         if _is_listed(record, listed):
-            return _Found(hand, manager, place, listed=True)
-    return _Found(hand, manager, places[0], listed=False)
+            return _Found(hand, manager, owner, listed=True)
+    return _Found(hand, manager, owners[0], listed=False)
 
 
-async def _list(work: Work, hand: Work, manager: Caller, place: Place) -> list[KeyFacts]:
-    """List a place; of another account nothing else is taken up, for this rotation has no part there."""
+async def _list(work: Work, hand: Work, manager: Caller, owner: Owner) -> list[KeyFacts]:
+    """List what an owner has; of another account nothing is taken up, for this rotation has no part there."""
     if hand is work:
-        return await listing.look_in(work, manager, place.subaccount)
-    return list(await hand.driver.list_keys(manager, place.subaccount))
+        return await listing.look_in(work, manager, owner.subaccount)
+    return list(await hand.driver.list_keys(manager, owner.subaccount))
 
 
 def _is_listed(record: KeyRecord, listed: list[KeyFacts]) -> bool:
@@ -129,12 +129,12 @@ def _is_listed(record: KeyRecord, listed: list[KeyFacts]) -> bool:
 async def _doubt(work: Work, found: _Found, record: KeyRecord, *, home: bool) -> str:
     """Say why the list does not prove that the key is gone; empty if it does."""
     r = work.rotation
-    listed = await _list(work, found.hand, found.manager, found.place)
+    listed = await _list(work, found.hand, found.manager, found.owner)
     if shows(listed, record.key_ref):
         return f"The exchange still lists the key {record.fingerprint}."
     if not home:
         return ""  # that list has shown the key: it is the right one
-    if found.place.subaccount != r.subaccount:
+    if found.owner.subaccount != r.subaccount:
         listed = await listing.look(work, found.manager)
     if not shows(listed, r.new_ref):
         return f"The list of the manager key of {r.account} does not show the new key, so it proves nothing."
@@ -151,10 +151,10 @@ async def _still_alive(work: Work, record: KeyRecord, why: str) -> Rest:
 
 async def _unproved(work: Work, record: KeyRecord, why: str) -> Rest:
     r = work.rotation
-    place = place_name(Place(record.account, record.subaccount))
+    owner = owner_name(Owner(record.account, record.subaccount))
     return await work.park(
         Park.NO_PROOF,
-        f"The key {record.fingerprint} of {place}, which no slot names, is not proved dead. {why}",
+        f"The key {record.fingerprint} of {owner}, which no slot names, is not proved dead. {why}",
         f"See that it is gone at the exchange, then: keyturn forget {r.credential} {record.fingerprint},"
         f" and keyturn resume {r.credential}",
     )

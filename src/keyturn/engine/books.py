@@ -1,8 +1,8 @@
 """Three books are compared: what the journal has as living, what the slots show, what the exchange lists.
 
 None of them is believed alone. A slot that was emptied, moved or restored makes no living key forgotten, and
-a list says nothing of a key that lies in another place. Nothing is changed here; what differs is named, with
-the command that leads on.
+a list says nothing of a key of another account or sub-account. Nothing is changed here; what differs is
+named, with the command that leads on.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from keyturn.domain.rotation import Fate, KeyRecord, Origin, Rotation
 from keyturn.domain.slots import Slot, SlotInfo
 from keyturn.engine.commands import with_reason
 from keyturn.engine.liveness import Life, shows, told_by
-from keyturn.engine.places import Place, place_name
+from keyturn.engine.owner import Owner, owner_name
 from keyturn.engine.world import World
 from keyturn.ports.exchange import Caller
 
@@ -29,9 +29,9 @@ _AT_ONCE = 32
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What the manager key of an account lists in one place; `problem` when it could not be asked."""
+    """What the manager key of an account lists of one (sub-)account; `problem` when it could not be asked."""
 
-    place: Place
+    owner: Owner
     keys: Sequence[KeyFacts] = ()
     #: Of the key that listed them, which may be among them.
     manager_ref: str = ""
@@ -45,7 +45,7 @@ class _Book:
     name: str
     records: Sequence[KeyRecord]
     current: SlotInfo | None
-    #: The refs that any slot of any of its places shows.
+    #: The refs that any slot of any of its stores shows.
     slotted: frozenset[str]
     held: Rotation | None
     problem: KeyturnError | None = None
@@ -63,7 +63,7 @@ class Comparison:
     differences: Sequence[Discrepancy]
     #: The credentials of which all three books were read.
     compared: Sequence[str]
-    listings: Mapping[Place, Listing] = field(default_factory=dict)
+    listings: Mapping[Owner, Listing] = field(default_factory=dict)
 
 
 def newest_records(records: Iterable[KeyRecord]) -> list[KeyRecord]:
@@ -98,10 +98,10 @@ async def beside(world: World, credential: str, current: SlotInfo | None) -> lis
 
 def unnamed(record: KeyRecord) -> tuple[str, str]:
     """Name a living key that no slot names, and say what it is."""
-    place = place_name(Place(record.account, record.subaccount))
+    owner = owner_name(Owner(record.account, record.subaccount))
     return (
         record.fingerprint or record.key_id,
-        f"the journal has it as living in {place}, and no slot names it",
+        f"the journal has it as living in {owner}, and no slot names it",
     )
 
 
@@ -135,14 +135,14 @@ async def compare(world: World, names: Iterable[str] | None = None) -> Compariso
     return Comparison(found, compared, listings)
 
 
-def _is_whole(world: World, book: _Book, listings: Mapping[Place, Listing]) -> bool:
-    listing = listings.get(_place_of(world, book.name))
+def _is_whole(world: World, book: _Book, listings: Mapping[Owner, Listing]) -> bool:
+    listing = listings.get(_owner_of(world, book.name))
     return book.held is None and book.problem is None and listing is not None and listing.problem is None
 
 
-def _place_of(world: World, name: str) -> Place:
+def _owner_of(world: World, name: str) -> Owner:
     entry = world.inventory.credentials[name]
-    return Place(entry.account, entry.subaccount)
+    return Owner(entry.account, entry.subaccount)
 
 
 # -- journal and store -----------------------------------------------------------------------
@@ -169,56 +169,56 @@ async def _other_slots(world: World, name: str) -> set[str]:
     primary = world.inventory.store_of(name)
     looks = [(primary, slot) for slot in (Slot.PENDING, Slot.PREVIOUS)]
     looks += [(mirror, slot) for mirror in world.inventory.credentials[name].mirrors for slot in Slot]
-    infos = [await world.adapters.store(place.store).peek(place.path, slot) for place, slot in looks]
+    infos = [await world.adapters.store(address.store).peek(address.path, slot) for address, slot in looks]
     return {info.meta.key_ref for info in infos if info and info.meta}
 
 
 # -- the exchange's lists ---------------------------------------------------------------------
 
 
-async def _listings(world: World, books: Sequence[_Book]) -> dict[Place, Listing]:
-    """Ask each manager key once for each place where a key of the books should be, or was made."""
-    places = dict.fromkeys(_place_of(world, book.name) for book in books)
+async def _listings(world: World, books: Sequence[_Book]) -> dict[Owner, Listing]:
+    """Ask each manager key once for each (sub-)account where a key of the books should be, or was made."""
+    owners = dict.fromkeys(_owner_of(world, book.name) for book in books)
     for book in books:
         exchange = world.inventory.accounts[world.inventory.credentials[book.name].account].exchange
         for record in book.records:
             account = world.inventory.accounts.get(record.account)
             if record.may_live and account and account.exchange == record.exchange == exchange:
-                places[Place(record.account, record.subaccount)] = None
-    by_account: dict[str, list[Place]] = {}
-    for place in places:
-        by_account.setdefault(place.account, []).append(place)
+                owners[Owner(record.account, record.subaccount)] = None
+    by_account: dict[str, list[Owner]] = {}
+    for owner in owners:
+        by_account.setdefault(owner.account, []).append(owner)
     groups = await asyncio.gather(*(_of_account(world, name, each) for name, each in by_account.items()))
-    return {listing.place: listing for group in groups for listing in group}
+    return {listing.owner: listing for group in groups for listing in group}
 
 
-async def _of_account(world: World, account: str, places: Sequence[Place]) -> list[Listing]:
+async def _of_account(world: World, account: str, owners: Sequence[Owner]) -> list[Listing]:
     entry = world.inventory.accounts[account]
     try:
         stored = await world.adapters.store(entry.manager.store).read(entry.manager.path, Slot.CURRENT)
     except KeyturnError as error:
-        return [Listing(place, problem=error) for place in places]
+        return [Listing(owner, problem=error) for owner in owners]
     if stored is None:
         missing = KeyturnError(
             f"There is no manager key for account {account}.", todo=f"keyturn put --manager {account}"
         )
-        return [Listing(place, problem=missing) for place in places]
+        return [Listing(owner, problem=missing) for owner in owners]
     caller = Caller(stored.material, entry.egress_proxy)
     driver, found = world.adapters.driver(account), []
-    for place in places:
+    for owner in owners:
         try:
-            keys = await driver.list_keys(caller, place.subaccount)
+            keys = await driver.list_keys(caller, owner.subaccount)
         except KeyturnError as error:
-            found.append(Listing(place, problem=error))
+            found.append(Listing(owner, problem=error))
         else:
-            found.append(Listing(place, keys, stored.material.key_ref))
+            found.append(Listing(owner, keys, stored.material.key_ref))
     return found
 
 
 # -- what differs -----------------------------------------------------------------------------
 
 
-async def _of_credential(world: World, book: _Book, listings: Mapping[Place, Listing]) -> list[Discrepancy]:
+async def _of_credential(world: World, book: _Book, listings: Mapping[Owner, Listing]) -> list[Discrepancy]:
     if book.problem is not None:
         return [
             Discrepancy(
@@ -236,8 +236,8 @@ async def _of_credential(world: World, book: _Book, listings: Mapping[Place, Lis
     return found + await _of_current(world, record, listings)
 
 
-def _orphan(world: World, record: KeyRecord, listings: Mapping[Place, Listing]) -> Discrepancy:
-    listing = listings.get(Place(record.account, record.subaccount))
+def _orphan(world: World, record: KeyRecord, listings: Mapping[Owner, Listing]) -> Discrepancy:
+    listing = listings.get(Owner(record.account, record.subaccount))
     lists = "the exchange could not be asked"
     if listing is not None and listing.problem is None:
         listed = shows(listing.keys, record.key_ref)
@@ -256,18 +256,18 @@ def _orphan(world: World, record: KeyRecord, listings: Mapping[Place, Listing]) 
 
 
 async def _of_current(
-    world: World, record: KeyRecord, listings: Mapping[Place, Listing]
+    world: World, record: KeyRecord, listings: Mapping[Owner, Listing]
 ) -> list[Discrepancy]:
     """Say what is wrong when the key that is current is not listed where the inventory says that it is."""
-    name, here = record.credential, _place_of(world, record.credential)
+    name, here = record.credential, _owner_of(world, record.credential)
     listing = listings[here]
     if listing.problem is not None or shows(listing.keys, record.key_ref):
         return []
-    for place, other in listings.items():
-        if place.account == here.account and shows(other.keys, record.key_ref):
+    for owner, other in listings.items():
+        if owner.account == here.account and shows(other.keys, record.key_ref):
             what = (
-                f"the key {record.fingerprint} is one of {place_name(place)}, and the inventory says"
-                f" {place_name(here)}"
+                f"the key {record.fingerprint} is one of {owner_name(owner)}, and the inventory says"
+                f" {owner_name(here)}"
             )
             todo = (
                 f"Correct `subaccount` of {name} in the inventory. If the inventory is right, the key was put"
@@ -278,10 +278,10 @@ async def _of_current(
     return [Discrepancy(name, record.key_id, what, todo)]
 
 
-async def _asked(world: World, record: KeyRecord, here: Place) -> tuple[str, str]:
+async def _asked(world: World, record: KeyRecord, here: Owner) -> tuple[str, str]:
     """Ask the exchange about a current key that its list does not show; give what is true and what to do."""
     name = record.credential
-    unlisted = f"the key that is current ({record.fingerprint}) is not listed in {place_name(here)}"
+    unlisted = f"the key that is current ({record.fingerprint}) is not listed in {owner_name(here)}"
     rotate = f"Replace it: {with_reason('rotate', name)}"
     address, entry = world.inventory.store_of(name), world.inventory.credentials[name]
     try:
@@ -307,21 +307,21 @@ async def _of_list(
     world: World, listing: Listing, books: Mapping[str, _Book], open_now: set[str]
 ) -> list[Discrepancy]:
     """Name the listed keys that are, or were, ours and that no slot names."""
-    exchange, found = world.inventory.accounts[listing.place.account].exchange, []
+    exchange, found = world.inventory.accounts[listing.owner.account].exchange, []
     for facts in listing.keys:
         if facts.key_ref == listing.manager_ref:
             continue
-        record = await world.journal.key(exchange, listing.place.account, facts.key_ref)
+        record = await world.journal.key(exchange, listing.owner.account, facts.key_ref)
         if record is None:
-            found += await _labelled(world, listing.place, facts)
+            found += await _labelled(world, listing.owner, facts)
         elif record.credential in open_now or _is_slotted(books, record):
             continue
         elif record.credential not in world.inventory.credentials:
-            found.append(_stray(listing.place, record))
+            found.append(_stray(listing.owner, record))
         elif not record.may_live:
             what = (
                 f"the key {record.fingerprint} is recorded as {record.fate.value.replace('_', ' ')}, and"
-                f" {place_name(listing.place)} lists it"
+                f" {owner_name(listing.owner)} lists it"
             )
             todo = "Delete it at the exchange."
             if record.origin is Origin.MINTED:
@@ -335,18 +335,18 @@ def _is_slotted(books: Mapping[str, _Book], record: KeyRecord) -> bool:
     return book is not None and record.key_ref in book.slotted
 
 
-def _stray(place: Place, record: KeyRecord) -> Discrepancy:
+def _stray(owner: Owner, record: KeyRecord) -> Discrepancy:
     return Discrepancy(
         record.credential,
         record.key_id,
         f"the key {record.fingerprint} of {record.credential}, which is not in the inventory, lives in"
-        f" {place_name(place)}",
+        f" {owner_name(owner)}",
         "Was it renamed: keyturn adopt NAME, with the new name. Otherwise delete the key at the exchange,"
         f" then: keyturn forget {record.credential} {record.fingerprint}",
     )
 
 
-async def _labelled(world: World, place: Place, facts: KeyFacts) -> list[Discrepancy]:
+async def _labelled(world: World, owner: Owner, facts: KeyFacts) -> list[Discrepancy]:
     """Name a key whose label is one of our attempts, and whose ref the journal never got to know."""
     attempt = parse_label(facts.label or "")
     rotation = await world.journal.get(attempt.rotation_id) if attempt else None
@@ -356,7 +356,7 @@ async def _labelled(world: World, place: Place, facts: KeyFacts) -> list[Discrep
         Discrepancy(
             rotation.credential,
             str(attempt),
-            f"a key that attempt {attempt} made lives in {place_name(place)}, and no slot names it",
+            f"a key that attempt {attempt} made lives in {owner_name(owner)}, and no slot names it",
             "The sweep looks after it: keyturn sweep",
         )
     ]

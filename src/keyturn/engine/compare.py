@@ -16,7 +16,7 @@ from keyturn.domain.errors import ExchangeError, KeyturnError
 from keyturn.domain.keys import KeyFacts
 from keyturn.domain.rotation import Rotation
 from keyturn.domain.slots import Slot, SlotInfo, Stored
-from keyturn.engine.added import Place, expected
+from keyturn.engine.added import AskedAccount, expected
 from keyturn.engine.difference import against_declared
 from keyturn.engine.world import World
 from keyturn.ports.exchange import Caller
@@ -67,16 +67,16 @@ class Lists:
         return Caller(stored.material, entry.egress_proxy) if stored else None
 
     async def of(self, account: str, subaccount: str | None, manager: Caller) -> Sequence[KeyFacts]:
-        """Give the keys of a place.
+        """Give the keys of an account or sub-account.
 
         Raises:
             ExchangeError: the venue cannot be asked, or refused.
         """
-        place = (account, subaccount)
-        if place not in self._lists:
+        owner = (account, subaccount)
+        if owner not in self._lists:
             driver = self.world.adapters.driver(account)
-            self._lists[place] = asyncio.ensure_future(driver.list_keys(manager, subaccount))
-        return await self._lists[place]
+            self._lists[owner] = asyncio.ensure_future(driver.list_keys(manager, subaccount))
+        return await self._lists[owner]
 
 
 async def compared(
@@ -109,7 +109,10 @@ async def compared(
     if listed is None or manager is None:
         return told
     return await _with_additions(
-        lists.world, name, told, Place(lists.world.adapters.driver(entry.account), listed, own, manager)
+        lists.world,
+        name,
+        told,
+        AskedAccount(lists.world.adapters.driver(entry.account), listed, own, manager),
     )
 
 
@@ -194,14 +197,14 @@ async def _against_new(
     )
 
 
-async def _with_additions(world: World, name: str, told: Compared, place: Place) -> Compared:
+async def _with_additions(world: World, name: str, told: Compared, asked: AskedAccount) -> Compared:
     """Say which rights the venue would add by itself, and which it may."""
-    entry, manifest = world.inventory.credentials[name], place.driver.manifest
+    entry, manifest = world.inventory.credentials[name], asked.driver.manifest
     if manifest.unsupported(entry.permissions):
         return told
-    rights = manifest.unaccepted(place.driver.grants_for(entry.permissions), entry.accepts)
+    rights = manifest.unaccepted(asked.driver.grants_for(entry.permissions), entry.accepts)
     try:
-        sure = await expected(world, name, entry, place)
+        sure = await expected(world, name, entry, asked)
     except ExchangeError:
         sure = []
     said = {each.right: f"{addition(manifest, each)} {how_to_accept(name, each)}" for each in rights}

@@ -14,7 +14,7 @@ from keyturn.domain.slots import Slot
 from keyturn.engine import books
 from keyturn.engine.commands import with_reason
 from keyturn.engine.difference import living_key
-from keyturn.engine.places import place_name
+from keyturn.engine.owner import owner_name
 from keyturn.engine.world import World
 from keyturn.ports.exchange import Caller
 from keyturn.ports.store import Finding
@@ -146,8 +146,8 @@ async def _books(world: World, untold: set[str]) -> list[Finding]:
 
 
 async def _place(world: World, listing: books.Listing, untold: set[str]) -> list[Finding]:
-    account, keys = listing.place.account, listing.keys
-    subject = place_name(listing.place)
+    account, keys = listing.owner.account, listing.keys
+    subject = owner_name(listing.owner)
     if listing.problem is not None:
         # Of the account itself its own check tells.
         told = isinstance(listing.problem, ExchangeError)
@@ -157,7 +157,7 @@ async def _place(world: World, listing: books.Listing, untold: set[str]) -> list
     of = f" of {limit}" if limit else ""
     todo = "" if room else f"Make room for {_FREE_SLOTS} keys: a rotation adds one before it revokes one."
     findings = [Finding(subject, ok=room, detail=f"{len(keys)}{of} keys", todo=todo)]
-    findings += await _bots(world, account, listing.place.subaccount, keys)
+    findings += await _bots(world, account, listing.owner.subaccount, keys)
     exchange = world.inventory.accounts[account].exchange
     for facts in keys:
         if facts.key_ref == listing.manager_ref:

@@ -13,7 +13,7 @@ from keyturn.domain.rotation import Fate, KeyRecord, Park
 from keyturn.domain.slots import SlotInfo
 from keyturn.engine import books, listing, liveness
 from keyturn.engine.liveness import shows
-from keyturn.engine.places import Place, place_name
+from keyturn.engine.owner import Owner, owner_name
 from keyturn.engine.trouble import backoff
 from keyturn.engine.witness import LOOKS
 from keyturn.engine.work import Rest, Work
@@ -99,7 +99,7 @@ async def refuse_unlisted(
     marks = ", ".join(k.fingerprint or k.key_id for k in here)
     text = (
         f"The journal has {marks} as living for {r.credential}, no slot names it, and the manager key of"
-        f" {place_name(Place(r.account, r.subaccount))} does not list it"
+        f" {owner_name(Owner(r.account, r.subaccount))} does not list it"
     )
     if r.failures < LOOKS:
         return await work.defer(backoff(r), f"{text}.")
