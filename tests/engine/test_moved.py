@@ -9,7 +9,7 @@ import pytest
 from keyturn.domain.errors import ExchangeFault
 from keyturn.domain.inventory import Inventory
 from keyturn.domain.rotation import Fate, Mode, Park, State
-from keyturn.engine import plan
+from keyturn.engine import doctor, plan
 from keyturn.engine.engine import Engine
 from keyturn.engine.place import left_behind
 from keyturn.testing.fake_world import NAME, FakeWorld
@@ -59,6 +59,14 @@ async def test_no_key_is_made_at_another_place_than_the_living_ones(change):
     (line,) = await plan.plan(fake.world(), NAME)
     assert parked.parked_why in line.obstacles
     assert f"keyturn resume {NAME}" in parked.parked_todo
+
+
+async def test_doctor_names_keys_that_lie_elsewhere():
+    fake = await prepared()
+    moved(fake)
+    told = [f for f in await doctor.doctor(fake.world()) if "lie at memory" in f.detail]
+    assert [(f.subject, f.ok) for f in told] == [(f"credential {NAME}", False)]
+    assert f"keyturn resume {NAME}" in told[0].todo
 
 
 async def test_a_person_who_says_that_it_is_the_same_place_lets_the_rotation_go_on():

@@ -11,7 +11,7 @@ from keyturn.domain.keys import KeyFacts
 from keyturn.domain.labels import parse_label
 from keyturn.domain.manifest import DriverManifest
 from keyturn.domain.slots import Slot
-from keyturn.engine import books
+from keyturn.engine import books, place
 from keyturn.engine.commands import with_reason
 from keyturn.engine.difference import living_key
 from keyturn.engine.owner import owner_name
@@ -32,6 +32,7 @@ async def doctor(world: World) -> Sequence[Finding]:
     """Check accounts, stores and consumers; nothing is written and nothing is changed."""
     checks: list[Awaitable[list[Finding]]] = [_journal(world), _accounts(world)]
     checks += [_store(world, name) for name in world.inventory.stores]
+    checks += [_moved(world, name) for name in world.inventory.credentials]
     checks += [
         _consumer(world, consumer, name)
         for name, entry in world.inventory.credentials.items()
@@ -206,6 +207,19 @@ async def _store(world: World, name: str) -> list[Finding]:
         return list(await world.adapters.store(name).check(paths))
     except KeyturnError as error:
         return [Finding(f"store {name}", ok=False, detail=error.what, todo=error.todo)]
+
+
+async def _moved(world: World, name: str) -> list[Finding]:
+    """Name a credential whose living keys lie at another place than the inventory names."""
+    try:
+        told = await place.obstacles(world, name)
+    except KeyturnError as error:
+        return [Finding(f"credential {name}", ok=False, detail=error.what, todo=error.todo)]
+    todo = (
+        f"If it is the same site: {with_reason('rotate', name)}, then: keyturn resume {name}."
+        " Else put `url`, `site` and `environment` of the account back."
+    )
+    return [Finding(f"credential {name}", ok=False, detail=text, todo=todo) for text in told]
 
 
 async def _consumer(world: World, consumer: str, credential: str) -> list[Finding]:
