@@ -39,7 +39,7 @@ _ROOT = Path(__file__).parents[2]
 _PATIENCE_SECONDS = 300.0
 # Credentials whose rotations are made to fail, a few more than are needed: in a sweep, of each venue; in a
 # flow run of their own; by the command line.
-_FAILING, _ALONE, _BY_HAND = 32, 28, 6
+_FAILING, _ALONE, _BY_HAND = 44, 28, 6
 # The credentials whose worker dies between the exchange's "created" and the store's "stored".
 _KILLED = {"killed-main": "main", "killed-vault": "vault", "killed-aws": "aws"}
 # Where the credentials are kept whose rotations fail in one way or another, in turn.
