@@ -24,7 +24,8 @@ def _undone(**changes: object) -> Rotation:
         "id": "0123456789", "credential": CREDENTIAL, "exchange": "bybit", "account": "main",
         "state": State.ABORTED, "seq": 7, "mode": Mode.MANUAL, "reason": "x", "actor": "cli:alice",
         "created_at": _AT, "updated_at": _AT, "grace_seconds": 60.0, "confirm_seconds": 60.0,
-        "attempt": 1, "old_ref": "old", "old_fingerprint": "oldprint", "abort_reason": "not today",
+        "attempt": 1, "old_ref": "old", "old_version": "v1", "old_fingerprint": "oldprint",
+        "abort_reason": "not today",
     }  # fmt: skip
     return Rotation(**(facts | changes))  # type: ignore[arg-type]
 

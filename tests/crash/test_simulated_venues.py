@@ -171,7 +171,7 @@ async def test_a_venue_that_never_lets_a_key_die_is_told_of_and_the_rotation_end
         )
         rotation = await world.rotate()
         assert (rotation.state, rotation.parked) == (State.PARKED, Park.NO_PROOF)
-        assert "still honours" in rotation.parked_why
+        assert "still knows" in rotation.parked_why
         assert (await world.current()).material.key_ref == rotation.new_ref
         await asyncio.sleep(seconds)
         await world.engine().resume(NAME)

@@ -149,7 +149,8 @@ def start_bot(folder: Path, url: str) -> subprocess.Popen[str]:
 
 def proofs() -> Iterator[Any]:
     for promise, test in re.findall(r"^\| (.+) \| `(tests/.+)` \|$", TEXT, re.MULTILINE):
-        yield pytest.param(test, id=promise)
+        for number, each in enumerate(test.split("`, `")):
+            yield pytest.param(each, id=f"{promise}{number or ''}")
 
 
 @pytest.mark.parametrize("test", list(proofs()))

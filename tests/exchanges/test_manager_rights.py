@@ -29,7 +29,7 @@ async def told(code: str, rights: list[str]) -> list[Finding]:
         key = bench.sim.add_key("main", rights, ips=[HOME])
         fake = FakeWorld()
         fake.exchange = bench.driver  # type: ignore[assignment]
-        await adopt.put_manager(fake.world(), "main", caller_of(key).material)
+        await adopt.put_manager(fake.world(), "main", caller_of(key).material, may_withdraw=True)
         return [
             f for f in await doctor(fake.world()) if "manager key" in f.detail and "bound" not in f.detail
         ]

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from keyturn.domain.errors import ExchangeError, ExchangeFault, JournalError, JournalFault
 from keyturn.domain.keys import Revocation
 from keyturn.domain.rotation import EventType, Fate, KeyRecord, Origin, Park, Rotation, State
-from keyturn.domain.slots import Slot
+from keyturn.domain.slots import Slot, SlotInfo
 from keyturn.engine import listing, liveness, mirrors
 from keyturn.engine.commands import with_reason
 from keyturn.engine.place import lies_here
@@ -189,10 +189,15 @@ class Revoked:
     answer: Revocation | None
 
 
-async def revoke_old(work: Work, manager: Caller) -> Revoked | Rest:
+async def revoke_old(work: Work, manager: Caller, previous: SlotInfo | None) -> Revoked | Rest:
     """Revoke the key that was current before this rotation, after its grace (invariants 2, 4 and 7).
 
     The new key that is current is the fence: no step of this rotation goes back once the intent is written.
+
+    Args:
+        work: of the rotation.
+        manager: the manager key of the account.
+        previous: what this step saw in that slot.
 
     Raises:
         ExchangeError: the venue refused.
@@ -204,6 +209,12 @@ async def revoke_old(work: Work, manager: Caller) -> Revoked | Rest:
     record = await _owned(work)
     if isinstance(record, Rest):
         return record
+    if previous and previous.meta and previous.meta.key_ref != r.old_ref:
+        return await work.park(
+            Park.NOT_OURS,
+            "The journal and the store disagree about which key came before; nothing was revoked.",
+            f"keyturn verify-journal, and see who wrote to {work.path}. Then: keyturn resume {r.credential}",
+        )
     if rest := await _in_the_way(work, r.old_ref):
         return rest
     record = replace(record, fate=Fate.REVOKING, recorded_at=work.now())

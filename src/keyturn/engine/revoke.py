@@ -114,17 +114,11 @@ async def _kill(work: Work) -> Rest | None:
     """Revoke the old key, and prove that it is dead."""
     r = work.rotation
     shown, previous = await _previous(work)
-    if shown and shown.meta and shown.meta.key_ref != r.old_ref:
-        return await work.park(
-            Park.NOT_OURS,
-            "The journal and the store disagree about which key came before; nothing was revoked.",
-            f"keyturn verify-journal, and see who wrote to {work.path}. Then: keyturn resume {r.credential}",
-        )
     manager = await work.manager()
     if manager.material.key_ref == r.old_ref:
         return await park_manager_key(work)
     # Last, so that nothing stands between its looks and the revoke.
-    revoked = await licence.revoke_old(work, manager)
+    revoked = await licence.revoke_old(work, manager, shown)
     if isinstance(revoked, Rest):
         return revoked
     answer = await liveness.ask(work, previous) if previous else None
@@ -133,11 +127,14 @@ async def _kill(work: Work) -> Rest | None:
     proof = "a call signed with it was refused: the exchange knows no such key"
     record = revoked.record
     told = revoked.answer is Revocation.REVOKED
-    here = told or liveness.is_of_this_site(work, record) or await is_from_here(work, record, manager)
+    listed_here = await is_from_here(work, record, manager)
+    here = told or listed_here or liveness.is_of_this_site(work, record)
     if answer is None or answer.life is not Life.UNKNOWN_TO_VENUE or not told:
         # The secret is gone, or the venue does not say whether it knows the key, or its "no such key" stands
-        # alone (the API of another site says it of living keys, too): the list tells.
-        if doubt := await _doubt(work, manager, revoked.subaccount):
+        # alone (the API of another site says it of living keys, too): the list tells. Where a person has said
+        # that the new key is dead, too, nothing can be its witness but that it has shown the old one before.
+        lone = listed_here and r.problem == _NO_KEY_LIVES
+        if doubt := await _doubt(work, manager, revoked.subaccount, lone=lone):
             return await _still_alive(work, doubt)
         if not here:
             return await _still_alive(work, "Nothing has ever shown that the old key is of this account.")
@@ -158,10 +155,11 @@ async def _previous(work: Work) -> tuple[SlotInfo | None, Stored | None]:
     return opened.info if opened else None, opened
 
 
-async def _doubt(work: Work, manager: Caller, subaccount: str | None) -> str:
+async def _doubt(work: Work, manager: Caller, subaccount: str | None, *, lone: bool) -> str:
     """Say why the venue's list does not prove that the old key is gone; empty if it does.
 
-    A list counts if it shows the new key: that of another account, or half a list, shows neither.
+    A list counts if it shows the new key: that of another account, or half a list, shows neither. A lone one
+    counts without that.
     """
     r = work.rotation
     listed = await listing.look_in(work, manager, subaccount)
@@ -169,7 +167,7 @@ async def _doubt(work: Work, manager: Caller, subaccount: str | None) -> str:
         return "The exchange still lists the old key."
     if subaccount != r.subaccount:
         listed = await listing.look(work, manager)
-    if not shows(listed, r.new_ref):
+    if not lone and not shows(listed, r.new_ref):
         return f"The list of the manager key of {r.account} does not show the new key, so it proves nothing."
     return ""
 
