@@ -46,7 +46,7 @@ async def test_a_venue_comes_up_with_the_keys_of_its_books(part) -> None:
     keys = await known_keys(MemoryStore(), part)
     assert keys.manager_is_new
     assert keys.bot_is_new
-    sim = open_venue(Books.model_validate(books_of(part, keys)))
+    sim = open_venue(Books.model_validate(books_of(part, keys, 0)))
     for account, known in ((part.master, keys.manager), (part.owner, keys.bot[0])):
         values = known.material.reveal()
         assert sim.accepts(values["api_key"], values["secret"], values.get("passphrase", ""))

@@ -5,7 +5,10 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import shutil
+import socket
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,6 +37,10 @@ _JOURNAL = "keyturn-journal.db"
 # In the private folder: what the last demo kept its keys in. None was written when there was but one kind.
 _KIND = "store"
 _UNFINISHED = "none"
+# The exchanges of the inventory, as `_account` writes them.
+_URL = re.compile(rf"exchange: (\w+)\n\s+url: http://{re.escape(ADDRESS)}:(\d+)$", re.MULTILINE)
+# What a killed demo has started looks twice a second whether it is alone, and ends then.
+_LEFT_SECONDS = 5.0
 
 
 class House:
@@ -125,11 +132,43 @@ class House:
         fresh.write_text(_render(urls, self.entry), encoding="utf-8")
         fresh.replace(self.inventory_file)
 
+    def ports(self) -> dict[str, int]:
+        """Give the port that each exchange had in the last demo here: its keys are those of that address.
+
+        Raises:
+            RefusedError: another program has one of them now.
+        """
+        if not self.inventory_file.exists():
+            return {}
+        found: dict[str, int] = {}
+        give_up = time.monotonic() + _LEFT_SECONDS
+        for exchange, port in _URL.findall(self.inventory_file.read_text(encoding="utf-8")):
+            while not _is_free(int(port)):
+                if time.monotonic() >= give_up:
+                    raise RefusedError(
+                        f"Another program has port {port}, where the simulated {exchange} was before.",
+                        now="This one has not begun. Keys count at the address where they were made.",
+                        todo="End that program, or say --folder for another demo.",
+                    )
+                time.sleep(0.1)
+            found[exchange] = int(port)
+        return found
+
     def log(self, name: str) -> Path:
         """Give the file that takes what a child process complains about."""
         folder = self.private / "logs"
         folder.mkdir(exist_ok=True)
         return folder / f"{name}.log"
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as trial:
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            trial.bind((ADDRESS, port))
+        except OSError:
+            return False
+    return True
 
 
 def typed(path: Path) -> str:

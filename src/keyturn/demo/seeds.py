@@ -85,14 +85,14 @@ def _made_up(part: Part) -> SecretMaterial:
     return SecretMaterial(mint.new_key_ref(), mint.new_secret(), mint.new_passphrase() or None)
 
 
-def books_of(part: Part, keys: Keys) -> dict[str, object]:
-    """Give what the exchange's process reads from its stdin."""
+def books_of(part: Part, keys: Keys, port: int) -> dict[str, object]:
+    """Give what the exchange's process reads from its stdin; port 0 takes a free one."""
     accounts = [{"name": part.master, "uid": part.master_uid}]
     if part.owner != part.master:
         accounts.append({"name": part.owner, "uid": part.owner_uid, "parent": part.master})
     booked = [_booked(part.master, part.manager_rights, keys.manager)]
     booked += [_booked(part.owner, part.rights, known) for known in keys.bot]
-    return {"exchange": part.exchange, "accounts": accounts, "keys": booked}
+    return {"exchange": part.exchange, "port": port, "accounts": accounts, "keys": booked}
 
 
 def _booked(owner: str, rights: tuple[str, ...], known: Known) -> dict[str, object]:

@@ -124,12 +124,14 @@ async def _keys(house: House) -> dict[Part, Keys]:
 async def _open_venues(
     stack: AsyncExitStack, house: House, place: Place, keys: Mapping[Part, Keys]
 ) -> dict[str, str]:
+    ports = house.ports()
+
     async def opened(part: Part) -> str:
         name = f"simulated {part.exchange}"
         venue = await stack.enter_async_context(
             running(name, ["-m", "keyturn.demo.venue"], log=house.log(part.exchange), environ=place.environ())
         )
-        await venue.tell(books_of(part, keys[part]))
+        await venue.tell(books_of(part, keys[part], ports.get(part.exchange, 0)))
         return str((await venue.begins(_VENUE_SECONDS))["url"])
 
     return {part.exchange: await opened(part) for part in PARTS}

@@ -38,13 +38,14 @@ class Books(BaseModel):
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
     exchange: str
+    port: int
     accounts: list[SeedAccount]
     keys: list[BookedKey]
 
 
 def open_venue(books: Books) -> SimExchange:
     """Make the exchange with its accounts and keys; it does not serve yet."""
-    sim = build(books.exchange, Seed(accounts=books.accounts))
+    sim = build(books.exchange, Seed(accounts=books.accounts), port=books.port)
     for key in sorted(books.keys, key=lambda each: each.number or 0):
         if key.number is not None:
             sim.accounts[key.owner].next_number = key.number
