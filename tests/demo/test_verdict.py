@@ -62,6 +62,7 @@ def test_a_key_keeps_the_number_that_it_had_and_new_ones_take_others() -> None:
         Books.model_validate(
             {
                 "exchange": part.exchange,
+                "port": 0,
                 "accounts": [{"name": "options"}],
                 "keys": [{**key, "key_ref": ref, "number": number} for ref, number in numbers.items()],
             }

@@ -127,13 +127,12 @@ async def _kill(work: Work) -> Rest | None:
     proof = "a call signed with it was refused: the exchange knows no such key"
     record = revoked.record
     told = revoked.answer is Revocation.REVOKED
-    listed_here = await is_from_here(work, record, manager)
-    here = told or listed_here or liveness.is_of_this_site(work, record)
+    here = told or liveness.is_of_this_site(work, record) or await is_from_here(work, record, manager)
     if answer is None or answer.life is not Life.UNKNOWN_TO_VENUE or not told:
         # The secret is gone, or the venue does not say whether it knows the key, or its "no such key" stands
         # alone (the API of another site says it of living keys, too): the list tells. Where a person has said
         # that the new key is dead, too, nothing can be its witness but that it has shown the old one before.
-        lone = listed_here and r.problem == _NO_KEY_LIVES
+        lone = r.problem == _NO_KEY_LIVES and await is_from_here(work, record, manager)
         if doubt := await _doubt(work, manager, revoked.subaccount, lone=lone):
             return await _still_alive(work, doubt)
         if not here:
