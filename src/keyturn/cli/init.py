@@ -88,11 +88,16 @@ def init(
     folder = folder.absolute()
     loaded, text = _sound(folder, choices)
     recipient = _write(folder, loaded, text, choices.store)
+    _tell(out, folder, choices, recipient, _notes(loaded, choices, said=bool(permission)))
+
+
+def _tell(out: Out, folder: Path, choices: Choices, recipient: str | None, notes: list[str]) -> None:
+    """Say what was made, what to know of it, and what comes next."""
     from keyturn.cli.template import DATA, IDENTITY
 
     identity = [IDENTITY] if recipient else []
     files = ["keyturn.yaml", *identity, f"{DATA}/journal.db", f"{DATA}/.gitignore"]
-    steps, notes = _next(folder, choices), _notes(loaded, choices, said=bool(permission))
+    steps = _next(folder, choices)
     document = {"folder": str(folder), "files": files, "age_recipient": recipient}
     out.document({**document, "notes": notes, "next": steps})
     out.line(f"Made in {folder}: {', '.join(files)}", "green")

@@ -130,10 +130,8 @@ def attach(
     needs a consumer of its own in the inventory: of another process nothing is known here. Attach after a
     fork; what was attached before follows its key in the new process, too, and confirms none.
 
-    A copy of the object (`copy.copy`, `copy.deepcopy`) follows the key as the object does, until the bot
-    sets another key on it or attaches it on its own. A pickle holds no key: where it is opened, the
-    object is attached again by the same inventory, follows its key, and confirms none. An object on which
-    the bot sets another key is attached no longer, which the log and `Attachment.attached` say.
+    Copies follow the key, too, and so does what is made of a pickle, which holds none (`docs/bots.md`). An
+    object on which the bot sets another key is attached no longer; the log and `Attachment.attached` say so.
 
     Args:
         exchange: the ccxt object. An async one must be used in one event loop.
@@ -161,14 +159,9 @@ def attach(
     holder = _holder(found, recipe)
     link = Link(exchange, holder, _running_loop(), recipe)
     _same_venue(exchange, _venue(holder, recipe), credential)
+    pace = interval or INTERVAL
     watcher = Watcher(
-        link,
-        holder,
-        box,
-        name,
-        interval=interval or INTERVAL,
-        verify_with=verify_with,
-        verify_after=verify_after,
+        link, holder, box, name, interval=pace, verify_with=verify_with, verify_after=verify_after
     )
     link.hook()
     watcher.start()
