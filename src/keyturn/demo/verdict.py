@@ -18,13 +18,12 @@ from keyturn.domain.material import SecretMaterial
 from keyturn.domain.rotation import Rotation, State
 from keyturn.domain.slots import Slot
 from keyturn.engine.world import World
+from keyturn.exchanges import catalog
 from keyturn.ports.exchange import Caller
 from keyturn.ports.journal import Journal
 
 # An answer of a process on this machine; more means that it hangs.
 _ANSWER = aiohttp.ClientTimeout(total=20)
-# What a revoked key meets at a venue that tells unknown keys from others, and at one that does not.
-_DEAD = frozenset({ExchangeFault.UNKNOWN_KEY, ExchangeFault.UNCLEAR_REFUSAL})
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,10 +153,18 @@ async def _death(world: World, part: Part, old: SecretMaterial) -> tuple[bool, s
     try:
         await world.adapters.driver(part.account).private_read(Caller(old))
     except ExchangeError as error:
-        if error.fault in _DEAD:
+        if error.fault is ExchangeFault.UNKNOWN_KEY or (
+            error.fault is ExchangeFault.UNCLEAR_REFUSAL and not _tells_apart(part.exchange)
+        ):
             return True, "refused as a key that it does not know"
         return False, f"a signed call ended otherwise ({error.fault})"
     return False, "a signed call worked"
+
+
+def _tells_apart(exchange: str) -> bool:
+    """Tell whether the venue has a word for "no such key" alone; Deribit uses one for more."""
+    table = catalog.errors_of(catalog.manifests()[exchange].ccxt_id)
+    return table is not None and any(row.fault is ExchangeFault.UNKNOWN_KEY for row in table.exact.values())
 
 
 async def current_key(world: World, part: Part) -> SecretMaterial:

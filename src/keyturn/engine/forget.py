@@ -42,9 +42,9 @@ async def forget(world: World, credential: str, mark: str | None = None) -> Forg
         RefusedError: there is no such key, a rotation has it in hand, or keyturn minted it and it is in use.
         StoreError: a store fails.
     """
-    places = _places(world, credential)
-    record = await _meant(world, credential, places, mark)
-    standing = [place for place in places if await _stands(world, place, Slot.CURRENT, record)]
+    addresses = _addresses(world, credential)
+    record = await _meant(world, credential, addresses, mark)
+    standing = [address for address in addresses if await _stands(world, address, Slot.CURRENT, record)]
     held = await world.journal.open_rotation(credential)
     if held is not None and (standing or _in_hand(held, record)):
         raise RefusedError(
@@ -61,18 +61,18 @@ async def forget(world: World, credential: str, mark: str | None = None) -> Forg
     gone = replace(record, fate=Fate.FORGOTTEN, recorded_at=world.clock.now())
     if record.fate is not Fate.FORGOTTEN:
         await world.journal.record_keys([gone])
-    for place in places:
-        await _take_out(world, place, record)
+    for address in addresses:
+        await _take_out(world, address, record)
     return Forgotten(gone, tuple(map(show, standing)))
 
 
-def _places(world: World, credential: str) -> Sequence[StoreAddress]:
+def _addresses(world: World, credential: str) -> Sequence[StoreAddress]:
     entry = world.inventory.credentials.get(credential)
     return () if entry is None else (world.inventory.store_of(credential), *entry.mirrors)
 
 
 async def _meant(
-    world: World, credential: str, places: Sequence[StoreAddress], mark: str | None
+    world: World, credential: str, addresses: Sequence[StoreAddress], mark: str | None
 ) -> KeyRecord:
     """Find the key that is meant among those that may live, or that an earlier call has begun with."""
     known = [
@@ -84,7 +84,9 @@ async def _meant(
         found = [record for record in known if record.fingerprint == mark]
     else:
         found = [
-            record for record in known if places and await _stands(world, places[0], Slot.CURRENT, record)
+            record
+            for record in known
+            if addresses and await _stands(world, addresses[0], Slot.CURRENT, record)
         ]
     if found:
         return found[-1]
@@ -103,14 +105,14 @@ def _in_hand(held: Rotation, record: KeyRecord) -> bool:
     return record.rotation_id == held.id or record.key_ref in {held.old_ref, held.new_ref}
 
 
-async def _stands(world: World, place: StoreAddress, slot: Slot, record: KeyRecord) -> SlotInfo | None:
-    info = await world.adapters.store(place.store).peek(place.path, slot)
+async def _stands(world: World, address: StoreAddress, slot: Slot, record: KeyRecord) -> SlotInfo | None:
+    info = await world.adapters.store(address.store).peek(address.path, slot)
     return info if info and info.meta and info.meta.key_ref == record.key_ref else None
 
 
-async def _take_out(world: World, place: StoreAddress, record: KeyRecord) -> None:
-    store = world.adapters.store(place.store)
-    if current := await _stands(world, place, Slot.CURRENT, record):
-        await store.vacate(place.path, expect_current=current.version)
-    elif previous := await _stands(world, place, Slot.PREVIOUS, record):
-        await store.discard(place.path, Slot.PREVIOUS, version=previous.version)
+async def _take_out(world: World, address: StoreAddress, record: KeyRecord) -> None:
+    store = world.adapters.store(address.store)
+    if current := await _stands(world, address, Slot.CURRENT, record):
+        await store.vacate(address.path, expect_current=current.version)
+    elif previous := await _stands(world, address, Slot.PREVIOUS, record):
+        await store.discard(address.path, Slot.PREVIOUS, version=previous.version)
