@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Generic, TypeVar
 
+from keyturn.files import make_folder
 from keyturn.stores import folder as disk
 from keyturn.stores.folder_faults import translate
 from keyturn.stores.ledger import Ledger
@@ -154,7 +155,7 @@ def decide(path: str, root: Path, folder: Path, pages: Pages, order: Order[T]) -
             after, answer = order.verb(empty := Ledger())
             if after is empty:
                 return Done(answer)
-            disk.make_folder(folder)
+            make_folder(folder)
             writer = disk.Writer(folder)
         try:
             change = _plan(path, root, folder, pages, writer, order)
