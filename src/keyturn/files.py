@@ -1,4 +1,4 @@
-"""Files on this machine, opened so that what somebody put in their place neither hangs keyturn nor misleads it.
+"""Files on this machine, opened so that what somebody put in their place neither hangs nor misleads keyturn.
 
 What is opened is a regular file, and no link where the folder is keyturn's own. A FIFO would hold whoever
 opens it until another comes, a device may do anything, and a link leads to a file that somebody else chose.
@@ -15,7 +15,6 @@ from pathlib import Path
 
 #: Bytes of a file that holds one secret, a process id or the like; chains of certificates have some thousand.
 SMALL = 64 << 10
-_SAFELY = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def open_file(
@@ -38,8 +37,9 @@ def open_file(
     Raises:
         OSError: as of `os.open`; `ELOOP` for a link, `EINVAL` for what is no regular file.
     """
+    safely = os.O_NONBLOCK | os.O_CLOEXEC | (0 if links else os.O_NOFOLLOW)
     try:
-        descriptor = os.open(path, flags | (_SAFELY & ~os.O_NOFOLLOW if links else _SAFELY), mode, dir_fd=folder)
+        descriptor = os.open(path, flags | safely, mode, dir_fd=folder)
     except OSError as error:
         if error.errno == errno.ELOOP and not links:
             raise OSError(errno.ELOOP, "it is a link", str(path)) from None
@@ -114,18 +114,3 @@ def write_new(path: Path, content: bytes, mode: int = 0o600) -> None:
     """
     with os.fdopen(open_file(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
         file.write(content)
-
-
-def expect_private(folder: Path) -> None:
-    """See that a folder of keyturn's own is nobody else's.
-
-    Raises:
-        OSError: `EPERM`: it belongs to somebody else, or others may write to it; `ENOTDIR` for a link.
-    """
-    status = folder.lstat()
-    if not stat.S_ISDIR(status.st_mode):
-        raise OSError(errno.ENOTDIR, "it is no folder", str(folder))
-    if status.st_uid not in {0, os.geteuid()}:
-        raise OSError(errno.EPERM, "it belongs to another user", str(folder))
-    if status.st_mode & stat.S_IWOTH:
-        raise OSError(errno.EPERM, "every user can write to it", str(folder))

@@ -10,13 +10,15 @@
 | `probe-<rotation>-<attempt>.json` | keyturn | try the pending key from where you stand |
 | `probe-report-<rotation>-<attempt>.json` | bot | it worked, or the fault |
 
-Whatever cannot be read as one of these is ignored: the folder is a meeting place, not a trusted input.
+Whatever cannot be read as one of these is ignored: the folder is a meeting place, not a trusted input. One
+that every user may write to is not used at all.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -24,14 +26,11 @@ from typing import Annotated, ClassVar, Literal, TypeVar
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
-from keyturn.client.files import write_atomic
 from keyturn.client.holder import Loaded
+from keyturn.client.message_folder import MessageFolder
 from keyturn.domain.errors import ExchangeFault
 from keyturn.domain.evidence import MAX_REFUSALS, Notice, NoticeKind, ProbeFault, ProbeRequest, Refusal
 from keyturn.domain.inventory import NAME_PATTERN
-
-# Our own messages stay under one kilobyte; anything much longer is not one of them.
-_MAX_BYTES = 16_384
 
 #: The name of the last refused call that is told, where there are more than `MAX_REFUSALS`.
 MORE_CALLS = "(and other calls)"
@@ -210,22 +209,24 @@ class Mailbox:
 
     Args:
         folder: `<mailbox>/<consumer>`; it is made, 0700, by the first write.
+        owners: users that may own it; None for any.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, owners: AbstractSet[int] | None = None) -> None:
         self.folder = folder
+        self._files = MessageFolder(folder, owners)
 
     def notices(self, credential: str) -> list[NoticeMessage]:
-        """Read the notices for a credential, oldest file first."""
+        """Read the notices for a credential, in the order of their names."""
         return [m for m in self._all(NoticeMessage) if m.credential == credential]
 
     def ack(self, notice_id: str) -> AckMessage | None:
         """Read the acknowledgement of a notice; None when there is none that can be read."""
-        return self._read(self.folder / f"ack-{notice_id}.json", AckMessage)
+        return self._read(f"ack-{notice_id}.json", AckMessage)
 
     def refusals(self, notice_id: str) -> RefusalsMessage | None:
         """Read what was refused to the key of a notice; None when there is nothing that can be read."""
-        return self._read(self.folder / f"refusals-{notice_id}.json", RefusalsMessage)
+        return self._read(f"refusals-{notice_id}.json", RefusalsMessage)
 
     def add_refusals(
         self, notice: NoticeMessage, refused: Iterable[tuple[str, ExchangeFault, datetime]]
@@ -256,7 +257,7 @@ class Mailbox:
 
     def report(self, rotation_id: str, attempt: int) -> ProbeReportMessage | None:
         """Read the report of a probe; None when there is none that can be read."""
-        return self._read(self.folder / f"probe-report-{rotation_id}-{attempt}.json", ProbeReportMessage)
+        return self._read(f"probe-report-{rotation_id}-{attempt}.json", ProbeReportMessage)
 
     def put(self, message: Message) -> None:
         """Write a message, whole.
@@ -264,8 +265,7 @@ class Mailbox:
         Raises:
             OSError: it was not written.
         """
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_atomic(self.folder / message.file_name, message.model_dump_json().encode())
+        self._files.write(message.file_name, message.model_dump_json().encode())
 
     def forget_report(self, rotation_id: str, attempt: int) -> None:
         """Remove the report of a probe, so that the bot tries the key again.
@@ -273,40 +273,37 @@ class Mailbox:
         Raises:
             OSError: it is still there.
         """
-        (self.folder / f"probe-report-{rotation_id}-{attempt}.json").unlink(missing_ok=True)
+        self._files.remove(f"probe-report-{rotation_id}-{attempt}.json")
 
     def forget_others(self, credential: str, rotation_id: str) -> None:
-        """Remove what earlier rotations of this credential left, so that the folder stays small."""
-        for model in _MODELS:
-            for path in self._files(model.prefix):
-                message = self._read(path, model)
-                if message and message.credential == credential and message.rotation_id != rotation_id:
-                    with suppress(FileNotFoundError):
-                        path.unlink()
+        """Remove what earlier rotations of this credential left, as far as that can be done.
 
-    def _files(self, prefix: str) -> Iterator[Path]:
-        try:
-            found = [p for p in self.folder.iterdir() if p.name.startswith(f"{prefix}-")]
-        except (FileNotFoundError, NotADirectoryError):
-            return
-        for path in sorted(found):
-            if prefix == "probe-report" or not path.name.startswith("probe-report-"):
-                yield path
+        What stays does no harm: a message is for its own rotation alone.
+        """
+        models = {model.prefix: model for model in _MODELS}
+        with suppress(OSError):
+            for name in self._files.names():
+                if name.rotation_id != rotation_id:
+                    self._forget(name.file, models[name.prefix], credential)
+
+    def _forget(self, file: str, model: type[Message], credential: str) -> None:
+        with suppress(OSError):
+            message = self._read(file, model)
+            if message and message.credential == credential:
+                self._files.remove(file)
 
     def _all(self, model: type[MessageT]) -> Iterator[MessageT]:
-        for path in self._files(model.prefix):
-            message = self._read(path, model)
+        for name in self._files.names():
+            message = self._read(name.file, model) if name.prefix == model.prefix else None
             # The name must say what the content says: a copied file is not a second message.
-            if message is not None and path.name == message.file_name:
+            if message is not None and name.file == message.file_name:
                 yield message
 
-    @staticmethod
-    def _read(path: Path, model: type[MessageT]) -> MessageT | None:
+    def _read(self, file: str, model: type[MessageT]) -> MessageT | None:
+        content = self._files.read(file)
         try:
-            with path.open("rb") as file:
-                content = file.read(_MAX_BYTES + 1)
-            return model.model_validate_json(content) if len(content) <= _MAX_BYTES else None
-        except (FileNotFoundError, IsADirectoryError, ValidationError):
+            return model.model_validate_json(content) if content is not None else None
+        except ValidationError:
             return None
 
 

@@ -8,12 +8,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from keyturn.access import OpenToOthersError, trusted, who_writes
 from keyturn.client.mailbox import AckMessage, Mailbox, Message, NoticeMessage, ProbeMessage, RefusalsMessage
 from keyturn.domain.errors import ConsumerError, ConsumerFault
 from keyturn.domain.evidence import Confirmation, Evidence, Notice, ProbeReport, ProbeRequest, Refusal
 from keyturn.ports.store import Finding
 
 T = TypeVar("T")
+
+_USABLE = "Let the user that runs keyturn own the folder, and see that the disk has room."
 
 _STREAMS = {
     "none": "",
@@ -36,7 +39,7 @@ class MailboxConsumer:
     def __init__(self, name: str, credential: str, mailbox: Path) -> None:
         self._name = name
         self._credential = credential
-        self._box = Mailbox(mailbox / name)
+        self._box = Mailbox(mailbox / name, trusted())
 
     async def notify(self, notice: Notice) -> None:
         """Leave the notice in the mailbox; see the port."""
@@ -77,8 +80,8 @@ class MailboxConsumer:
         return ProbeReport(self._name, report.fingerprint, report.at, None, fault=report.fault or "")
 
     async def check(self) -> Sequence[Finding]:
-        """Look whether the mailbox can be written."""
-        return [await asyncio.to_thread(self._finding)]
+        """Look whether the mailbox can be written, and by whom else."""
+        return await asyncio.to_thread(self._findings)
 
     async def close(self) -> None:
         """Do nothing: no file stays open."""
@@ -103,19 +106,13 @@ class MailboxConsumer:
                 ConsumerFault.UNREACHABLE,
                 f"The mailbox of {self._name} ({self._box.folder}) cannot be used: {error.strerror}.",
                 now="The bot was not told.",
-                todo="Let the user that runs keyturn own the folder, and see that the disk has room.",
+                todo=error.todo if isinstance(error, OpenToOthersError) else _USABLE,
             ) from None
 
-    def _finding(self) -> Finding:
+    def _findings(self) -> list[Finding]:
         folder = self._box.folder
-        nearest = next(path for path in (folder, *folder.parents) if path.exists())
-        ok = nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)
-        shared = folder.is_dir() and bool(folder.stat().st_mode & 0o022)
         subject = f"consumer {self._name}: mailbox {folder}"
-        if ok and shared:
-            return Finding(
-                subject, ok=False, detail="other users can write to it", todo=f"chmod 700 {folder}"
-            )
-        if ok:
-            return Finding(subject, ok=True, detail="can be written")
-        return Finding(subject, ok=False, detail="cannot be written", todo=f"Make {nearest} writable.")
+        nearest = next(path for path in (folder, *folder.parents) if path.exists())
+        if not (nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)):
+            return [Finding(subject, ok=False, detail="cannot be written", todo=f"Make {nearest} writable.")]
+        return [Finding(subject, ok=True, detail="can be written"), who_writes(subject, folder, shared=True)]
