@@ -7,16 +7,18 @@ import errno
 import os
 import shutil
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
-from keyturn.client.files import write_atomic
-from keyturn.consumers.command import ask, run, send_signal
+from keyturn.access import who_writes
+from keyturn.consumers.command import ask, run
+from keyturn.consumers.pid_file import send_signal
+from keyturn.consumers.place import find_owner, mine
 from keyturn.consumers.render import into_freqtrade, render
+from keyturn.consumers.target import Target
 from keyturn.domain.errors import ConsumerError, ConsumerFault, StoreError
 from keyturn.domain.evidence import Confirmation, Evidence, Notice, ProbeReport, ProbeRequest, Refusal
 from keyturn.domain.inventory import FileConsumer
@@ -59,7 +61,7 @@ class RenderedFile:
         self._name = name
         self._entry = entry
         self._base = base
-        self._path = base / entry.path
+        self._target = Target(name, base / entry.path, int(entry.mode, 8), entry.owner)
         self._read_current = read_current
         self._one_at_a_time = asyncio.Lock()
 
@@ -70,7 +72,7 @@ class RenderedFile:
             content = await self._do(lambda: self._content(stored))
             if await self._do(lambda: self._carried_out(notice, content)):
                 return
-            await self._do(lambda: self._write(content))
+            await self._do(lambda: self._target.write(content))
             facts = {
                 "KEYTURN_CREDENTIAL": notice.credential,
                 "KEYTURN_FINGERPRINT": notice.fingerprint,
@@ -79,9 +81,10 @@ class RenderedFile:
             if self._entry.run:
                 await run(self._entry.run, cwd=self._base, facts=facts, timeout=self._timeout)
             if self._entry.signal and self._entry.pid_file:
-                await asyncio.to_thread(send_signal, self._entry.signal, self._base / self._entry.pid_file)
+                pid_file, owner = self._base / self._entry.pid_file, find_owner(self._entry.owner)
+                await asyncio.to_thread(send_signal, self._entry.signal, pid_file, owner)
             mark = _Done(notice_id=notice.notice_id, fingerprint=notice.fingerprint, at=datetime.now(UTC))
-            await self._do(lambda: write_atomic(self._marker(), mark.model_dump_json().encode()))
+            await self._do(lambda: self._target.write_mark(mark.model_dump_json().encode()))
 
     async def confirmations(self, notice: Notice) -> Sequence[Confirmation]:
         """Tell that the notice was carried out, or what `confirm` proves; see the port."""
@@ -146,50 +149,18 @@ class RenderedFile:
     def _content(self, stored: Stored) -> bytes:
         if self._entry.format != "freqtrade":
             return render(stored, self._entry.fields, self._entry.format)
-        target = self._target()
-        return into_freqtrade(stored, target.read_bytes() if target.exists() else b"{}")
-
-    def _target(self) -> Path:
-        """Follow a link to what it names: the link itself belongs to whoever made it.
-
-        Raises:
-            OSError: `ELOOP`: the links name each other.
-        """
-        # Python 3.13 gives a link back where those before raise.
-        with suppress(RuntimeError):
-            if not (target := self._path.resolve()).is_symlink():
-                return target
-        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
-
-    def _marker(self) -> Path:
-        target = self._target()
-        return target.with_name(f".{target.name}.keyturn-{self._name}.json")
+        return into_freqtrade(stored, self._target.read() or b"{}")
 
     def _carried_out(self, notice: Notice, content: bytes) -> bool:
         done = self._done()
-        try:
-            return (
-                done is not None
-                and done.notice_id == notice.notice_id
-                and self._target().read_bytes() == content
-            )
-        except FileNotFoundError:
-            return False
+        return done is not None and done.notice_id == notice.notice_id and self._target.read() == content
 
     def _done(self) -> _Done | None:
         try:
-            return _Done.model_validate_json(self._marker().read_bytes())
-        except (FileNotFoundError, ValidationError):
+            mark = self._target.read_mark()
+            return _Done.model_validate_json(mark) if mark is not None else None
+        except ValidationError:
             return None
-
-    def _write(self, content: bytes) -> None:
-        target = self._target()
-        owner = None
-        if target.exists():
-            before = target.stat()
-            if (before.st_uid, before.st_gid) != (os.geteuid(), os.getegid()):
-                owner = (before.st_uid, before.st_gid)
-        write_atomic(target, content, int(self._entry.mode, 8), owner)
 
     async def _do(self, work: Callable[[], T]) -> T:
         try:
@@ -197,7 +168,7 @@ class RenderedFile:
         except OSError as error:
             raise ConsumerError(
                 ConsumerFault.UNREACHABLE if error.errno in _PASSING else ConsumerFault.MISCONFIGURED,
-                f"The file of {self._name} ({self._path}) cannot be used: {error.strerror}.",
+                f"The file of {self._name} ({self._target.path}) cannot be used: {error.strerror}.",
                 now="The file is the old one or the new one, whole; nobody was told.",
                 todo="Make its folder, let keyturn's user write there, and see that the disk has room.",
             ) from None
@@ -210,7 +181,7 @@ class RenderedFile:
         return Confirmation(self._name, notice.rotation_id, notice.fingerprint, grade, at, detail=detail)
 
     def _findings(self) -> list[Finding]:
-        found = [self._file_finding()]
+        found = self._file_findings()
         for argv in filter(None, (self._entry.run, self._entry.confirm)):
             program = argv[0] if "/" not in argv[0] else str(self._base / argv[0])
             there = shutil.which(program) is not None
@@ -221,17 +192,27 @@ class RenderedFile:
             )
         return found
 
-    def _file_finding(self) -> Finding:
+    def _file_findings(self) -> list[Finding]:
+        subject = f"consumer {self._name}: {self._target.path}"
         try:
-            target = self._target()
+            with self._target.opened() as way:
+                folder = way.home.path
+        except ConsumerError as error:
+            return [Finding(subject, ok=False, detail=error.what, todo=error.todo)]
         except OSError as error:
-            return Finding(
-                f"consumer {self._name}: {self._path}",
-                ok=False,
-                detail=f"cannot be written: {error.strerror}",
-                todo="Name the file itself, or mend the link.",
-            )
-        subject = f"consumer {self._name}: {target}"
-        if target.parent.is_dir() and os.access(target.parent, os.W_OK | os.X_OK) and not target.is_dir():
-            return Finding(subject, ok=True, detail="can be written")
-        return Finding(subject, ok=False, detail="cannot be written", todo=f"Make {target.parent} writable.")
+            todo = "Make its folder, name the file itself, or mend the link."
+            return [Finding(subject, ok=False, detail=f"cannot be written: {error.strerror}", todo=todo)]
+        if not os.access(folder, os.W_OK | os.X_OK):
+            todo = f"Make {folder} writable."
+            return [Finding(subject, ok=False, detail="cannot be written", todo=todo)]
+        owner = find_owner(self._entry.owner)
+        if owner and os.geteuid() not in {0, owner.user}:
+            detail = f"only root can give a file to {self._entry.owner}"
+            todo = f"Run keyturn as root or as {self._entry.owner}, or leave `owner` out."
+            return [Finding(subject, ok=False, detail=detail, todo=todo)]
+        found = [Finding(subject, ok=True, detail="can be written")]
+        found.append(who_writes(subject, self._target.path, mine(owner)))
+        if self._entry.pid_file:
+            pid_file = self._base / self._entry.pid_file
+            found.append(who_writes(f"consumer {self._name}: pid file {pid_file}", pid_file, mine(owner)))
+        return found

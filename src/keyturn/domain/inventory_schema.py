@@ -16,6 +16,7 @@ from keyturn.domain.inventory import (
     PATH_PATTERN,
     PROXY_PATTERN,
     URL_PATTERN,
+    USER_PATTERN,
     Inventory,
     format_duration,
 )
@@ -31,6 +32,7 @@ PATTERN_HINTS = {
     PROXY_PATTERN: "write http://HOST:PORT of an HTTP proxy, without user or password; SOCKS cannot be used",
     CLOCK_PATTERN: "write a time of day as 02:00 or 23:30",
     FIELD_PATTERN: "write the name of a field: letters, digits, `_`, `.` and `-`",
+    USER_PATTERN: "write the name of a user of this machine, or its number in quotes",
     r"^0?[0-7]{3}$": 'write three octal digits in quotes, such as "0600"',
     r"^(SIG)?[A-Z0-9]+$": "write the name of a signal, such as SIGHUP",
     r"^[A-Za-z_][A-Za-z0-9_]*$": "write the name of an environment variable, such as KEYTURN_AGE_KEY",
