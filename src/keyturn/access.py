@@ -207,25 +207,46 @@ def expect_private(descriptor: int, path: Path, mine: AbstractSet[int] | None = 
         raise OpenToOthersError(found, path)
 
 
+def expect_own_folder(path: Path) -> None:
+    """See that a folder of keyturn's own is no link, this user's or root's, and not open to every user.
+
+    Raises:
+        OpenToOthersError: it is somebody else's, too.
+        OSError: it cannot be looked at; `ENOTDIR`: it is none, or a link.
+    """
+    folder = os.open(path, _PASS)
+    try:
+        expect_private(folder, path, trusted())
+    finally:
+        os.close(folder)
+
+
 def who_writes(
-    subject: str, path: Path, mine: AbstractSet[int] | None = None, *, more: str = "", shared: bool = False
+    subject: str,
+    *paths: Path,
+    mine: AbstractSet[int] | None = None,
+    more: str = "",
+    shared: bool = False,
 ) -> Finding:
-    """Tell in a check who besides this user can change what stands at a path, and how that is ended.
+    """Tell in a check who besides this user can change what stands at some paths, and how that is ended.
 
     Args:
         subject: of the finding.
-        path: of a file or folder, or of one that is still to be made.
+        paths: of files or folders, or of ones that are still to be made.
         mine: the users that may; None for root and this one.
-        more: what to know of it besides.
-        shared: whether it may be shared with a group, or by an access list, on purpose.
+        more: what to know of them besides.
+        shared: whether they may be shared with a group, or by an access list, on purpose.
     """
     mine = trusted() if mine is None else mine
+    found: dict[Opening, None] = {}
     try:
-        with way_to(path.absolute()) as way:
-            found = writers(way, mine)
+        for path in paths:
+            with way_to(path.absolute()) as way:
+                found |= dict.fromkeys(writers(way, mine))
     except OSError as error:
         detail = f"who can change it cannot be told: {error.strerror}"
-        return Finding(subject, ok=False, detail=detail, todo=f"See who owns {path} and the folders above.")
+        todo = f"See who owns {error.filename or paths[0]} and the folders above."
+        return Finding(subject, ok=False, detail=detail, todo=todo)
     wrong = [each for each in found if not (shared and each.shared)]
     if wrong:
         told = "; ".join(each.words for each in wrong)

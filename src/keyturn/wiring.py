@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 
 from keyturn.domain.place import api_url
 from keyturn.domain.slots import Slot, Stored
@@ -105,6 +106,17 @@ async def open_journal(loaded: LoadedInventory, *, create: bool = True) -> Async
         yield journal
     finally:
         await journal.close()
+
+
+def journal_file(loaded: LoadedInventory) -> Path | None:
+    """Give the journal's file, where it is one.
+
+    Raises:
+        JournalError: its URL cannot be read.
+    """
+    from keyturn.journal.database import locate
+
+    return locate(_located(loaded.inventory.journal.url, loaded)).path
 
 
 def _located(url: str, loaded: LoadedInventory) -> str:

@@ -22,6 +22,7 @@ from tempfile import TemporaryFile
 from types import FrameType
 from urllib.parse import urlsplit
 
+from keyturn.access import OpenToOthersError, expect_own_folder
 from keyturn.domain.errors import KeyturnError, MachineError, RefusedError
 from keyturn.loopback import answers, past_proxies
 from keyturn.machine import refuse_environment, with_home
@@ -146,13 +147,21 @@ def _settle(folder: Path) -> None:
 
     Raises:
         MachineError: they cannot.
+        RefusedError: somebody else owns one of them, or every user may write to it.
     """
     try:
         for each in (folder, folder / "prefect", folder / "logs"):
             each.mkdir(mode=0o700, exist_ok=True)
+            expect_own_folder(each)
         for each in (folder, folder / "prefect", folder / "logs"):
             with TemporaryFile(dir=each) as trial:
                 trial.write(b"\0")
+    except OpenToOthersError as error:
+        raise RefusedError(
+            f"What runs here would be in other hands, too: {error.strerror}.",
+            now="Nothing was started.",
+            todo=error.todo,
+        ) from None
     except OSError as error:
         raise MachineError(
             f"keyturn up cannot write to {folder}: {error.strerror or type(error).__name__}.",

@@ -211,8 +211,10 @@ class RenderedFile:
             todo = f"Run keyturn as root or as {self._entry.owner}, or leave `owner` out."
             return [Finding(subject, ok=False, detail=detail, todo=todo)]
         found = [Finding(subject, ok=True, detail="can be written")]
-        found.append(who_writes(subject, self._target.path, mine(owner)))
+        found.append(who_writes(subject, self._target.path, mine=mine(owner)))
         if self._entry.pid_file:
             pid_file = self._base / self._entry.pid_file
-            found.append(who_writes(f"consumer {self._name}: pid file {pid_file}", pid_file, mine(owner)))
+            found.append(
+                who_writes(f"consumer {self._name}: pid file {pid_file}", pid_file, mine=mine(owner))
+            )
         return found

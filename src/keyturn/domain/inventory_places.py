@@ -16,6 +16,7 @@ from keyturn.domain.inventory import (
     AwsSecretsManagerStore,
     FileConsumer,
     FormatEntry,
+    Inventory,
     SecretRef,
     StoreAddress,
     StoreEntry,
@@ -65,7 +66,7 @@ def _references(book: Book) -> Iterator[tuple[Path, str, str]]:
 
 def secret_refs_name_one_place(book: Book) -> Iterator[Finding]:
     """A reference to a secret names one place, and is not the secret itself."""
-    for path, ref in _secret_refs(book):
+    for path, ref in secret_refs(book.inventory):
         given = {field: value for field, value in ref if value is not None}
         if len(given) != 1:
             wrong = "names no place" if not given else f"names {len(given)} places"
@@ -84,8 +85,9 @@ def secret_refs_name_one_place(book: Book) -> Iterator[Finding]:
                     )
 
 
-def _secret_refs(book: Book) -> Iterator[tuple[Path, SecretRef]]:
-    for name, store in book.inventory.stores.items():
+def secret_refs(inventory: Inventory) -> Iterator[tuple[Path, SecretRef]]:
+    """Give every reference to a secret, and its place in the inventory."""
+    for name, store in inventory.stores.items():
         if isinstance(store, AgeFilesStore):
             yield ("stores", name, "key"), store.key
         elif isinstance(store, VaultKv2Store):
@@ -93,11 +95,11 @@ def _secret_refs(book: Book) -> Iterator[tuple[Path, SecretRef]]:
                 for field in ("token", "secret_id"):
                     if isinstance(ref := getattr(getattr(store, way), field, None), SecretRef):
                         yield ("stores", name, way, field), ref
-    for name, consumer in book.inventory.consumers.items():
+    for name, consumer in inventory.consumers.items():
         if isinstance(consumer, WebhookConsumer):
             yield ("consumers", name, "hmac_key"), consumer.hmac_key
-    if book.inventory.journal.password is not None:
-        yield ("journal", "password"), book.inventory.journal.password
+    if inventory.journal.password is not None:
+        yield ("journal", "password"), inventory.journal.password
 
 
 def one_path_one_secret(book: Book) -> Iterator[Finding]:
