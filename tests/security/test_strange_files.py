@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -129,21 +131,31 @@ def test_rotate_and_sweep_end_with_a_fifo_in_the_mailbox(live: Home, venue: Venu
     fifo(box / notice.name.replace("notice-", "ack-"))
     fifo(box / notice.name.replace("notice-", "refusals-"))
     live.run("sweep")
-    assert live.json("status", CREDENTIAL)["credentials"][0]["rotation"]["state"] == "cutting_over"
+    assert live.json("history", CREDENTIAL)["rotations"][0]["state"] == "cutting_over"
     assert venue.sim.is_live(venue.bot.key_ref), "nothing was proved, so nothing dies"
 
 
-@soon
+@pytest.fixture
+def crowded(box: Path) -> Iterator[Path]:
+    """A mailbox with a hundred thousand stray files; in memory where there is such a place, for speed."""
+    memory = Path("/dev/shm")
+    place = Path(tempfile.mkdtemp(dir=memory if os.access(memory, os.W_OK) else box)) / "bot"
+    place.mkdir(mode=0o700)
+    folder = os.open(place, os.O_RDONLY)
+    for number in range(100_000):
+        os.mknod(f"ack-{number}.json", 0o600, dir_fd=folder)
+    os.close(folder)
+    yield place
+    shutil.rmtree(place.parent)
+
+
 async def test_a_hundred_thousand_stray_files_cost_a_confirm_nothing(
-    box: Path, monkeypatch: pytest.MonkeyPatch
+    crowded: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    box = crowded
     consumer, bot = MailboxConsumer("bot", "mm", box.parent), Mailbox(box)
     await consumer.notify(NOTICE)
     bot.put(ACK)
-    here = os.open(box, os.O_RDONLY)
-    for number in range(100_000):
-        os.mknod(f"ack-{number}.json", 0o600, dir_fd=here)
-    os.close(here)
     opened, listed = [], []
     real_read, real_list = message_folder.read_file, message_folder._matches
 
@@ -172,7 +184,7 @@ async def test_a_hundred_thousand_stray_files_cost_a_confirm_nothing(
 
 async def test_a_change_in_the_tick_of_a_listing_is_seen(box: Path) -> None:
     mailbox = Mailbox(box)
-    for number in range(200):
+    for number in range(40):
         mailbox.put(ACK.model_copy(update={"rotation_id": f"r{number}"}))
         assert len(mailbox._files.names()) == number + 1
 

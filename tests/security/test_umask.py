@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from keyturn.cli import up
+from keyturn.cli.template import IDENTITY
 from tests.cli.conftest import CREDENTIAL, Home, Venue, cli, home, key_document, venue
 
 __all__ = ["cli", "home", "venue"]
@@ -52,14 +53,13 @@ def test_a_tour_under_umask_000_leaves_nothing_that_others_may_write(home: Home,
         home.run("sweep").ok()
         names = {path.name for path in home.folder.rglob("*")}
         assert names >= {
-            "keyturn.yaml", "identity.txt", "journal.db-wal", "journal.db-shm", "slots.json", ".lock",
+            "keyturn.yaml", Path(IDENTITY).name, "journal.db-wal", "journal.db-shm", "slots.json", ".lock",
             "bot-key.json", ".bot-key.json.keyturn-mm-bybit.json", "boxes", ".keyturn", ".gitignore",
         }  # fmt: skip
         assert any(name.startswith("notice-") for name in names)
         assert open_to_others(home.folder) == []
-    secret = ["identity.txt", "bot-key.json", "far/away/journal.db"]
-    found = [next(home.folder.rglob(name)) for name in ("identity.txt", "bot-key.json", "journal.db")]
-    assert [stat.S_IMODE(path.stat().st_mode) for path in found] == [0o600] * len(secret)
+    secrets = [home.folder / IDENTITY, home.folder / "bot-key.json", journal]
+    assert [stat.S_IMODE(path.stat().st_mode) for path in secrets] == [0o600] * 3
 
 
 def test_init_makes_folders_above_that_others_may_not_write_to(tmp_path: Path, cli) -> None:

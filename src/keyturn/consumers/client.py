@@ -115,4 +115,4 @@ class MailboxConsumer:
         nearest = next(path for path in (folder, *folder.parents) if path.exists())
         if not (nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)):
             return [Finding(subject, ok=False, detail="cannot be written", todo=f"Make {nearest} writable.")]
-        return [Finding(subject, ok=True, detail="can be written"), who_writes(subject, folder, shared=True)]
+        return [who_writes(subject, folder, shared=True, more="; keyturn can write to it")]

@@ -149,7 +149,8 @@ class RenderedFile:
     def _content(self, stored: Stored) -> bytes:
         if self._entry.format != "freqtrade":
             return render(stored, self._entry.fields, self._entry.format)
-        return into_freqtrade(stored, self._target.read() or b"{}")
+        before = self._target.read()
+        return into_freqtrade(stored, b"{}" if before is None else before)
 
     def _carried_out(self, notice: Notice, content: bytes) -> bool:
         done = self._done()
@@ -210,8 +211,7 @@ class RenderedFile:
             detail = f"only root can give a file to {self._entry.owner}"
             todo = f"Run keyturn as root or as {self._entry.owner}, or leave `owner` out."
             return [Finding(subject, ok=False, detail=detail, todo=todo)]
-        found = [Finding(subject, ok=True, detail="can be written")]
-        found.append(who_writes(subject, self._target.path, mine=mine(owner)))
+        found = [who_writes(subject, self._target.path, mine=mine(owner), more="; keyturn can write it")]
         if self._entry.pid_file:
             pid_file = self._base / self._entry.pid_file
             found.append(
