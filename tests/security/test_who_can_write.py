@@ -46,6 +46,8 @@ _THINGS: dict[str, tuple[str, Callable[[Home], Path]]] = {
     "the journal": ("journal ", lambda home: home.journal),
     "the journal's folder": ("journal ", lambda home: home.journal.parent),
     "the identity": ("secret file", lambda home: home.folder / IDENTITY),
+    "the store": ("store ", lambda home: home.folder / "keyturn-data" / "store"),
+    "Prefect's folder": ("Prefect's folder", lambda home: home.folder / ".keyturn"),
     "a consumer's file": ("consumer mm-bybit: ", lambda home: home.folder / "bot-key.json"),
 }
 

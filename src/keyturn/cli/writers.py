@@ -24,7 +24,7 @@ def who_can_write(loaded: LoadedInventory) -> list[Finding]:
     found = [who_writes(f"inventory {loaded.path}", loaded.path, loaded.base, more=_IS_CODE)]
     if (here := _started_in()) is not None and here != loaded.base:
         found.append(who_writes(f"working directory {here}", here))
-    return found + list(_journal(loaded)) + list(_secrets(loaded))
+    return [*found, *_journal(loaded), *_secrets(loaded), *_folders(loaded)]
 
 
 def _started_in() -> Path | None:
@@ -43,8 +43,21 @@ def _journal(loaded: LoadedInventory) -> Iterator[Finding]:
 
 
 def _secrets(loaded: LoadedInventory) -> Iterator[Finding]:
-    from keyturn.domain.inventory_places import secret_refs
+    from keyturn.domain.inventory_references import secret_refs
 
     files = {loaded.resolve(ref.file): None for _, ref in secret_refs(loaded.inventory) if ref.file}
     for file in files:
         yield who_writes(f"secret file {file}", file)
+
+
+def _folders(loaded: LoadedInventory) -> Iterator[Finding]:
+    from keyturn.cli.template import RUNTIME
+    from keyturn.domain.inventory import AgeFilesStore
+
+    for name, store in loaded.inventory.stores.items():
+        if isinstance(store, AgeFilesStore):
+            folder = loaded.resolve(store.path)
+            yield who_writes(f"store {name}: {folder}", folder)
+    if (runtime := loaded.base / RUNTIME).exists():
+        # Prefect's settings and database, which name what its worker runs.
+        yield who_writes(f"Prefect's folder {runtime}", runtime)

@@ -16,8 +16,6 @@ from keyturn.domain.inventory import (
     AwsSecretsManagerStore,
     FileConsumer,
     FormatEntry,
-    Inventory,
-    SecretRef,
     StoreAddress,
     StoreEntry,
     VaultKv2Store,
@@ -25,6 +23,7 @@ from keyturn.domain.inventory import (
 )
 from keyturn.domain.inventory_book import Book, refuse, warn
 from keyturn.domain.inventory_findings import Finding, choose_from, listed
+from keyturn.domain.inventory_references import secret_refs
 from keyturn.domain.inventory_secrets import REFERENCES_ONLY, Path, looks_random
 
 
@@ -83,23 +82,6 @@ def secret_refs_name_one_place(book: Book) -> Iterator[Finding]:
                         "this looks like a secret",
                         "write the name that the field has in the file, such as apiSecret",
                     )
-
-
-def secret_refs(inventory: Inventory) -> Iterator[tuple[Path, SecretRef]]:
-    """Give every reference to a secret, and its place in the inventory."""
-    for name, store in inventory.stores.items():
-        if isinstance(store, AgeFilesStore):
-            yield ("stores", name, "key"), store.key
-        elif isinstance(store, VaultKv2Store):
-            for way in ("auth", "consumer_auth"):
-                for field in ("token", "secret_id"):
-                    if isinstance(ref := getattr(getattr(store, way), field, None), SecretRef):
-                        yield ("stores", name, way, field), ref
-    for name, consumer in inventory.consumers.items():
-        if isinstance(consumer, WebhookConsumer):
-            yield ("consumers", name, "hmac_key"), consumer.hmac_key
-    if inventory.journal.password is not None:
-        yield ("journal", "password"), inventory.journal.password
 
 
 def one_path_one_secret(book: Book) -> Iterator[Finding]:
