@@ -125,10 +125,10 @@ async def _told(rights: Sequence[AddedRight], account: AskedAccount, *, alone: b
     told = await _told_to_own(account)
     unheard = frozenset[str]()
     if told is None:
-        told = (await account.driver.introspect(account.manager)).added_here or frozenset()
-        if not alone:
+        told = (await account.driver.introspect(account.manager)).added_here
+        if told is None or not alone:
             unheard = frozenset(added.right for added in rights if added.announced)
-    return unheard | told.intersection(added.right for added in rights)
+    return unheard | (told or frozenset()).intersection(added.right for added in rights)
 
 
 async def _told_to_own(account: AskedAccount) -> frozenset[str] | None:
