@@ -186,13 +186,13 @@ def test_another_right_of_the_venues_own_is_not_let_pass(unified: Home, venue: V
     unified.run("resume", CREDENTIAL).ok()
 
 
-@pytest.mark.parametrize("main", [{"Derivatives.DerivativesTrade"}, set()], ids=["unified", "regular"])
-def test_a_key_that_is_bound_to_the_bots_address_leaves_it_to_a_person_whatever_the_main_account_is(
-    unified: Home, venue: Venue, main: set[str]
+def test_a_key_that_is_bound_to_the_bots_address_leaves_it_to_the_manager_key(
+    unified: Home, venue: Venue
 ) -> None:
     key = venue.sim.accounts["bot"].keys[venue.bot.key_ref]
     key.rules.change(replace(key.rules.value, ips=("198.51.100.7",)), 0, 0)
-    venue.sim.accounts["main"].adds = frozenset(main)
+    main = venue.sim.accounts["main"]
+    main.adds = frozenset({"Derivatives.DerivativesTrade"})
     unified.edit("    # ip_allowlist: [203.0.113.7] # the bot's address; then drop the next line\n", "")
     unified.edit(
         "no_ip_allowlist_reason: keyturn init did not know the bot's address", "ip_allowlist: [198.51.100.7]"

@@ -14,10 +14,6 @@ from keyturn.engine.plan import plan
 from keyturn.testing.fake_world import NAME, FakeWorld
 from keyturn.testing.roads import ADDING
 
-ANNOUNCING = ADDING.model_copy(
-    update={"adds": tuple(each.model_copy(update={"announced": True}) for each in ADDING.adds)}
-)
-
 
 async def _prepared(**more) -> FakeWorld:
     fake = FakeWorld(grace="10s", **more)
@@ -189,22 +185,6 @@ async def test_a_right_that_the_venue_says_it_adds_parks_before_the_mint():
     assert parked.parked is Park.ADDED_RIGHT
     assert "accepts: [extra]" in parked.parked_todo
     assert _minted(fake) == 0
-
-
-async def test_a_right_that_no_key_of_the_account_can_ask_about_parks_before_the_mint():
-    fake = await _prepared(manifest=ANNOUNCING)
-    fake.exchange.tells_adds = None
-    parked = await _rotate(fake)
-    assert parked.parked is Park.ADDED_RIGHT
-    assert _minted(fake) == 0
-    [line] = await plan(fake.world(), NAME)
-    assert any("accepts: [extra]" in text for text in line.obstacles)
-
-
-async def test_a_right_that_the_venue_says_it_does_not_add_there_needs_no_word():
-    fake = await _prepared(manifest=ANNOUNCING)
-    fake.exchange.tells_adds = True
-    assert (await _rotate(fake)).state is State.COMPLETED
 
 
 @pytest.mark.parametrize("adds", [{"extra"}, set()])

@@ -74,8 +74,8 @@ class KeyFacts:
     created_at: datetime | None = None
     expires_at: datetime | None = None
     enabled: bool = True
-    #: Rights that the venue gives by itself to new keys of this key's account; None: it is not told.
-    added_here: frozenset[str] | None = None
+    #: Rights that the venue gives by itself to new keys of this key's account, as far as it tells.
+    added_here: frozenset[str] = frozenset()
     #: The venue's handle for edit and revoke where that is not the key ref (Deribit's numeric id).
     handle: str | None = None
 

@@ -61,11 +61,6 @@ class AddedRight(_Strict):
     beside: tuple[str, ...] = Field(
         (), description="Words beside all of which it says no more than they do, so that nothing is added."
     )
-    announced: bool = Field(
-        False,
-        description="Whether the venue tells a key of the account whether new keys there get it. Where no"
-        " key of the account can ask, a person decides before one is made.",
-    )
 
     def is_news(self, grants: frozenset[str]) -> bool:
         """Tell whether a key of these words could do more with it."""

@@ -2,7 +2,7 @@
 
 A venue has no call that tells what a new key would get. So it is told by what there is: the keys that
 keyturn made in that account, the last rotation that was undone for such a right, and what the venue says of
-the account to a key of it. Where it would say that and no key of the account can ask, a person decides first.
+the account.
 """
 
 from __future__ import annotations
@@ -85,12 +85,14 @@ async def expected(
     if not rights:
         return []
     undone = await _undone_for(world, credential)
-    had = {added.right: _had_by_ours(added, account.listed) for added in rights}
-    found = {right for right, shown in had.items() if shown or (shown is None and right in undone)}
-    open_ = [added for added in rights if had[added.right] is None and added.right not in found]
-    if open_:
-        found |= await _told(open_, account, alone=entry.subaccount is None)
-    return [added for added in rights if added.right in found]
+    found, asked = [], None
+    for added in rights:
+        had = _had_by_ours(added, account.listed)
+        if had is None and added.right not in undone:
+            asked = await _told(account) if asked is None else asked
+        if had or (had is None and (added.right in undone or added.right in (asked or ()))):
+            found.append(added)
+    return found
 
 
 def _had_by_ours(added: AddedRight, listed: Sequence[KeyFacts]) -> bool | None:
@@ -114,30 +116,11 @@ def _reason(rotation: Rotation) -> str:
     return rotation.abort_reason if rotation.state is State.ABORTED else ""
 
 
-async def _told(rights: Sequence[AddedRight], account: AskedAccount, *, alone: bool) -> frozenset[str]:
-    """Give which of these the venue says that it adds there, or would say if a key of the account could ask.
-
-    Args:
-        rights: in question.
-        account: whose keys would get them.
-        alone: the manager key is of the same account, not of the one above it.
-    """
-    told = await _told_to_own(account)
-    unheard = frozenset[str]()
-    if told is None:
-        told = (await account.driver.introspect(account.manager)).added_here
-        if told is None or not alone:
-            unheard = frozenset(added.right for added in rights if added.announced)
-    return unheard | (told or frozenset()).intersection(added.right for added in rights)
-
-
-async def _told_to_own(account: AskedAccount) -> frozenset[str] | None:
-    """Give what the venue tells the credential's own key; None when it cannot ask, or is told nothing."""
-    if account.own is None:
-        return None
-    try:
-        return (await account.driver.introspect(account.own)).added_here
-    except ExchangeError as error:
-        if error.fault in _PASSING:
-            raise
-    return None
+async def _told(account: AskedAccount) -> frozenset[str]:
+    if account.own is not None:
+        try:
+            return (await account.driver.introspect(account.own)).added_here
+        except ExchangeError as error:
+            if error.fault in _PASSING:
+                raise
+    return (await account.driver.introspect(account.manager)).added_here

@@ -111,9 +111,7 @@ class MemoryExchange:
         self.max_keys = manifest.max_keys if max_keys is None else max_keys
         self.propagation_seconds = propagation_seconds
         #: Rights that each key made by the API gets on top; whether the exchange tells so.
-        self.adds = frozenset[str]()
-        #: Whether it says so of an account; None: its answers have no such field.
-        self.tells_adds: bool | None = False
+        self.adds, self.tells_adds = frozenset[str](), False
         #: Seconds by which the exchange's clock is ahead of ours.
         self.clock_offset = 0.0
         #: Whether the door says of a refused key if it is unknown; Deribit's does not.
@@ -358,7 +356,7 @@ class MemoryExchange:
             parent_uid="uid-main" if key.subaccount else None,
             created_at=key.created_at,
             expires_at=self._expiry(key),
-            added_here=None if self.tells_adds is None else self.adds if self.tells_adds else frozenset(),
+            added_here=self.adds if self.tells_adds else frozenset(),
             handle=key.handle,
         )
 

@@ -174,14 +174,8 @@ def _facts(row: Mapping[str, Any], key_ref: str, account_uid: str | None = None)
         expires_at=iso(row.get("expiredAt")),
         enabled=optional_name(row.get("status")) != _EXPIRED_STATUS,
         # Only query-api tells: "uta: 0: regular account; 1: unified trade account" (apikey-info).
-        added_here=_added_here(row.get("uta")),
+        added_here=frozenset({_UNIFIED_DERIVATIVES} if str(row.get("uta")).lower() in {"1", "true"} else ()),
     )
-
-
-def _added_here(unified: object) -> frozenset[str] | None:
-    if unified is None:
-        return None
-    return frozenset({_UNIFIED_DERIVATIVES} if str(unified).lower() in {"1", "true"} else ())
 
 
 def _grants(row: Mapping[str, Any]) -> frozenset[str]:
