@@ -95,12 +95,24 @@ class Login:
             ) from None
         from keyturn.stores.aws import quiet
         from keyturn.stores.aws.credentials import sendable
+        from keyturn.stores.aws.endpoints import AstrayError, watch
 
         # A profile may assume a role, and botocore logs what STS answers.
         quiet.install()
+        astray: AstrayError | None = None
+        session, keys = boto3.Session(), None
+        watch(session)
         with quiet.silently():
-            found = boto3.Session().get_credentials()
-            keys = found.get_frozen_credentials() if found else None
+            try:
+                found = session.get_credentials()
+                keys = found.get_frozen_credentials() if found else None
+            except AstrayError as error:
+                astray = error
+        if astray is not None:
+            raise misconfigured(
+                f"The AWS configuration that the store {self._name} logs in with names {astray.fault.wrong}.",
+                f"In its place {astray.fault.write}; see AWS_ENDPOINT_URL_STS and ~/.aws/config.",
+            )
         if keys is None:
             raise misconfigured(
                 f"The store {self._name} logs in with AWS, and this machine has no AWS credentials.",
