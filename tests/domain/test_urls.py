@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from yarl import URL
 
-from keyturn.domain.inventory_urls import journal_fault
+from keyturn.domain.journal_urls import journal_fault
 from keyturn.domain.urls import (
     BASE,
     NOTICE,

@@ -11,7 +11,7 @@ from sqlalchemy import URL, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError
 
 from keyturn.domain.errors import JournalError, JournalFault
-from keyturn.domain.inventory_urls import ENCRYPTED
+from keyturn.domain.journal_urls import ENCRYPTED
 from keyturn.journal.faults import LOCK_SECONDS
 
 if TYPE_CHECKING:
