@@ -109,7 +109,8 @@ class Login:
             failure = error
         if isinstance(failure, AstrayError):
             raise misconfigured(
-                f"The AWS configuration that the store {self._name} logs in with names {failure.fault.wrong}.",
+                f"The AWS configuration with which the store {self._name} logs in names"
+                f" {failure.fault.wrong}.",
                 f"In its place {failure.fault.write}; see AWS_ENDPOINT_URL_STS and ~/.aws/config.",
             )
         if failure is not None:
