@@ -23,6 +23,7 @@ from keyturn.domain.material import SecretMaterial
 from keyturn.domain.slots import Slot
 from keyturn.engine import adopt
 from keyturn.exchanges import catalog
+from keyturn.prefect_access import draw_auth, shared_settings
 from keyturn.simulator import IssuedKey, SimBybit
 from keyturn.stores.keys import generate_identity
 from tests.ports import free_port
@@ -160,6 +161,24 @@ def wait_for(what: str, look: Callable[[], Any], seconds: float = 90, every: flo
     return found
 
 
+class Prefect(httpx.Client):
+    """A client of Prefect's API as its UI is one: it logs in, and has a token for whatever changes something."""
+
+    def __init__(self, api: str) -> None:
+        super().__init__(base_url=api, timeout=20)
+        self.auth_string = ""
+
+    def request(self, method: str, *arguments: Any, **options: Any) -> httpx.Response:
+        user, _, password = self.auth_string.partition(":")
+        headers = {}
+        if method not in {"GET", "HEAD"}:
+            me = "a test"
+            given = super().request("GET", f"/csrf-token?client={me}", auth=(user, password))
+            if given.status_code == 200:  # else it is told by the call itself
+                headers = {"Prefect-Csrf-Client": me, "Prefect-Csrf-Token": given.json()["token"]}
+        return super().request(method, *arguments, auth=(user, password), headers=headers, **options)
+
+
 class Town:
     """`keyturn up` over a house whose exchange is a process, and what a person does to them."""
 
@@ -185,7 +204,9 @@ class Town:
         self.house = House(folder, self.url, uids)
         material = {n: SecretMaterial(ref[n], secret[n]) for n in secret}
         asyncio.run(self.house.furnish(material.pop("manager"), material))
-        self.api = httpx.Client(base_url=f"http://127.0.0.1:{self.port}/api", timeout=20)
+        self.api = Prefect(f"http://127.0.0.1:{self.port}/api")
+        #: Of the server that a test starts; `keyturn up` draws its own.
+        self.auth = self.api.auth_string = draw_auth()
 
     # -- processes ---------------------------------------------------------------------------
 
@@ -202,7 +223,7 @@ class Town:
         return {
             **{k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")},
             "KEYTURN_INVENTORY": str(self.house.file),
-            "PREFECT_API_URL": f"http://127.0.0.1:{self.port}/api",
+            **shared_settings(f"http://127.0.0.1:{self.port}", self.auth),
             "PREFECT_HOME": str(self.folder / "prefect"),
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "PREFECT_WORKER_QUERY_SECONDS": "2",
@@ -248,6 +269,7 @@ class Town:
         self.processes.append(process)
         wait_for("keyturn up", lambda: ready.exists() or process.poll() is not None, 240)
         assert process.poll() is None, self.said()
+        self.auth = self.api.auth_string = (self.folder / ".keyturn" / "prefect-auth").read_text().strip()
 
     def pids(self, part: str) -> list[int]:
         """The processes of this town whose command line has this part."""
