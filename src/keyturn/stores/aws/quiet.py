@@ -4,8 +4,8 @@ At DEBUG botocore logs whole request bodies, response bodies and signed headers 
 `botocore.parsers`, `botocore.auth`; seen with 1.44.5, 2026-11-21). Whoever turns DEBUG on for the whole
 process, or for botocore alone, must not find a secret in the log. Other users of botocore in the same
 process keep their logging: only what is logged inside one of our calls is dropped. The same goes for what
-`http.client.HTTPConnection.debuglevel = 1` makes connections print (`stores/unprinted.py`): those of botocore are
-made in many places, those that fetch credentials among them, and so are told by the thread.
+`http.client.HTTPConnection.debuglevel = 1` makes connections print (`stores/unprinted.py`): botocore's are
+made in many places, those that fetch credentials among them; the thread tells them whose call it is.
 """
 
 from __future__ import annotations
