@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import os
 import secrets
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -24,8 +25,10 @@ from keyturn.domain.slots import Slot
 from keyturn.engine import adopt
 from keyturn.exchanges import catalog
 from keyturn.prefect_access import draw_auth, shared_settings
+from keyturn.processes import python
 from keyturn.simulator import IssuedKey, SimBybit
 from keyturn.stores.keys import generate_identity
+from tests.plants import plant
 from tests.ports import free_port
 
 NAMES = ("mm-bybit", "arb.bybit")
@@ -171,22 +174,22 @@ def _environ(pid: int) -> str:
         return (proc / parent / "environ").read_bytes().decode(errors="replace")
 
 
-class Prefect(httpx.Client):
-    """A client of Prefect's API as its UI is one: it logs in, and fetches a token for each change."""
+class Login(httpx.Auth):
+    """Goes in as the UI does: by the string, and with a token fetched for each change."""
 
-    def __init__(self, api: str) -> None:
-        super().__init__(base_url=api, timeout=20)
-        self.auth_string = ""
+    requires_response_body = True
 
-    def request(self, method: str, *arguments: Any, **options: Any) -> httpx.Response:
-        user, _, password = self.auth_string.partition(":")
-        headers = {}
-        if method not in {"GET", "HEAD"}:
-            me = "a test"
-            given = super().request("GET", f"/csrf-token?client={me}", auth=(user, password))
-            if given.status_code == 200:  # else it is told by the call itself
-                headers = {"Prefect-Csrf-Client": me, "Prefect-Csrf-Token": given.json()["token"]}
-        return super().request(method, *arguments, auth=(user, password), headers=headers, **options)
+    def __init__(self, api: str, auth: str) -> None:
+        self.api, self.auth = api, auth
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        login = {"Authorization": f"Basic {base64.b64encode(self.auth.encode()).decode()}"}
+        if request.method not in {"GET", "HEAD"}:
+            given = yield httpx.Request("GET", f"{self.api}/csrf-token?client=test", headers=login)
+            if given.status_code == 200:  # else the call itself tells
+                login |= {"Prefect-Csrf-Client": "test", "Prefect-Csrf-Token": given.json()["token"]}
+        request.headers.update(login)
+        yield request
 
 
 class Town:
@@ -194,6 +197,8 @@ class Town:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.port, self.processes = folder, free_port(), []
+        #: Where everything starts: a folder in which a stranger left things.
+        self.planted = plant(folder / "shared")
         secret = {name: secrets.token_hex(18) for name in ("manager", *NAMES)}
         ref = {name: f"ref{i}{secrets.token_hex(6)}" for i, name in enumerate(secret)}
         uids = {name: str(200_000_001 + i) for i, name in enumerate(NAMES)}
@@ -214,11 +219,17 @@ class Town:
         self.house = House(folder, self.url, uids)
         material = {n: SecretMaterial(ref[n], secret[n]) for n in secret}
         asyncio.run(self.house.furnish(material.pop("manager"), material))
-        self.api = Prefect(f"http://127.0.0.1:{self.port}/api")
-        #: Of the server that a test starts; `keyturn up` draws its own.
-        self.auth = self.api.auth_string = draw_auth()
+        api = f"http://127.0.0.1:{self.port}/api"
+        #: With the string of the server that a test starts; `keyturn up` draws its own.
+        self.login = Login(api, draw_auth())
+        self.api = httpx.Client(base_url=api, timeout=20, auth=self.login)
 
     # -- processes ---------------------------------------------------------------------------
+
+    @property
+    def auth(self) -> str:
+        """What a person pastes to log in."""
+        return self.login.auth
 
     @property
     def supervisor(self) -> subprocess.Popen[str]:
@@ -233,7 +244,7 @@ class Town:
         return {
             **{k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")},
             "KEYTURN_INVENTORY": str(self.house.file),
-            **shared_settings(f"http://127.0.0.1:{self.port}", self.auth),
+            **shared_settings(f"http://127.0.0.1:{self.port}", self.login.auth),
             "PREFECT_HOME": str(self.folder / "prefect"),
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "PREFECT_WORKER_QUERY_SECONDS": "2",
@@ -244,12 +255,12 @@ class Town:
         return self.python("prefect", "--no-prompt", *arguments)
 
     def python(self, *module: str) -> subprocess.Popen[str]:
-        """Start a module of Python's, in the folder of the project."""
+        """Start a module of Python's."""
         with (self.folder / "prefect.out").open("a") as out:
             process = subprocess.Popen(
-                [sys.executable, "-m", *module],
+                [*python("-m"), *module],
                 env=self.environ(),
-                cwd=Path(__file__).parents[2],
+                cwd=self.planted.folder,
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 text=True,
@@ -261,12 +272,12 @@ class Town:
         environ = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}
         # All that leaves this machine goes by a proxy, and nobody answers there.
         environ |= {"http_proxy": "http://127.0.0.1:9", "no_proxy": "x.example"}
-        command = "from pathlib import Path; from keyturn.cli.up import run_up; import sys;"
-        command += "sys.exit(run_up(Path(sys.argv[1]), port=int(sys.argv[2])))"
+        keyturn = Path(sys.executable).with_name("keyturn")
         with (self.folder / "up.out").open("a") as out:
             return subprocess.Popen(
-                [sys.executable, "-c", command, str(self.house.file), str(self.port)],
+                [keyturn, "up", "--inventory", self.house.file, "--port", str(self.port)],
                 env=environ,
+                cwd=self.planted.folder,
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 text=True,
@@ -279,7 +290,7 @@ class Town:
         self.processes.append(process)
         wait_for("keyturn up", lambda: ready.exists() or process.poll() is not None, 240)
         assert process.poll() is None, self.said()
-        self.auth = self.api.auth_string = (self.folder / ".keyturn" / "prefect-auth").read_text().strip()
+        self.login.auth = (self.folder / ".keyturn" / "prefect-auth").read_text().strip()
 
     def pids(self, part: str) -> list[int]:
         """The processes of this town whose command line has this part."""
@@ -408,17 +419,3 @@ class Town:
 def make_town() -> type[Town]:
     """The class itself, for tests that run Prefect in another way."""
     return Town
-
-
-@pytest.fixture(scope="session")
-def town(tmp_path_factory: pytest.TempPathFactory, furnish_prefect: Callable[[Path], None]) -> Iterator[Town]:
-    """One running `keyturn up`, with a house whose exchange is a process."""
-    if not Path("/proc/self/environ").exists():
-        pytest.skip("these tests find their processes in /proc: run them on Linux")
-    made = Town(tmp_path_factory.mktemp("town"))
-    furnish_prefect(made.folder / ".keyturn" / "prefect")
-    try:
-        made.up()
-        yield made
-    finally:
-        made.close()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from keyturn.cli.output import complain
+
 if TYPE_CHECKING:
     from keyturn.engine.world import World
     from keyturn.ports.journal import Journal
