@@ -38,6 +38,7 @@ class OwnRequests:
         self._app, self._hosts, self._origins = app, hosts, origins
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Answer a request, or let the application do it."""
         if scope["type"] not in {"http", "websocket"}:
             await self._app(scope, receive, send)
         elif (refused := self._refusal(scope)) is None:

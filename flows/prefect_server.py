@@ -9,8 +9,8 @@ database's lock; and whoever holds the lock waits for the event loop. In a threa
 that wait (which gives the interpreter away) stops nobody else.
 
 It starts with an auth string alone, and takes requests by its own names and from its own pages only
-(`flows.own_requests`). What the environment does not say of `SERVER_WISHES` is said for it; what Prefect would
-read from files where it is started (`.env`, `prefect.toml`, `pyproject.toml`) is not.
+(`flows.own_requests`). What the environment does not say of `SERVER_WISHES` is said for it. It reads no
+settings from files where it is started (`.env`, `prefect.toml`, `pyproject.toml`).
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ from keyturn.processes import importing_safely, leave_folder
 _YOUNG_SECONDS = 0.2
 # The whole heap takes a fifth of a second, in which nothing else runs.
 _YOUNG_TURNS_PER_FULL = 150
+# `create_app` below, also where this module is `__main__`.
+_FACTORY = "flows.prefect_server:create_app"
 #: What Prefect's server is told unless the environment says otherwise.
 SERVER_WISHES = {
     # The newer UI calls an analytics host from the browser, whatever the settings say (3.8.8 and
@@ -53,14 +55,14 @@ SERVER_WISHES = {
 def serve_our_way() -> None:
     """Make uvicorn serve on asyncio, and own requests alone, whatever Prefect starts by it.
 
-    uvicorn's default loop is uvloop where it is installed, and Prefect has no setting for it, nor for names of
-    a server (3.8.8, read 2026-11-28). What is given here also reaches the processes of `--workers`.
+    uvicorn's default loop is uvloop where it is installed, and Prefect has no setting for it, nor for the
+    names of a server (3.8.8, read 2026-11-28). What is given here also reaches the processes of `--workers`.
     """
     run = uvicorn.run
 
     def serve(app: str | App, **options: Any) -> None:
         # A name is for processes of uvicorn's, each of which makes the application itself.
-        own = f"{create_app.__module__}:{create_app.__name__}" if isinstance(app, str) else _guarded(app)
+        own = _FACTORY if isinstance(app, str) else _guarded(app)
         run(own, **options | {"loop": "asyncio"})
 
     uvicorn.run = serve

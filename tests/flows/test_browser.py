@@ -41,6 +41,10 @@ def test_a_person_chooses_a_name_starts_the_run_and_sees_every_step(town: Any, p
     page.get_by_role("button", name="Login").click()
 
     page.get_by_text("A name from the inventory.").wait_for()
+    # What the page said before the login stays until it is closed.
+    said = page.locator(".p-toast__close-btn")
+    while said.count():
+        said.first.click()
     page.locator(".p-select-button__icon").first.click()
     for name in town.house.uids:
         page.get_by_role("option", name=name).wait_for()

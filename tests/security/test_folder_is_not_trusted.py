@@ -55,7 +55,7 @@ def run(planted: Planted, *command: str, **environ: str) -> subprocess.Completed
         ("rotate", "bot-0000", "--dry-run", "--reason", "a test"),
         ("schema",),
         ("put", "bot-0000"),
-        ("init", "new", "--exchange", "bybit", "--credential", "mm", "--subaccount", "1", "--ip", "192.0.2.1"),
+        ("init", "new", "--exchange", "bybit", "--credential", "mm", "--ip", "192.0.2.1"),
     ],
     ids=lambda command: command[0],
 )
@@ -96,7 +96,7 @@ def _starts_python(file: Path) -> list[int]:
     return [
         node.lineno
         for node in ast.walk(tree)
-        if isinstance(node, ast.Attribute) and ast.unparse(node) == "sys.executable" and id(node) not in beside
+        if ast.unparse(node) == "sys.executable" and id(node) not in beside
     ]
 
 

@@ -25,7 +25,8 @@ UNLIMITED = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
 PR_SET_DUMPABLE = 4
 
 pytestmark = pytest.mark.skipif(
-    not sys.platform.startswith("linux"), reason="what a process gives away is read from /proc: run it on Linux"
+    not sys.platform.startswith("linux"),
+    reason="what a process gives away is read from /proc: run it on Linux",
 )
 
 
@@ -62,7 +63,7 @@ def test_a_process_that_is_aborted_leaves_no_core(tmp_path: Path) -> None:
 
 def test_a_command_that_waits_for_a_secret_leaves_no_core(tmp_path: Path) -> None:
     asyncio.run(fleet.make(tmp_path, 1))
-    soft_as_hard = "ulimit -S -c $(ulimit -H -c); exec \"$@\""
+    soft_as_hard = 'ulimit -S -c $(ulimit -H -c); exec "$@"'
     command = ["/bin/sh", "-c", soft_as_hard, "sh", str(KEYTURN), "put", "bot-0000"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=tmp_path) as process:
         assert process.stdin is not None
@@ -121,7 +122,7 @@ def test_no_other_process_of_the_same_user_reads_it() -> None:
 
 
 def test_what_a_command_starts_may_decide_for_itself() -> None:
-    """A bot that a consumer's command starts is its owner's: the limit can be raised, and an exec opens it."""
+    """A bot that a consumer's command starts is its owner's: the limit can be raised again there."""
     code = "import resource; print(resource.getrlimit(resource.RLIMIT_CORE)[1])"
     before = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     keep_memory_private()

@@ -63,12 +63,16 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("pasted", PASTED)
-def test_by_no_message_about_a_name(pasted: str, cli: Run, desk: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_by_no_message_about_a_name(
+    pasted: str, cli: Run, desk: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     refused(cli, desk, caplog, pasted, ("put", "{}"))
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-def test_by_no_command(command: tuple[str, ...], cli: Run, desk: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_by_no_command(
+    command: tuple[str, ...], cli: Run, desk: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     refused(cli, desk, caplog, PASTED[0], command)
     refused(cli, desk, caplog, PASTED[2], (*command, "--json"))
 

@@ -73,9 +73,8 @@ AS_OURSELVES = """
 async ({deployment, auth}) => {
   const login = {Authorization: 'Basic ' + btoa(auth)};
   const token = await (await fetch('/api/csrf-token?client=us', {headers: login})).json();
-  const headers = {
-    ...login, 'Content-Type': 'application/json', 'Prefect-Csrf-Client': 'us', 'Prefect-Csrf-Token': token.token
-  };
+  const csrf = {'Prefect-Csrf-Client': 'us', 'Prefect-Csrf-Token': token.token};
+  const headers = {...login, ...csrf, 'Content-Type': 'application/json'};
   const path = `/api/deployments/${deployment}`;
   return (await fetch(path, {method: 'PATCH', headers, body: '{"description": "by us"}'})).status;
 }
@@ -148,7 +147,9 @@ def attack(town: Any) -> Attack:
     return Attack(town)
 
 
-def test_a_page_of_another_origin_changes_and_starts_nothing(attack: Attack, page: Any, elsewhere: str) -> None:
+def test_a_page_of_another_origin_changes_and_starts_nothing(
+    attack: Attack, page: Any, elsewhere: str
+) -> None:
     page.goto(elsewhere)
     told = page.evaluate(FROM_A_PAGE, attack.facts())
     assert set(told) <= {"blocked", "unseen"}, told
@@ -164,7 +165,9 @@ def test_a_name_that_was_moved_to_this_machine_reaches_nothing(attack: Attack, p
     assert page.goto(there + "/").status == 421
     # The same origin as that page: nothing is asked for leave.
     told = page.evaluate(FROM_A_PAGE, attack.facts() | {"api": there + "/api"})
-    assert set(told) == {421}, told
+    # A browser sends no PATCH that is not to be answered: blocked.
+    assert 421 in told
+    assert set(told) <= {421, "blocked"}, told
     assert attack.came_to_nothing()
 
 

@@ -42,7 +42,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
 
 
 class _Commands(TyperGroup):
-    """The commands; an error about a command line repeats none of its values, one of which may be a secret."""
+    """The commands; an error about a command line repeats none of its values: one may be a secret."""
 
     def make_context(self, info_name: str | None, args: list[str], *more: Any, **options: Any) -> Any:
         """Read the command line."""

@@ -101,8 +101,8 @@ def _forget_secrets(error: KeyturnError, arguments: dict[str, Any]) -> None:
     """Take out of an error what stood on the command line and may be a secret."""
     from keyturn.cli.names import unrepeated
 
-    values = [each for value in arguments.values() for each in (value if isinstance(value, list) else [value])]
-    typed = [str(each) for each in values if isinstance(each, str | Path)]
+    several = [value if isinstance(value, list) else [value] for value in arguments.values()]
+    typed = [str(each) for values in several for each in values if isinstance(each, str | Path)]
     error.what, error.now, error.todo = (unrepeated(t, typed) for t in (error.what, error.now, error.todo))
 
 

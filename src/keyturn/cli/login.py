@@ -44,7 +44,7 @@ class Login:
             self.file.unlink(missing_ok=True)
 
     def told(self, out: TextIO) -> str:
-        """Say how to log in: the string itself, unless what is written there stays where others may read it."""
+        """Say how to log in: by the string itself, or by its file where what is written stays."""
         if self.file is None:
             return f"It asks for a login: paste the value of {SERVER_AUTH}."
         commands = f"For Prefect's commands: {CLIENT_AUTH}=$(cat {self.file})"

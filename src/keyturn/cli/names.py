@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 _UNSHOWN = "(not repeated)"
 _PASTED = (
-    "If that was a key or a secret: it is in the shell's history and was in the list of processes, so revoke it."
-    " keyturn put NAME asks for the key by itself."
+    "If that was a key or a secret: it is in the shell's history and was in the list of processes, so revoke"
+    " it. keyturn put NAME asks for the key by itself."
 )
 _OPTION = re.compile(r"--[a-z]{2,12}(?:-[a-z]{2,12})*|-[a-z]")
 

@@ -276,7 +276,8 @@ def _refuse_open_door(host: str) -> None:
         raise RefusedError(
             f"Prefect's API would be open to everybody who reaches {host}; who reaches it can run commands.",
             now="Nothing was started.",
-            todo=f"Leave the host out, or set {SERVER_AUTH} to USER:PASSWORD and put a proxy with TLS before it.",
+            todo=f"Leave the host out, or set {SERVER_AUTH} to USER:PASSWORD and put a proxy with TLS before"
+            " it.",
         )
 
 
