@@ -24,7 +24,7 @@ from keyturn.domain.material import SecretMaterial
 from keyturn.domain.slots import Slot
 from keyturn.engine import adopt
 from keyturn.exchanges import catalog
-from keyturn.prefect_access import draw_auth, shared_settings
+from keyturn.prefect_access import draw_auth
 from keyturn.processes import python
 from keyturn.simulator import IssuedKey, SimBybit
 from keyturn.stores.keys import generate_identity
@@ -174,6 +174,13 @@ def _environ(pid: int) -> str:
         return (proc / parent / "environ").read_bytes().decode(errors="replace")
 
 
+def settings_for_ones_own(url: str, auth: str) -> dict[str, str]:
+    """What `deployments/prefect.env` tells a Prefect of one's own, with its place and string filled in."""
+    text = (Path(__file__).parents[2] / "deployments" / "prefect.env").read_text()
+    text = text.replace("https://prefect.example", url).replace("keyturn:CHANGE-ME", auth)
+    return dict(line.split("=", 1) for line in text.splitlines() if line and not line.startswith("#"))
+
+
 class Login(httpx.Auth):
     """Goes in as the UI does: by the string, and with a token fetched for each change."""
 
@@ -243,8 +250,8 @@ class Town:
         """What a process of Prefect gets that `keyturn up` does not start."""
         return {
             **{k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")},
+            **settings_for_ones_own(f"http://127.0.0.1:{self.port}", self.login.auth),
             "KEYTURN_INVENTORY": str(self.house.file),
-            **shared_settings(f"http://127.0.0.1:{self.port}", self.login.auth),
             "PREFECT_HOME": str(self.folder / "prefect"),
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "PREFECT_WORKER_QUERY_SECONDS": "2",
