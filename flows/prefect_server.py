@@ -21,6 +21,8 @@ import runpy
 import sys
 import threading
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import uvicorn
@@ -58,14 +60,13 @@ def serve_our_way() -> None:
     uvicorn's default loop is uvloop where it is installed, and Prefect has no setting for it, nor for the
     names of a server (3.8.8, read 2026-11-28). What is given here also reaches the processes of `--workers`.
     """
-    run = uvicorn.run
+    uvicorn.run = partial(_serve, uvicorn.run)
 
-    def serve(app: str | App, **options: Any) -> None:
-        # A name is for processes of uvicorn's, each of which makes the application itself.
-        own = _FACTORY if isinstance(app, str) else _guarded(app)
-        run(own, **options | {"loop": "asyncio"})
 
-    uvicorn.run = serve
+def _serve(run: Callable[..., None], app: str | App, **options: Any) -> None:
+    # A name is for processes of uvicorn's, each of which makes the application itself.
+    own = _FACTORY if isinstance(app, str) else _guarded(app)
+    run(own, **options | {"loop": "asyncio"})
 
 
 def create_app() -> App:
