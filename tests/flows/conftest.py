@@ -257,17 +257,17 @@ class Town:
             "PREFECT_WORKER_QUERY_SECONDS": "2",
         }
 
-    def prefect(self, *arguments: str) -> subprocess.Popen[str]:
+    def prefect(self, *arguments: str, folder: Path | None = None) -> subprocess.Popen[str]:
         """Start Prefect's command."""
-        return self.python("prefect", "--no-prompt", *arguments)
+        return self.python("prefect", "--no-prompt", *arguments, folder=folder)
 
-    def python(self, *module: str) -> subprocess.Popen[str]:
-        """Start a module of Python's."""
+    def python(self, *module: str, folder: Path | None = None) -> subprocess.Popen[str]:
+        """Start a module of Python's, where somebody left things unless a folder is named."""
         with (self.folder / "prefect.out").open("a") as out:
             process = subprocess.Popen(
                 [*python("-m"), *module],
                 env=self.environ(),
-                cwd=self.planted.folder,
+                cwd=folder or self.planted.folder,
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 text=True,
