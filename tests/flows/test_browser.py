@@ -35,6 +35,11 @@ def test_a_person_chooses_a_name_starts_the_run_and_sees_every_step(town: Any, p
     page.on("request", lambda r: None if f"127.0.0.1:{town.port}" in r.url else outside.append(r.url))
     (before,) = town.live()["mm-bybit"]
     deployment = town.deployment("rotate-credential/rotate")["id"]
+    # The page asks for the line that `keyturn up` printed.
+    page.goto(f"http://127.0.0.1:{town.port}/")
+    page.get_by_placeholder("admin:pass").fill(town.auth)
+    page.get_by_role("button", name="Login").click()
+    page.wait_for_url(lambda url: "/login" not in url)
     page.goto(f"http://127.0.0.1:{town.port}/deployments/deployment/{deployment}/run")
 
     page.get_by_text("A name from the inventory.").wait_for()
