@@ -10,7 +10,8 @@
 | `probe-<rotation>-<attempt>.json` | keyturn | try the pending key from where you stand |
 | `probe-report-<rotation>-<attempt>.json` | bot | it worked, or the fault |
 
-Whatever cannot be read as one of these is ignored: the folder is a meeting place, not a trusted input.
+Whatever cannot be read as one of these is ignored: the folder is a meeting place, not a trusted input. What
+the bot says of a key is sealed with that key's secret (`sealed`): nobody else can say it.
 """
 
 from __future__ import annotations
@@ -26,12 +27,11 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 
 from keyturn.client.files import write_atomic
 from keyturn.client.holder import Loaded
+from keyturn.client.sealed import MAX_BYTES, Answer, Sealed
 from keyturn.domain.errors import ExchangeFault
 from keyturn.domain.evidence import MAX_REFUSALS, Notice, NoticeKind, ProbeFault, ProbeRequest, Refusal
 from keyturn.domain.inventory import NAME_PATTERN
-
-# Our own messages stay under one kilobyte; anything much longer is not one of them.
-_MAX_BYTES = 16_384
+from keyturn.domain.material import SecretMaterial
 
 #: The name of the last refused call that is told, where there are more than `MAX_REFUSALS`.
 MORE_CALLS = "(and other calls)"
@@ -105,6 +105,7 @@ class AckMessage(Message):
     prefix = "ack"
 
     kind: NoticeKind
+    #: When the notice was answered: an answer is never older than what it answers.
     at: AwareDatetime
     #: The call that worked, as method and path; never a parameter.
     call: str = Field(max_length=200)
@@ -115,6 +116,13 @@ class AckMessage(Message):
     def subject(self) -> str:
         """The id of the notice that this answers."""
         return f"{self.rotation_id}-{self.kind}"
+
+    def answers(self, notice: NoticeMessage) -> bool:
+        """Tell whether this is about that very notice."""
+        return all(
+            getattr(self, name) == getattr(notice, name)
+            for name in ("credential", "consumer", "subject", "fingerprint")
+        )
 
 
 class RefusedCall(BaseModel):
@@ -201,6 +209,21 @@ class ProbeReportMessage(Message):
         """The attempt that this answers."""
         return f"{self.rotation_id}-{self.attempt}"
 
+    @classmethod
+    def on(
+        cls, probe: ProbeMessage, fault: ExchangeFault | ProbeFault | None, at: datetime
+    ) -> ProbeReportMessage:
+        """Write down what a probe found."""
+        return cls(
+            credential=probe.credential,
+            consumer=probe.consumer,
+            rotation_id=probe.rotation_id,
+            fingerprint=probe.fingerprint,
+            attempt=probe.attempt,
+            at=at,
+            fault=fault,
+        )
+
 
 MessageT = TypeVar("MessageT", bound=Message)
 
@@ -219,26 +242,41 @@ class Mailbox:
         """Read the notices for a credential, oldest file first."""
         return [m for m in self._all(NoticeMessage) if m.credential == credential]
 
+    def answer(self, model: type[MessageT], subject: str) -> Answer[MessageT] | None:
+        """Read what the bot says of a subject; None when there is nothing that can be read."""
+        return self._answer(self.folder / f"{model.prefix}-{subject}.json", model)
+
     def ack(self, notice_id: str) -> AckMessage | None:
-        """Read the acknowledgement of a notice; None when there is none that can be read."""
-        return self._read(self.folder / f"ack-{notice_id}.json", AckMessage)
+        """Read the acknowledgement of a notice, whoever wrote it; None when there is none."""
+        found = self.answer(AckMessage, notice_id)
+        return found.message if found else None
 
     def refusals(self, notice_id: str) -> RefusalsMessage | None:
-        """Read what was refused to the key of a notice; None when there is nothing that can be read."""
-        return self._read(self.folder / f"refusals-{notice_id}.json", RefusalsMessage)
+        """Read what was refused to the key of a notice, whoever wrote it; None when there is nothing."""
+        found = self.answer(RefusalsMessage, notice_id)
+        return found.message if found else None
 
     def add_refusals(
-        self, notice: NoticeMessage, refused: Iterable[tuple[str, ExchangeFault, datetime]]
+        self,
+        notice: NoticeMessage,
+        refused: Iterable[tuple[str, ExchangeFault, datetime]],
+        material: SecretMaterial,
     ) -> None:
         """Tell calls that the exchange refuses to the key of a notice, beside those that are told already.
 
-        Another process of the bot, or this one before it was started anew, may have told some. What there is
-        no room for is told as `MORE_CALLS`.
+        Another process of the bot, or this one before it was started anew, may have told some; what somebody
+        else wrote there is not repeated in the bot's name. What there is no room for is told as `MORE_CALLS`.
+
+        Args:
+            notice: whose key it is.
+            refused: the calls.
+            material: the key itself, which seals the report.
 
         Raises:
             OSError: they were not told.
         """
-        told = self.refusals(notice.subject)
+        found = self.answer(RefusalsMessage, notice.subject)
+        told = found.message if found and found.is_by(material) else None
         known = told.calls if told and told.fingerprint == notice.fingerprint else ()
         calls = {(each.call, each.fault): each for each in known}
         for call, fault, at in refused:
@@ -248,7 +286,7 @@ class Mailbox:
             one = RefusedCall.model_validate({"call": name, "fault": fault, "at": at})
             calls[one.call, one.fault] = one
         if len(calls) > len(known):
-            self.put(RefusalsMessage.about(notice, tuple(calls.values())))
+            self.put_sealed(RefusalsMessage.about(notice, tuple(calls.values())), material)
 
     def probes(self, credential: str) -> list[ProbeMessage]:
         """Read the probe requests for a credential."""
@@ -264,8 +302,25 @@ class Mailbox:
         Raises:
             OSError: it was not written.
         """
+        self._write(message.file_name, message.model_dump_json())
+
+    def put_sealed(self, message: Message, material: SecretMaterial) -> None:
+        """Write what the bot says of a key, sealed with that key.
+
+        Raises:
+            OSError: it was not written.
+        """
+        sealed = Sealed.with_key(material, message.prefix, message.model_dump_json())
+        self._write(message.file_name, sealed.model_dump_json())
+
+    def _write(self, name: str, text: str) -> None:
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_atomic(self.folder / message.file_name, message.model_dump_json().encode())
+        write_atomic(self.folder / name, text.encode())
+
+    def forget_answer(self, model: type[Message], subject: str) -> None:
+        """Remove an answer that the bot cannot know to be wrong, so that it answers anew; best effort."""
+        with suppress(OSError):
+            (self.folder / f"{model.prefix}-{subject}.json").unlink()
 
     def forget_report(self, rotation_id: str, attempt: int) -> None:
         """Remove the report of a probe, so that the bot tries the key again.
@@ -300,14 +355,26 @@ class Mailbox:
             if message is not None and path.name == message.file_name:
                 yield message
 
+    def _read(self, path: Path, model: type[MessageT]) -> MessageT | None:
+        found = self._answer(path, model)
+        return found.message if found else None
+
     @staticmethod
-    def _read(path: Path, model: type[MessageT]) -> MessageT | None:
+    def _answer(path: Path, model: type[MessageT]) -> Answer[MessageT] | None:
+        """Read a message, with a seal or without one."""
         try:
             with path.open("rb") as file:
-                content = file.read(_MAX_BYTES + 1)
-            return model.model_validate_json(content) if len(content) <= _MAX_BYTES else None
-        except (FileNotFoundError, IsADirectoryError, ValidationError):
+                content = file.read(MAX_BYTES + 1)
+        except (FileNotFoundError, IsADirectoryError):
             return None
+        if len(content) > MAX_BYTES:
+            return None
+        sealed: Sealed | None = None
+        with suppress(ValidationError):
+            sealed = Sealed.model_validate_json(content)
+        with suppress(ValidationError):
+            return Answer(model.model_validate_json(sealed.message if sealed else content), sealed)
+        return None
 
 
 _MODELS: tuple[type[Message], ...] = (

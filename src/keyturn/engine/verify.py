@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from keyturn.domain.errors import KEY_FAULTS, ExchangeError, ExchangeFault
+from keyturn.domain.errors import KEY_FAULTS, ConsumerError, ConsumerFault, ExchangeError, ExchangeFault
 from keyturn.domain.evidence import ProbeFault, ProbeReport, ProbeRequest
 from keyturn.domain.keys import KeyFacts, Permission
 from keyturn.domain.rotation import EventType, Park
@@ -18,6 +18,7 @@ from keyturn.engine import listing, liveness
 from keyturn.engine.added import added_by
 from keyturn.engine.liveness import Life
 from keyturn.engine.work import Rest, Work
+from keyturn.ports.consumer import Consumer
 from keyturn.ports.exchange import Caller
 
 # A new key may be refused for as long as the venue says that changes take, and a minute on top of it;
@@ -175,18 +176,28 @@ async def _probe_by_bot(work: Work, pending: Stored) -> Probed | Rest:
         await consumer.request_probe(request)
         await work.commit(work.event(EventType.PROBE_REQUESTED, name, probe_by=work.after(r.confirm_seconds)))
         return Rest(work.after(_PROBE_POLL_SECONDS), f"{name} to try the key from its own address")
-    report = await consumer.probe_report(request)
+    report, doubt = await _report_of(consumer, request)
     # A bot that met a passing fault tries again; its word is still to come.
     if report is not None and report.fault not in _PASSING:
         return await _judge_report(work, name, report)
     if work.now() >= r.probe_by:
         return await work.park(
             Park.NO_PROOF,
-            f"The new key is bound to another address and {name} has not tried it in time.",
+            f"The new key is bound to another address and {name} has not tried it in time.{doubt}",
             f"See that {name} runs with keyturn.client and reaches the exchange, then:"
             f" keyturn resume {r.credential}",
         )
     return Rest(work.after(_PROBE_POLL_SECONDS), f"{name} to try the key from its own address")
+
+
+async def _report_of(consumer: Consumer, request: ProbeRequest) -> tuple[ProbeReport | None, str]:
+    """Read a report; one that does not count is none, and what is wrong with it is told."""
+    try:
+        return await consumer.probe_report(request), ""
+    except ConsumerError as error:
+        if error.fault is not ConsumerFault.UNAUTHENTICATED:
+            raise
+        return None, f" {error.what}"
 
 
 async def _judge_report(work: Work, name: str, report: ProbeReport) -> Probed | Rest:
