@@ -230,8 +230,8 @@ async def test_a_bot_that_the_command_starts_in_the_background_is_started_once_a
 
 
 async def test_a_confirm_command_is_over_when_it_ends_whoever_holds_its_output(world):
-    confirm = script(world, "which", "sleep 30 & echo $! >child; echo fp1")
-    bot = world.consumer(confirm=[confirm], timeout="5s")
+    confirm = script(world, "which", "test -e told || exit 1; sleep 30 & echo $! >child; echo fp1")
+    bot = world.consumer(run=["touch", "told"], confirm=[confirm], timeout="5s")
     await bot.notify(notice())
     try:
         (proof,) = await asyncio.wait_for(bot.confirmations(notice()), 4)
