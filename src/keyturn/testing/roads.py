@@ -193,6 +193,15 @@ async def late_confirmation(fake: FakeWorld, engine: Engine) -> None:
     await fake.run(engine, opened.id)
 
 
+async def confirmed_by_a_person(fake: FakeWorld, engine: Engine) -> None:
+    """Rotate with a bot that cannot prove anything, until a person gives its proof."""
+    fake.bot.confirms = False
+    await _until(fake, engine, State.PARKED)
+    fake.state = State.PARKED
+    rotation = await engine.confirm(NAME, "bot", by="a person", reason="seen on its status page")
+    await fake.run(engine, rotation.id)
+
+
 async def late_copies(fake: FakeWorld, engine: Engine) -> None:
     """Rotate while copies inside the stores come so late that it parks."""
     stores = (fake.store, fake.mirror)
@@ -333,6 +342,7 @@ ROADS: dict[str, Road] = {
     "the list is late for current after a lost mint": Road(recovered_late),
     "the list is late for current in an abort": Road(aborted_late),
     "the confirmation comes late": Road(late_confirmation, {"confirm_within": "5s"}),
+    "a person confirms for the bot": Road(confirmed_by_a_person, {"confirm_within": "5s"}),
     "a call is refused while the bot is waited for": Road(refused_at(State.CUTTING_OVER)),
     "a call is refused in grace": Road(refused_at(State.GRACE)),
     "verified long ago": Road(woken_late),
