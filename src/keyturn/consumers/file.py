@@ -158,12 +158,12 @@ class RenderedFile:
         if known is not None and known.notice_id == notice.notice_id:
             await self._do(lambda: self._write(content))
             return known
-        back, changes = (
-            notice.kind is NoticeKind.ROLLED_BACK,
-            not await self._do(lambda: self._holds(content)),
-        )
         # Who never left the key that comes back shows it rightly, and before the file is written, too.
-        stayed = back and changes and await self._shown_by_now(notice)
+        stayed = (
+            notice.kind is NoticeKind.ROLLED_BACK
+            and not await self._do(lambda: self._holds(content))
+            and await self._shown_by_now(notice)
+        )
         await self._do(lambda: self._write(content))
         mark = _Done(
             notice_id=notice.notice_id,

@@ -127,7 +127,7 @@ async def confirm(work: Work, kind: NoticeKind = NoticeKind.PROMOTED) -> Rest | 
             await work.commit(*events, confirmations=tuple(new))
         return await refusals.park(work, told.calls)
     if told.doubt:
-        events.append(refusals.doubted(work, told.doubt))
+        events.append(proofs.doubted(work, told.doubt))
     if work.now() >= confirm_by:
         if events:
             await work.commit(*events, confirmations=tuple(new))

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from keyturn.domain.errors import ConsumerError, ConsumerFault
 from keyturn.domain.evidence import STRENGTH, Confirmation, Evidence, Notice
+from keyturn.domain.rotation import Event, EventType
+from keyturn.engine.work import Work
 from keyturn.ports.consumer import Consumer
 
 
@@ -34,6 +36,23 @@ async def ask(consumer: Consumer, notice: Notice, owed: Evidence) -> Confirmatio
     if of_key:
         return Missing(f"{notice.consumer}: {of_key[0].detail}.", spoken=True)
     return Missing()
+
+
+def doubted(work: Work, doubt: str) -> Event:
+    """Build the event that tells of something that does not count; it changes nothing."""
+    return work.event(EventType.DEFERRED, doubt)
+
+
+async def write_down(work: Work, doubt: str) -> None:
+    """Tell in the journal of something that does not count, once in a rotation."""
+    if doubt and not any(doubt in note for note in await notes(work)):
+        await work.commit(doubted(work, doubt))
+
+
+async def notes(work: Work) -> list[str]:
+    """Give the notes of a rotation's events so far."""
+    events = await work.world.journal.events(work.rotation.id)
+    return [str(each.event.data.get("note", "")) for each in events]
 
 
 def enough(proof: Confirmation, owed: Evidence) -> bool:

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 from keyturn.domain.errors import ConsumerError, ConsumerFault, ExchangeFault
 from keyturn.domain.evidence import NoticeKind, Refusal
-from keyturn.domain.rotation import Event, EventType, Park
+from keyturn.domain.rotation import EventType, Park
+from keyturn.engine import proofs
 from keyturn.engine.commands import with_reason
 from keyturn.engine.notices import notices
 from keyturn.engine.work import Rest, Work
@@ -60,16 +61,11 @@ async def told(work: Work, silent: set[str] | None = None) -> Told:
     return await _ask(work, set() if silent is None else silent)
 
 
-def doubted(work: Work, doubt: str) -> Event:
-    """Build the event that tells of a report that does not count; it changes nothing."""
-    return work.event(EventType.DEFERRED, doubt)
-
-
 async def _stop(work: Work, found: Told) -> Rest | None:
     if found.calls:
         return await park(work, found.calls)
     if found.doubt:
-        await work.commit(doubted(work, found.doubt))
+        await work.commit(proofs.doubted(work, found.doubt))
     return None
 
 
@@ -95,7 +91,7 @@ async def _ask(work: Work, silent: set[str] | None) -> Told:
             silent.add(name)
     if not found and not doubts:
         return Told()
-    notes = [str(each.event.data.get("note", "")) for each in await _events(work)]
+    notes = await proofs.notes(work)
     accepted = _accepted(notes)
     calls = [each for each in found if _line(each) not in accepted]
     return Told(calls, " ".join(doubt for doubt in doubts if not any(doubt in note for note in notes)))

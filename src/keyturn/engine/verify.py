@@ -14,7 +14,7 @@ from keyturn.domain.evidence import ProbeFault, ProbeReport, ProbeRequest
 from keyturn.domain.keys import KeyFacts, Permission
 from keyturn.domain.rotation import EventType, Park
 from keyturn.domain.slots import Slot, Stored
-from keyturn.engine import listing, liveness
+from keyturn.engine import listing, liveness, proofs
 from keyturn.engine.added import added_by
 from keyturn.engine.liveness import Life
 from keyturn.engine.work import Rest, Work
@@ -176,28 +176,29 @@ async def _probe_by_bot(work: Work, pending: Stored) -> Probed | Rest:
         await consumer.request_probe(request)
         await work.commit(work.event(EventType.PROBE_REQUESTED, name, probe_by=work.after(r.confirm_seconds)))
         return Rest(work.after(_PROBE_POLL_SECONDS), f"{name} to try the key from its own address")
-    report, doubt = await _report_of(consumer, request)
+    report = await _report_of(work, consumer, request)
     # A bot that met a passing fault tries again; its word is still to come.
     if report is not None and report.fault not in _PASSING:
         return await _judge_report(work, name, report)
     if work.now() >= r.probe_by:
         return await work.park(
             Park.NO_PROOF,
-            f"The new key is bound to another address and {name} has not tried it in time.{doubt}",
+            f"The new key is bound to another address and {name} has not tried it in time.",
             f"See that {name} runs with keyturn.client and reaches the exchange, then:"
             f" keyturn resume {r.credential}",
         )
     return Rest(work.after(_PROBE_POLL_SECONDS), f"{name} to try the key from its own address")
 
 
-async def _report_of(consumer: Consumer, request: ProbeRequest) -> tuple[ProbeReport | None, str]:
+async def _report_of(work: Work, consumer: Consumer, request: ProbeRequest) -> ProbeReport | None:
     """Read a report; one that does not count is none, and what is wrong with it is told."""
     try:
-        return await consumer.probe_report(request), ""
+        return await consumer.probe_report(request)
     except ConsumerError as error:
         if error.fault is not ConsumerFault.UNAUTHENTICATED:
             raise
-        return None, f" {error.what}"
+        await proofs.write_down(work, error.what)
+        return None
 
 
 async def _judge_report(work: Work, name: str, report: ProbeReport) -> Probed | Rest:

@@ -193,6 +193,24 @@ async def late_confirmation(fake: FakeWorld, engine: Engine) -> None:
     await fake.run(engine, opened.id)
 
 
+def forged_at(state: State, steps: int) -> Story:
+    """Give the story of a rotation in which somebody speaks for the bot, for some steps from a state on."""
+
+    async def story(fake: FakeWorld, engine: Engine) -> None:
+        rotation_id = await _until(fake, engine, state)
+        fake.bot.forged = True
+        for _ in range(steps):
+            rotation = await engine.get(rotation_id)
+            fake.state = rotation.state
+            progress = await engine.step(rotation_id)
+            if progress.rest and progress.rest.until:
+                fake.clock.travel_to(progress.rest.until)
+        fake.bot.forged = False
+        await fake.run(engine, rotation_id)
+
+    return story
+
+
 async def confirmed_by_a_person(fake: FakeWorld, engine: Engine) -> None:
     """Rotate with a bot that cannot prove anything, until a person gives its proof."""
     fake.bot.confirms = False
@@ -342,6 +360,12 @@ ROADS: dict[str, Road] = {
     "the list is late for current after a lost mint": Road(recovered_late),
     "the list is late for current in an abort": Road(aborted_late),
     "the confirmation comes late": Road(late_confirmation, {"confirm_within": "5s"}),
+    "somebody speaks for the bot that is waited for": Road(forged_at(State.CUTTING_OVER, 3)),
+    "somebody speaks for the bot in grace": Road(forged_at(State.GRACE, 2)),
+    "somebody reports for the bot on the pending key": Road(
+        forged_at(State.STAGED, 4),
+        {"ips": (BOT_ADDRESS,), "egress": {BOT_PROXY: BOT_ADDRESS}, "bot_proxy": BOT_PROXY},
+    ),
     "a person confirms for the bot": Road(confirmed_by_a_person, {"confirm_within": "5s"}),
     "a call is refused while the bot is waited for": Road(refused_at(State.CUTTING_OVER)),
     "a call is refused in grace": Road(refused_at(State.GRACE)),
