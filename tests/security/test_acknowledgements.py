@@ -385,12 +385,13 @@ async def test_a_service_that_holds_the_new_key_confirms_it(proxy):
 
 
 async def test_an_acknowledgement_that_a_proxy_replays_does_not_count(proxy):
-    proxy.answer = acked(replace(NOTICE, rotation_id="r0"), NEW)
-    assert "another notice" in await refusal_of(hook(proxy), NOTICE)
-    proxy.answer = acked(NOTICE, NEW, age=webhook.TOLERANCE + 5)
-    assert "300 s ago" in await refusal_of(hook(proxy), NOTICE)
-    proxy.answer = acked(NOTICE, NEW, age=90)
-    assert "older than the notice" in await refusal_of(hook(proxy), NOTICE)
+    notice = replace(NOTICE, issued_at=datetime.now(UTC))
+    proxy.answer = acked(replace(notice, rotation_id="r0"), NEW)
+    assert "another notice" in await refusal_of(hook(proxy), notice)
+    proxy.answer = acked(notice, NEW, age=webhook.TOLERANCE + 5)
+    assert "300 s ago" in await refusal_of(hook(proxy), notice)
+    proxy.answer = acked(notice, NEW, age=90)
+    assert "older than the notice" in await refusal_of(hook(proxy), notice)
 
 
 async def test_the_old_key_does_not_acknowledge_the_new_one_at_a_webhook_either(proxy):

@@ -11,7 +11,6 @@ from typing import TypeVar
 
 from keyturn.client.mailbox import (
     AckMessage,
-    Answer,
     Mailbox,
     Message,
     MessageT,
@@ -20,6 +19,7 @@ from keyturn.client.mailbox import (
     ProbeReportMessage,
     RefusalsMessage,
 )
+from keyturn.client.sealed import Answer
 from keyturn.consumers import doubts
 from keyturn.consumers.opened import key_of, opened
 from keyturn.domain.errors import ConsumerError, ConsumerFault
