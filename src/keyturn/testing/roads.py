@@ -203,6 +203,8 @@ def forged_at(state: State, steps: int) -> Story:
             rotation = await engine.get(rotation_id)
             fake.state = rotation.state
             progress = await engine.step(rotation_id)
+            if not progress.rotation.is_open:
+                return
             if progress.rest and progress.rest.until:
                 fake.clock.travel_to(progress.rest.until)
         fake.bot.forged = False
