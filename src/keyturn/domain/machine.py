@@ -161,10 +161,8 @@ def allowed(rotation: Rotation, event: EventType) -> bool:
         unrestored = was is _S.ROLLING_BACK and rotation.restored_at is None
         return unrestored and rotation.parked is Park.NO_WAY_BACK
     if event is _E.CONSUMER_CONFIRMED:
-        told = rotation.noticed_at is not None
-        return told and (
-            was is _S.CUTTING_OVER or (was is _S.ROLLING_BACK and rotation.restored_at is not None)
-        )
+        told_to_go_back = rotation.restored_at is not None and rotation.noticed_at is not None
+        return was is _S.CUTTING_OVER or (was is _S.ROLLING_BACK and told_to_go_back)
     if event is _E.COMPLETED:
         return rotation.old_ref is None if rotation.state is _S.GRACE else rotation.dead_at is not None
     if event is _E.NOTICES_SENT and rotation.state is _S.ROLLING_BACK:
