@@ -9,7 +9,7 @@ import pytest
 
 import keyturn.client
 from keyturn.client import watcher as watcher_module
-from keyturn.client.mailbox import AckMessage
+from keyturn.client.messages import AckMessage
 from keyturn.client.settings import StoreSource
 from keyturn.consumers.client import MailboxConsumer
 from keyturn.domain.errors import KEY_FAULTS, ExchangeFault, StoreError, StoreFault

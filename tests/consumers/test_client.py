@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from keyturn.client.mailbox import AckMessage, Mailbox
+from keyturn.client.mailbox import Mailbox
+from keyturn.client.messages import AckMessage
 from keyturn.client.sealed import Sealed
 from keyturn.consumers.client import MailboxConsumer
 from keyturn.domain.errors import ConsumerError, ConsumerFault

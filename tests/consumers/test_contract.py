@@ -10,7 +10,8 @@ import pytest
 from aiohttp import web
 
 from keyturn.client import webhook
-from keyturn.client.mailbox import AckMessage, Mailbox, ProbeReportMessage, RefusalsMessage, RefusedCall
+from keyturn.client.mailbox import Mailbox
+from keyturn.client.messages import AckMessage, ProbeReportMessage, RefusalsMessage, RefusedCall
 from keyturn.consumers.catalog import build
 from keyturn.domain.errors import ExchangeFault
 from keyturn.domain.evidence import Evidence

@@ -12,7 +12,8 @@ import pytest
 from aiohttp import web
 
 from keyturn.client import webhook
-from keyturn.client.mailbox import AckMessage, Mailbox, ProbeReportMessage, RefusalsMessage, RefusedCall
+from keyturn.client.mailbox import Mailbox
+from keyturn.client.messages import AckMessage, ProbeReportMessage, RefusalsMessage, RefusedCall
 from keyturn.client.seal import CLOCK_ALLOWANCE, seal
 from keyturn.client.sealed import Sealed
 from keyturn.consumers.client import MailboxConsumer

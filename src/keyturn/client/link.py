@@ -11,7 +11,7 @@ from typing import Any
 
 from keyturn.client import calls, copies, hooked, readings
 from keyturn.client.holder import Holder, Loaded, log
-from keyturn.client.mailbox import NoticeMessage
+from keyturn.client.messages import NoticeMessage
 from keyturn.client.refusal import is_refused_key
 from keyturn.client.streams import PrivateStream, Streams
 from keyturn.domain.errors import RefusedError
@@ -45,6 +45,8 @@ class Link:
         self.is_copy = False
         #: False once it is detached, or the bot has set another key.
         self.active = False
+        #: Whether the bot has set another key.
+        self.is_on_own_key = False
         #: What a call on the object passes through, by the method's name.
         self.hooks: dict[str, Callable[..., Any]] = {}
         #: What the bot had put in the place of such methods before it attached the object.
@@ -156,6 +158,7 @@ class Link:
             if not self.active:
                 return
             self._let_go()
+            self.is_on_own_key = True
         if self.is_copy:
             # It may be of another account: nobody waits for it. The object itself is waited for.
             self.leave()

@@ -1,6 +1,6 @@
 """The mailbox: a folder through which keyturn and a bot on the same machine speak. No secret, ever.
 
-`<mailbox>/<consumer>/` is 0700 and holds five kinds of small JSON files, each written whole:
+`<mailbox>/<consumer>/` is 0700 and holds six kinds of small JSON files, each written whole:
 
 | file | from | says |
 |---|---|---|
@@ -9,6 +9,7 @@
 | `refusals-<rotation>-<kind>.json` | bot | calls that the exchange refuses to that key |
 | `probe-<rotation>-<attempt>.json` | keyturn | try the pending key from where you stand |
 | `probe-report-<rotation>-<attempt>.json` | bot | it worked, or the fault |
+| `own-key-<credential>.json` | bot | it signs with a key that it set itself |
 
 Whatever cannot be read as one of these is ignored: the folder is a meeting place, not a trusted input. What
 the bot says of a key is sealed with that key's secret (`sealed`): nobody else can say it.
@@ -16,216 +17,33 @@ the bot says of a key is sealed with that key's secret (`sealed`): nobody else c
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, TypeVar
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
 from keyturn.client.files import write_atomic
-from keyturn.client.holder import Loaded
+from keyturn.client.messages import (
+    AckMessage,
+    Message,
+    MessageT,
+    NoticeMessage,
+    OwnKeyMessage,
+    ProbeMessage,
+    ProbeReportMessage,
+    ReadT,
+    RefusalsMessage,
+    RefusedCall,
+)
 from keyturn.client.sealed import MAX_BYTES, Answer, Sealed
 from keyturn.domain.errors import ExchangeFault
-from keyturn.domain.evidence import MAX_REFUSALS, Notice, NoticeKind, ProbeFault, ProbeRequest, Refusal
-from keyturn.domain.inventory import NAME_PATTERN
+from keyturn.domain.evidence import MAX_REFUSALS
 from keyturn.domain.material import SecretMaterial
 
 #: The name of the last refused call that is told, where there are more than `MAX_REFUSALS`.
 MORE_CALLS = "(and other calls)"
-
-RotationId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_]{0,63}$")]
-Fingerprint = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
-Name = Annotated[str, Field(pattern=NAME_PATTERN)]
-
-
-class Message(BaseModel):
-    """Base of all messages: nothing unknown, nothing coerced, nothing quoted in errors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
-
-    prefix: ClassVar[str]
-
-    format: Literal[1] = 1
-    credential: Name
-    consumer: Name
-    rotation_id: RotationId
-    fingerprint: Fingerprint
-
-    @property
-    @abstractmethod
-    def subject(self) -> str:
-        """What the message is about, as the file's name has it."""
-
-    @property
-    def file_name(self) -> str:
-        """Name the file of this message; the same message has the same name."""
-        return f"{self.prefix}-{self.subject}.json"
-
-
-class NoticeMessage(Message):
-    """Which key is current now."""
-
-    prefix = "notice"
-
-    kind: NoticeKind
-    version: str = Field(max_length=200)
-    confirm_by: AwareDatetime
-
-    @property
-    def subject(self) -> str:
-        """The notice's id, as `Notice.notice_id` gives it."""
-        return f"{self.rotation_id}-{self.kind}"
-
-    def is_about(self, loaded: Loaded) -> bool:
-        """Tell whether this is the key that a bot has read."""
-        # After a move the key is the same at both places; what counts is where it was read.
-        here = self.kind is not NoticeKind.MOVED or self.version == loaded.version
-        return here and self.fingerprint == loaded.fingerprint
-
-    @classmethod
-    def of(cls, notice: Notice) -> NoticeMessage:
-        """Write down a notice."""
-        return cls(
-            credential=notice.credential,
-            consumer=notice.consumer,
-            rotation_id=notice.rotation_id,
-            fingerprint=notice.fingerprint,
-            kind=notice.kind,
-            version=notice.version,
-            confirm_by=notice.confirm_by,
-        )
-
-
-class AckMessage(Message):
-    """A signed call with this fingerprint worked."""
-
-    prefix = "ack"
-
-    kind: NoticeKind
-    #: When the notice was answered: an answer is never older than what it answers.
-    at: AwareDatetime
-    #: The call that worked, as method and path; never a parameter.
-    call: str = Field(max_length=200)
-    #: What became of the private stream that was open when the key changed.
-    private_stream: Literal["none", "logged_in", "not_reopened"] = "none"
-
-    @property
-    def subject(self) -> str:
-        """The id of the notice that this answers."""
-        return f"{self.rotation_id}-{self.kind}"
-
-    def answers(self, notice: NoticeMessage) -> bool:
-        """Tell whether this is about that very notice."""
-        return all(
-            getattr(self, name) == getattr(notice, name)
-            for name in ("credential", "consumer", "subject", "fingerprint")
-        )
-
-
-class RefusedCall(BaseModel):
-    """One call that the exchange refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
-
-    #: Method and path, never a parameter; printable, and without what separates calls in a list.
-    call: str = Field(pattern=r"^[ -:<-~]{1,200}$")
-    fault: Literal[ExchangeFault.MISSING_PERMISSION, ExchangeFault.WRONG_IP]
-    at: AwareDatetime
-
-    def about(self, notice: Notice) -> Refusal:
-        """Give what the consumer of a notice tells by this."""
-        return Refusal(
-            notice.consumer, notice.rotation_id, notice.fingerprint, self.call, self.fault, self.at
-        )
-
-
-class RefusalsMessage(Message):
-    """Calls that the exchange refuses to this key, though the key works."""
-
-    prefix = "refusals"
-
-    kind: NoticeKind
-    calls: tuple[RefusedCall, ...] = Field(max_length=MAX_REFUSALS)
-
-    @property
-    def subject(self) -> str:
-        """The id of the notice whose key they were refused to."""
-        return f"{self.rotation_id}-{self.kind}"
-
-    @classmethod
-    def about(cls, notice: NoticeMessage, calls: tuple[RefusedCall, ...]) -> RefusalsMessage:
-        """Write down what was refused to a notice's key."""
-        return cls(
-            credential=notice.credential,
-            consumer=notice.consumer,
-            rotation_id=notice.rotation_id,
-            fingerprint=notice.fingerprint,
-            kind=notice.kind,
-            calls=calls,
-        )
-
-
-class ProbeMessage(Message):
-    """Try the pending key."""
-
-    prefix = "probe"
-
-    attempt: int = Field(ge=1)
-    version: str = Field(max_length=200)
-
-    @property
-    def subject(self) -> str:
-        """The attempt, as `Attempt` writes it."""
-        return f"{self.rotation_id}-{self.attempt}"
-
-    @classmethod
-    def of(cls, request: ProbeRequest) -> ProbeMessage:
-        """Write down a request."""
-        return cls(
-            credential=request.credential,
-            consumer=request.consumer,
-            rotation_id=request.rotation_id,
-            fingerprint=request.fingerprint,
-            attempt=request.attempt,
-            version=request.version,
-        )
-
-
-class ProbeReportMessage(Message):
-    """What the pending key did at the exchange."""
-
-    prefix = "probe-report"
-
-    attempt: int = Field(ge=1)
-    at: AwareDatetime
-    #: None when the key worked.
-    fault: ExchangeFault | ProbeFault | None = None
-
-    @property
-    def subject(self) -> str:
-        """The attempt that this answers."""
-        return f"{self.rotation_id}-{self.attempt}"
-
-    @classmethod
-    def on(
-        cls, probe: ProbeMessage, fault: ExchangeFault | ProbeFault | None, at: datetime
-    ) -> ProbeReportMessage:
-        """Write down what a probe found."""
-        return cls(
-            credential=probe.credential,
-            consumer=probe.consumer,
-            rotation_id=probe.rotation_id,
-            fingerprint=probe.fingerprint,
-            attempt=probe.attempt,
-            at=at,
-            fault=fault,
-        )
-
-
-MessageT = TypeVar("MessageT", bound=Message)
 
 
 class Mailbox:
@@ -287,6 +105,30 @@ class Mailbox:
             calls[one.call, one.fault] = one
         if len(calls) > len(known):
             self.put_sealed(RefusalsMessage.about(notice, tuple(calls.values())), material)
+
+    def own_key(self, credential: str) -> OwnKeyMessage | None:
+        """Read whether the bot has said that it signs with a key that it set itself."""
+        told = self._read(self._own_key(credential), OwnKeyMessage)
+        return told if told is not None and told.credential == credential else None
+
+    def tell_own_key(self, message: OwnKeyMessage) -> None:
+        """Say that the bot signs with a key that it set itself.
+
+        Raises:
+            OSError: it was not told.
+        """
+        self._write(self._own_key(message.credential).name, message.model_dump_json())
+
+    def forget_own_key(self, credential: str) -> None:
+        """Take that word back: the bot is attached anew, or has detached itself.
+
+        Raises:
+            OSError: it is still there.
+        """
+        self._own_key(credential).unlink(missing_ok=True)
+
+    def _own_key(self, credential: str) -> Path:
+        return self.folder / f"own-key-{credential}.json"
 
     def probes(self, credential: str) -> list[ProbeMessage]:
         """Read the probe requests for a credential."""
@@ -355,26 +197,32 @@ class Mailbox:
             if message is not None and path.name == message.file_name:
                 yield message
 
-    def _read(self, path: Path, model: type[MessageT]) -> MessageT | None:
-        found = self._answer(path, model)
-        return found.message if found else None
+    def _answer(self, path: Path, model: type[MessageT]) -> Answer[MessageT] | None:
+        text, sealed = self._unwrapped(path)
+        with suppress(ValidationError):
+            return Answer(model.model_validate_json(text), sealed)
+        return None
+
+    def _read(self, path: Path, model: type[ReadT]) -> ReadT | None:
+        text, _ = self._unwrapped(path)
+        with suppress(ValidationError):
+            return model.model_validate_json(text)
+        return None
 
     @staticmethod
-    def _answer(path: Path, model: type[MessageT]) -> Answer[MessageT] | None:
-        """Read a message, with a seal or without one."""
+    def _unwrapped(path: Path) -> tuple[bytes | str, Sealed | None]:
+        """Read what a message says, and its seal; nothing where there is none that could be one."""
         try:
             with path.open("rb") as file:
                 content = file.read(MAX_BYTES + 1)
         except (FileNotFoundError, IsADirectoryError):
-            return None
+            return b"", None
         if len(content) > MAX_BYTES:
-            return None
-        sealed: Sealed | None = None
+            return b"", None
         with suppress(ValidationError):
             sealed = Sealed.model_validate_json(content)
-        with suppress(ValidationError):
-            return Answer(model.model_validate_json(sealed.message if sealed else content), sealed)
-        return None
+            return sealed.message, sealed
+        return content, None
 
 
 _MODELS: tuple[type[Message], ...] = (

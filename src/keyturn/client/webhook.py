@@ -44,7 +44,7 @@ from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from keyturn.client.mailbox import Fingerprint, Name, NoticeMessage, RefusedCall
+from keyturn.client.messages import Fingerprint, Name, NoticeMessage, RefusedCall
 from keyturn.client.seal import sealing_key
 from keyturn.domain.errors import KeyturnError
 from keyturn.domain.evidence import MAX_REFUSALS, Notice

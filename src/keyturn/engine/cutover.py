@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from datetime import datetime, timedelta
 
 from keyturn.domain.errors import ConsumerError, ConsumerFault, StoreError, StoreFault
@@ -149,6 +150,7 @@ async def _give_up_waiting(
 ) -> Rest:
     """Park for want of proofs; looks again by itself."""
     names = ", ".join([*waiting, *([mirrors.told(behind)] if behind else [])])
+    known = proofs.reasons(waiting) + await _known_of(work, waiting)
     todo = [f"See that {', '.join(waiting)} runs and loads the current key.{proofs.todos(waiting)}"]
     todo = todo if waiting else []
     todo += [f"See why {', '.join(behind)} does not follow."] if behind else []
@@ -156,10 +158,20 @@ async def _give_up_waiting(
     seen = f" If you have seen that it runs on it: {by_hand}" if waiting else ""
     return await work.park(
         Park.UNCONFIRMED,
-        f"Not confirmed by {names}; both keys live and nothing is revoked.{proofs.reasons(waiting)}",
+        f"Not confirmed by {names}; both keys live and nothing is revoked.{known}",
         f"{' '.join(todo)} The rotation then goes on by itself.{seen} {_way_out(work, kind)}",
         wake_at=work.after(_POLL_CAP_SECONDS),
     )
+
+
+async def _known_of(work: Work, waiting: Iterable[str]) -> str:
+    """Say what is known to be wrong with consumers that do not confirm; empty if nothing is."""
+    consumers, found = work.consumers(), list[str]()
+    for name in waiting:
+        # One that cannot be asked was told of already.
+        with suppress(ConsumerError):
+            found += [f"{each.detail}." for each in await consumers[name].check() if not each.ok]
+    return "".join(f" {text[:1].upper()}{text[1:]}" for text in found)
 
 
 def _way_out(work: Work, kind: NoticeKind) -> str:

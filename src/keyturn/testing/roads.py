@@ -13,7 +13,7 @@ from keyturn.domain.keys import Permission
 from keyturn.domain.manifest import AddedRight
 from keyturn.domain.rotation import Fate, Mode, State
 from keyturn.domain.slots import Slot
-from keyturn.engine import adopt
+from keyturn.engine import adopt, sweep
 from keyturn.engine.engine import Engine
 from keyturn.testing.crash import Killed, Mishap, Row
 from keyturn.testing.fake_world import NAME, PATH, FakeWorld
@@ -25,6 +25,8 @@ ADDING = NEUTRAL.model_copy(
     update={"adds": (AddedRight(right="extra", when="some keys", meaning="do more"),)}
 )
 BOT_ADDRESS, BOT_PROXY = "203.0.113.7", "http://bot.invalid"
+#: A key that works from the bot's machine alone.
+_BOUND = {"ips": (BOT_ADDRESS,), "egress": {BOT_PROXY: BOT_ADDRESS}, "bot_proxy": BOT_PROXY}
 
 Story = Callable[[FakeWorld, Engine], Awaitable[None]]
 
@@ -181,16 +183,9 @@ async def aborted_late(fake: FakeWorld, engine: Engine) -> None:
 async def late_confirmation(fake: FakeWorld, engine: Engine) -> None:
     """Rotate while the bot confirms only after the rotation was parked."""
     fake.bot.confirms = False
-    opened = await engine.open(NAME, mode=Mode.MANUAL, reason="crash suite")
-    for _ in range(400):
-        fake.state = (await engine.get(opened.id)).state
-        progress = await engine.step(opened.id)
-        if progress.rotation.state is State.PARKED:
-            break
-        if progress.rest and progress.rest.until:
-            fake.clock.travel_to(progress.rest.until)
+    rotation_id = await _until(fake, engine, State.PARKED)
     fake.bot.confirms = True
-    await fake.run(engine, opened.id)
+    await fake.run(engine, rotation_id)
 
 
 def forged_at(state: State, steps: int) -> Story:
@@ -200,8 +195,7 @@ def forged_at(state: State, steps: int) -> Story:
         rotation_id = await _until(fake, engine, state)
         fake.bot.forged = True
         for _ in range(steps):
-            rotation = await engine.get(rotation_id)
-            fake.state = rotation.state
+            fake.state = (await engine.get(rotation_id)).state
             progress = await engine.step(rotation_id)
             if not progress.rotation.is_open:
                 return
@@ -314,6 +308,28 @@ async def made_after_all(fake: FakeWorld, engine: Engine) -> None:
     await fake.sweep_until_rest(traced=True)
 
 
+async def answers_unexplained(fake: FakeWorld, engine: Engine) -> None:
+    """Rotate after a ban, while the edit, and after a person's abort the revoke, are answered unexplained."""
+    opened = await engine.open(NAME, mode=Mode.MANUAL, reason="crash suite")
+    fake.exchange.fail("list_keys", ExchangeFault.BARRED_REGION)
+    fake.state = State.PLANNED
+    await engine.advance(opened.id)
+    fake.state = "sweep"
+    await sweep.due_work(fake.world(traced=True))
+    fake.exchange.fail("edit_key", ExchangeFault.OUTCOME_UNKNOWN, unexplained=True)
+    for _ in range(20):
+        rotation = await engine.get(opened.id)
+        fake.state = rotation.state
+        if not rotation.is_open or (rotation.state is State.STAGED and rotation.failures):
+            break
+        progress = await engine.step(opened.id)
+        if progress.rest and progress.rest.until:
+            fake.clock.travel_to(progress.rest.until)
+    fake.exchange.fail("revoke_key", ExchangeFault.OUTCOME_UNKNOWN, unexplained=True)
+    await engine.abort(NAME, "a test wants it")
+    await fake.run(engine, opened.id)
+
+
 async def slots_emptied(fake: FakeWorld, engine: Engine) -> None:
     """Rotate when it is due, after somebody emptied the store twice: two keys live that it does not show."""
     second = fake.exchange.add_key([Permission(p) for p in fake.permissions], label="made by hand")
@@ -335,10 +351,7 @@ ROADS: dict[str, Road] = {
     "forward": Road(forward),
     "the first key": Road(forward, old_key=False),
     "addresses set after creation": Road(forward, {"manifest": AFTER_CREATION, "ips": ("127.0.0.1",)}),
-    "bound to the bot's address": Road(
-        forward,
-        {"ips": (BOT_ADDRESS,), "egress": {BOT_PROXY: BOT_ADDRESS}, "bot_proxy": BOT_PROXY},
-    ),
+    "bound to the bot's address": Road(forward, _BOUND),
     "a right is given up by the inventory": Road(
         forward,
         {
@@ -354,6 +367,9 @@ ROADS: dict[str, Road] = {
     "rolled back when promoted": Road(rolled_back_at(State.PROMOTED)),
     "rolled back in grace": Road(rolled_back_at(State.GRACE)),
     "outcome of the mint unknown": Road(mint_unknown),
+    "answers that no table explains": Road(
+        answers_unexplained, {"manifest": AFTER_CREATION, "ips": ("127.0.0.1",)}
+    ),
     "the list is stale": Road(stale_list),
     "the store was emptied": Road(slots_emptied),
     "the store was emptied, and the mirror was not": Road(slots_emptied, {"mirrored": True}),
@@ -364,10 +380,7 @@ ROADS: dict[str, Road] = {
     "the confirmation comes late": Road(late_confirmation, {"confirm_within": "5s"}),
     "somebody speaks for the bot that is waited for": Road(forged_at(State.CUTTING_OVER, 3)),
     "somebody speaks for the bot in grace": Road(forged_at(State.GRACE, 2)),
-    "somebody reports for the bot on the pending key": Road(
-        forged_at(State.STAGED, 4),
-        {"ips": (BOT_ADDRESS,), "egress": {BOT_PROXY: BOT_ADDRESS}, "bot_proxy": BOT_PROXY},
-    ),
+    "somebody reports for the bot on the pending key": Road(forged_at(State.STAGED, 4), _BOUND),
     "a person confirms for the bot": Road(confirmed_by_a_person, {"confirm_within": "5s"}),
     "a call is refused while the bot is waited for": Road(refused_at(State.CUTTING_OVER)),
     "a call is refused in grace": Road(refused_at(State.GRACE)),

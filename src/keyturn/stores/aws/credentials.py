@@ -28,25 +28,26 @@ class Identity:
         store: its name, for messages.
         region: of the session.
         profile: of the AWS configuration; None for boto3's default chain.
+        seconds: for the whole of an answer of what gives credentials.
 
     Raises:
         StoreError: `MISCONFIGURED`, `DENIED`, `UNAVAILABLE`; the text names the kind of failure alone.
     """
 
-    def __init__(self, store: str, region: str, profile: str | None) -> None:
+    def __init__(self, store: str, region: str, profile: str | None, seconds: float) -> None:
         self._region = region
         failure: Exception | None = None
         try:
-            import boto3
+            from keyturn.stores.aws.sessions import bounded_session
 
             quiet.install()
             with quiet.silently():
-                self.session = boto3.session.Session(profile_name=profile, region_name=region)
+                self.session = bounded_session(region, profile, seconds)
                 self._credentials = self.session.get_credentials()
         except Exception as error:  # noqa: BLE001 - sorted at once, and never let out
             failure = error
         if failure is not None:
-            raise _unusable(store, failure)
+            raise unusable(store, failure)
         self._store = store
         if self._credentials is not None and not self._renewed():
             self._ensure_sendable()
@@ -166,8 +167,8 @@ def lacking(error: Exception) -> Failure:
     return Failure(Trouble.NOT_SENT if transport or container else Trouble.NO_CREDENTIALS, kind)
 
 
-def _unusable(store: str, error: Exception) -> StoreError:
-    """Tell why there is no session, by the kind of the exception."""
+def unusable(store: str, error: Exception) -> StoreError:
+    """Build the error for credentials that cannot be had, by the kind of the exception."""
     if isinstance(error, ImportError):
         return _misconfigured(
             f"The store {store} is in AWS, and boto3 is not installed.", "pip install 'keyturn[aws]'"

@@ -16,9 +16,10 @@ from typing import Any, TypeVar
 
 from keyturn.domain.errors import ProgrammingError
 from keyturn.stores.aws import quiet
-from keyturn.stores.aws.answers import Bounded, fits
+from keyturn.stores.aws.answers import fits
 from keyturn.stores.aws.credentials import Identity, ensure_proxy, lacking
 from keyturn.stores.aws.faults import ASSUME_ROLE, AwsError, Failure, Trouble, refusal
+from keyturn.stores.aws.sessions import bound_client
 
 T = TypeVar("T")
 
@@ -150,7 +151,7 @@ class Wire:
 
     def _as_whom(self) -> Identity:
         if self._identity is None:
-            identity = Identity(self.name, self.region, self._profile)
+            identity = Identity(self.name, self.region, self._profile, self.timeout)
             if self._assume_role is not None:
                 identity.assume(self._assume_role, self._external_id, self._client_of)
             self._identity = identity
@@ -162,10 +163,7 @@ class Wire:
             "endpoint_url": self._endpoint(service),
             "config": self._config(),
         }
-        client = session.client(service, **{**arguments, **given})
-        endpoint = client._endpoint  # noqa: SLF001 - botocore has no public way to bound what it reads
-        endpoint.http_session = Bounded(endpoint.http_session, self.timeout)
-        return client
+        return bound_client(session.client(service, **{**arguments, **given}), self.timeout)
 
 
 def _once(
