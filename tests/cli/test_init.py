@@ -199,7 +199,8 @@ def test_the_environment_of_vault_and_aws_is_asked(
         (("--store", "age", "--server", "https://x"), "--store vault"),
         (("--store", "aws"), "AWS_REGION"),
         (("--store", "aws", "--place", "Frankfurt"), "not a region"),
-        (("--store", "vault", "--server", "https://user:not-a-real-secret-1@vault.example"), "keyturn.yaml"),
+        (("--store", "vault", "--server", "https://user:not-a-real-secret-1@vault.example"), "--server"),
+        (("--store", "vault", "--server", "http://vault.example:8200"), "plain http"),
     ],
 )
 def test_a_store_that_cannot_be_is_refused_with_nothing_left(

@@ -13,6 +13,7 @@ from keyturn.domain import (
     inventory_formats,
     inventory_places,
     inventory_rules,
+    inventory_urls,
 )
 from keyturn.domain.inventory_rules import RULES
 
@@ -269,6 +270,7 @@ def test_every_rule_of_the_modules_is_in_the_list() -> None:
             inventory_formats,
             inventory_places,
             inventory_rules,
+            inventory_urls,
         )
         for name, f in vars(module).items()
         if callable(f) and getattr(f, "__module__", "") == module.__name__ and not name.startswith("_")

@@ -15,6 +15,7 @@ import typer
 from keyturn.cli import ask, rights, session
 from keyturn.cli.output import Out
 from keyturn.domain.errors import InventoryError, RefusedError
+from keyturn.domain.urls import BASE, url_fault
 
 if TYPE_CHECKING:
     from keyturn.cli.template import Choices, StoreKind
@@ -219,8 +220,15 @@ def _store(kind: str, server: str | None, place: str | None) -> dict[str, Any]:
             now="Nothing was written.",
             todo="Leave --server and --place out, or say --store vault or --store aws.",
         )
+    named = "--server" if server else "The variable VAULT_ADDR"
     if kind == "vault":
         server = server or os.environ.get("VAULT_ADDR")
+    if server and (fault := url_fault(server, BASE)) is not None:
+        raise ask.UsageError(
+            f"{named} names {fault.wrong}.",
+            now="Nothing was written.",
+            todo=f"In its place {fault.write}.",
+        )
     if kind == "aws":
         place = place or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
         if not place or not re.fullmatch(_REGION, place):

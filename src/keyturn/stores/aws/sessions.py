@@ -10,13 +10,15 @@ from __future__ import annotations
 from typing import Any
 
 from keyturn.stores.aws.answers import Bounded
+from keyturn.stores.aws.endpoints import watch
 
 # Where the providers of credentials that ask over HTTP by themselves keep what asks (instances, containers).
 _FETCHERS = ("_role_fetcher", "_fetcher")
 
 
 def bounded_session(region: str | None, profile: str | None, seconds: float) -> Any:
-    """Make a session of boto3 that gives on no answer which is longer, or slower, than a store's.
+    """Make a session of boto3 that gives on no answer which is longer, or slower, than a store's, and whose
+    calls go to no URL that keyturn does not call.
 
     Args:
         region: of the session.
@@ -35,6 +37,7 @@ def bounded_session(region: str | None, profile: str | None, seconds: float) -> 
 
     core = BoundedSession()
     session = boto3.session.Session(botocore_session=core, profile_name=profile, region_name=region)
+    watch(session)
     for provider in core.get_component("credential_provider").providers:
         for name in _FETCHERS:
             if (fetcher := getattr(provider, name, None)) is not None:

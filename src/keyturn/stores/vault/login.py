@@ -90,6 +90,7 @@ class Login:
     def _by_aws(self, auth: VaultAws) -> Answer:
         from keyturn.stores.aws import quiet
         from keyturn.stores.aws.credentials import sendable, unusable
+        from keyturn.stores.aws.endpoints import AstrayError
         from keyturn.stores.aws.sessions import bounded_session
 
         failure, keys = None, None
@@ -106,6 +107,12 @@ class Login:
             ) from None
         except Exception as error:  # noqa: BLE001 - sorted at once, and never let out
             failure = error
+        if isinstance(failure, AstrayError):
+            raise misconfigured(
+                f"The AWS configuration with which the store {self._name} logs in names"
+                f" {failure.fault.wrong}.",
+                f"In its place {failure.fault.write}; see AWS_ENDPOINT_URL_STS and ~/.aws/config.",
+            )
         if failure is not None:
             raise unusable(self._name, failure)
         if keys is None:
