@@ -34,6 +34,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "verify-journal": ("verify_journal:verify_journal", _LOOK),
     "rotate": ("rotate:rotate", _ACT),
     "sweep": ("sweep:sweep", _ACT),
+    "confirm": ("steer:confirm", _ACT),
     "resume": ("steer:resume", _ACT),
     "abort": ("steer:abort", _ACT),
     "rollback": ("steer:rollback", _ACT),

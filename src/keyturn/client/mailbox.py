@@ -11,211 +11,41 @@
 | `probe-report-<rotation>-<attempt>.json` | bot | it worked, or the fault |
 | `own-key-<credential>.json` | bot | it signs with a key that it set itself |
 
-Whatever cannot be read as one of these is ignored: the folder is a meeting place, not a trusted input. One
-that every user may write to is not used at all.
+Whatever cannot be read as one of these is ignored: the folder is a meeting place, not a trusted input, and
+one that every user may write to is not used at all. What the bot says of a key is sealed with that key's
+secret (`sealed`): nobody else can say it.
 """
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, TypeVar
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
-from keyturn.client.holder import Loaded
 from keyturn.client.message_folder import MessageFolder
+from keyturn.client.messages import (
+    AckMessage,
+    Message,
+    MessageT,
+    NoticeMessage,
+    OwnKeyMessage,
+    ProbeMessage,
+    ProbeReportMessage,
+    ReadT,
+    RefusalsMessage,
+    RefusedCall,
+)
+from keyturn.client.sealed import Answer, Sealed
 from keyturn.domain.errors import ExchangeFault
-from keyturn.domain.evidence import MAX_REFUSALS, Notice, NoticeKind, ProbeFault, ProbeRequest, Refusal
-from keyturn.domain.inventory import NAME_PATTERN
+from keyturn.domain.evidence import MAX_REFUSALS
+from keyturn.domain.material import SecretMaterial
 
 #: The name of the last refused call that is told, where there are more than `MAX_REFUSALS`.
 MORE_CALLS = "(and other calls)"
-
-RotationId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_]{0,63}$")]
-Fingerprint = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
-Name = Annotated[str, Field(pattern=NAME_PATTERN)]
-
-
-class Message(BaseModel):
-    """Base of all messages: nothing unknown, nothing coerced, nothing quoted in errors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
-
-    prefix: ClassVar[str]
-
-    format: Literal[1] = 1
-    credential: Name
-    consumer: Name
-    rotation_id: RotationId
-    fingerprint: Fingerprint
-
-    @property
-    @abstractmethod
-    def subject(self) -> str:
-        """What the message is about, as the file's name has it."""
-
-    @property
-    def file_name(self) -> str:
-        """Name the file of this message; the same message has the same name."""
-        return f"{self.prefix}-{self.subject}.json"
-
-
-class NoticeMessage(Message):
-    """Which key is current now."""
-
-    prefix = "notice"
-
-    kind: NoticeKind
-    version: str = Field(max_length=200)
-    confirm_by: AwareDatetime
-
-    @property
-    def subject(self) -> str:
-        """The notice's id, as `Notice.notice_id` gives it."""
-        return f"{self.rotation_id}-{self.kind}"
-
-    def is_about(self, loaded: Loaded) -> bool:
-        """Tell whether this is the key that a bot has read."""
-        # After a move the key is the same at both places; what counts is where it was read.
-        here = self.kind is not NoticeKind.MOVED or self.version == loaded.version
-        return here and self.fingerprint == loaded.fingerprint
-
-    @classmethod
-    def of(cls, notice: Notice) -> NoticeMessage:
-        """Write down a notice."""
-        return cls(
-            credential=notice.credential,
-            consumer=notice.consumer,
-            rotation_id=notice.rotation_id,
-            fingerprint=notice.fingerprint,
-            kind=notice.kind,
-            version=notice.version,
-            confirm_by=notice.confirm_by,
-        )
-
-
-class AckMessage(Message):
-    """A signed call with this fingerprint worked."""
-
-    prefix = "ack"
-
-    kind: NoticeKind
-    at: AwareDatetime
-    #: The call that worked, as method and path; never a parameter.
-    call: str = Field(max_length=200)
-    #: What became of the private stream that was open when the key changed.
-    private_stream: Literal["none", "logged_in", "not_reopened"] = "none"
-
-    @property
-    def subject(self) -> str:
-        """The id of the notice that this answers."""
-        return f"{self.rotation_id}-{self.kind}"
-
-
-class RefusedCall(BaseModel):
-    """One call that the exchange refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
-
-    #: Method and path, never a parameter; printable, and without what separates calls in a list.
-    call: str = Field(pattern=r"^[ -:<-~]{1,200}$")
-    fault: Literal[ExchangeFault.MISSING_PERMISSION, ExchangeFault.WRONG_IP]
-    at: AwareDatetime
-
-    def about(self, notice: Notice) -> Refusal:
-        """Give what the consumer of a notice tells by this."""
-        return Refusal(
-            notice.consumer, notice.rotation_id, notice.fingerprint, self.call, self.fault, self.at
-        )
-
-
-class RefusalsMessage(Message):
-    """Calls that the exchange refuses to this key, though the key works."""
-
-    prefix = "refusals"
-
-    kind: NoticeKind
-    calls: tuple[RefusedCall, ...] = Field(max_length=MAX_REFUSALS)
-
-    @property
-    def subject(self) -> str:
-        """The id of the notice whose key they were refused to."""
-        return f"{self.rotation_id}-{self.kind}"
-
-    @classmethod
-    def about(cls, notice: NoticeMessage, calls: tuple[RefusedCall, ...]) -> RefusalsMessage:
-        """Write down what was refused to a notice's key."""
-        return cls(
-            credential=notice.credential,
-            consumer=notice.consumer,
-            rotation_id=notice.rotation_id,
-            fingerprint=notice.fingerprint,
-            kind=notice.kind,
-            calls=calls,
-        )
-
-
-class ProbeMessage(Message):
-    """Try the pending key."""
-
-    prefix = "probe"
-
-    attempt: int = Field(ge=1)
-    version: str = Field(max_length=200)
-
-    @property
-    def subject(self) -> str:
-        """The attempt, as `Attempt` writes it."""
-        return f"{self.rotation_id}-{self.attempt}"
-
-    @classmethod
-    def of(cls, request: ProbeRequest) -> ProbeMessage:
-        """Write down a request."""
-        return cls(
-            credential=request.credential,
-            consumer=request.consumer,
-            rotation_id=request.rotation_id,
-            fingerprint=request.fingerprint,
-            attempt=request.attempt,
-            version=request.version,
-        )
-
-
-class ProbeReportMessage(Message):
-    """What the pending key did at the exchange."""
-
-    prefix = "probe-report"
-
-    attempt: int = Field(ge=1)
-    at: AwareDatetime
-    #: None when the key worked.
-    fault: ExchangeFault | ProbeFault | None = None
-
-    @property
-    def subject(self) -> str:
-        """The attempt that this answers."""
-        return f"{self.rotation_id}-{self.attempt}"
-
-
-class OwnKeyMessage(BaseModel):
-    """The bot has set another key on an attached object: it follows no rotation and confirms none."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
-
-    format: Literal[1] = 1
-    credential: Name
-    consumer: Name
-    says: Literal["own_key"] = "own_key"
-    at: AwareDatetime
-
-
-MessageT = TypeVar("MessageT", bound=Message)
-ReadT = TypeVar("ReadT", bound=BaseModel)
 
 
 class Mailbox:
@@ -234,26 +64,41 @@ class Mailbox:
         """Read the notices for a credential, in the order of their names."""
         return [m for m in self._all(NoticeMessage) if m.credential == credential]
 
+    def answer(self, model: type[MessageT], subject: str) -> Answer[MessageT] | None:
+        """Read what the bot says of a subject; None when there is nothing that can be read."""
+        return self._answer(f"{model.prefix}-{subject}.json", model)
+
     def ack(self, notice_id: str) -> AckMessage | None:
-        """Read the acknowledgement of a notice; None when there is none that can be read."""
-        return self._read(f"ack-{notice_id}.json", AckMessage)
+        """Read the acknowledgement of a notice, whoever wrote it; None when there is none."""
+        found = self.answer(AckMessage, notice_id)
+        return found.message if found else None
 
     def refusals(self, notice_id: str) -> RefusalsMessage | None:
-        """Read what was refused to the key of a notice; None when there is nothing that can be read."""
-        return self._read(f"refusals-{notice_id}.json", RefusalsMessage)
+        """Read what was refused to the key of a notice, whoever wrote it; None when there is nothing."""
+        found = self.answer(RefusalsMessage, notice_id)
+        return found.message if found else None
 
     def add_refusals(
-        self, notice: NoticeMessage, refused: Iterable[tuple[str, ExchangeFault, datetime]]
+        self,
+        notice: NoticeMessage,
+        refused: Iterable[tuple[str, ExchangeFault, datetime]],
+        material: SecretMaterial,
     ) -> None:
         """Tell calls that the exchange refuses to the key of a notice, beside those that are told already.
 
-        Another process of the bot, or this one before it was started anew, may have told some. What there is
-        no room for is told as `MORE_CALLS`.
+        Another process of the bot, or this one before it was started anew, may have told some; what somebody
+        else wrote there is not repeated in the bot's name. What there is no room for is told as `MORE_CALLS`.
+
+        Args:
+            notice: whose key it is.
+            refused: the calls.
+            material: the key itself, which seals the report.
 
         Raises:
             OSError: they were not told.
         """
-        told = self.refusals(notice.subject)
+        found = self.answer(RefusalsMessage, notice.subject)
+        told = found.message if found and found.is_by(material) else None
         known = told.calls if told and told.fingerprint == notice.fingerprint else ()
         calls = {(each.call, each.fault): each for each in known}
         for call, fault, at in refused:
@@ -263,7 +108,7 @@ class Mailbox:
             one = RefusedCall.model_validate({"call": name, "fault": fault, "at": at})
             calls[one.call, one.fault] = one
         if len(calls) > len(known):
-            self.put(RefusalsMessage.about(notice, tuple(calls.values())))
+            self.put_sealed(RefusalsMessage.about(notice, tuple(calls.values())), material)
 
     def own_key(self, credential: str) -> OwnKeyMessage | None:
         """Read whether the bot has said that it signs with a key that it set itself."""
@@ -306,6 +151,20 @@ class Mailbox:
         """
         self._files.write(message.file_name, message.model_dump_json().encode())
 
+    def put_sealed(self, message: Message, material: SecretMaterial) -> None:
+        """Write what the bot says of a key, sealed with that key.
+
+        Raises:
+            OSError: it was not written.
+        """
+        sealed = Sealed.with_key(material, message.prefix, message.model_dump_json())
+        self._files.write(message.file_name, sealed.model_dump_json().encode())
+
+    def forget_answer(self, model: type[Message], subject: str) -> None:
+        """Remove an answer that the bot cannot know to be wrong, so that it answers anew; best effort."""
+        with suppress(OSError):
+            self._files.remove(f"{model.prefix}-{subject}.json")
+
     def forget_report(self, rotation_id: str, attempt: int) -> None:
         """Remove the report of a probe, so that the bot tries the key again.
 
@@ -338,12 +197,25 @@ class Mailbox:
             if message is not None and name.file == message.file_name:
                 yield message
 
+    def _answer(self, file: str, model: type[MessageT]) -> Answer[MessageT] | None:
+        text, sealed = self._unwrapped(file)
+        with suppress(ValidationError):
+            return Answer(model.model_validate_json(text), sealed)
+        return None
+
     def _read(self, file: str, model: type[ReadT]) -> ReadT | None:
-        content = self._files.read(file)
-        try:
-            return model.model_validate_json(content) if content is not None else None
-        except ValidationError:
-            return None
+        text, _ = self._unwrapped(file)
+        with suppress(ValidationError):
+            return model.model_validate_json(text)
+        return None
+
+    def _unwrapped(self, file: str) -> tuple[bytes | str, Sealed | None]:
+        """Read what a message says, and its seal; nothing where there is none that could be one."""
+        content = self._files.read(file) or b""
+        with suppress(ValidationError):
+            sealed = Sealed.model_validate_json(content)
+            return sealed.message, sealed
+        return content, None
 
 
 _MODELS: tuple[type[Message], ...] = (

@@ -18,10 +18,9 @@ from pathlib import Path
 
 from keyturn.access import expect_private
 from keyturn.client.files import write_atomic
+from keyturn.client.sealed import MAX_BYTES
 from keyturn.files import make_folder, read_file
 
-#: Bytes. keyturn's own messages stay under one kilobyte; anything much longer is not one of them.
-MOST_BYTES = 16_384
 # Twice as many as the largest inventory has credentials: each leaves a notice, and there is one bot for many.
 _MOST_MESSAGES = 20_000
 # Looked at by name; a folder that has more is no mailbox, and a pass over it takes a second.
@@ -86,7 +85,7 @@ class MessageFolder:
             if folder is None:
                 return None
             try:
-                return read_file(file, MOST_BYTES, folder=folder)
+                return read_file(file, MAX_BYTES, folder=folder)
             except OSError as error:
                 if error.errno in {errno.ENOENT, errno.EINVAL, errno.ELOOP, errno.EFBIG, errno.ENAMETOOLONG}:
                     return None

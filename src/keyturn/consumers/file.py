@@ -15,15 +15,24 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 from keyturn.access import who_writes
 from keyturn.consumers.command import ask, run
+from keyturn.consumers.opened import key_of
 from keyturn.consumers.pid_file import send_signal
 from keyturn.consumers.place import find_owner, mine
 from keyturn.consumers.render import into_freqtrade, render
 from keyturn.consumers.target import Target
-from keyturn.domain.errors import ConsumerError, ConsumerFault, StoreError
-from keyturn.domain.evidence import Confirmation, Evidence, Notice, ProbeReport, ProbeRequest, Refusal
+from keyturn.domain.errors import ConsumerError, ConsumerFault
+from keyturn.domain.evidence import (
+    Confirmation,
+    Evidence,
+    Notice,
+    NoticeKind,
+    ProbeReport,
+    ProbeRequest,
+    Refusal,
+)
 from keyturn.domain.inventory import FileConsumer
 from keyturn.domain.slots import Stored
-from keyturn.ports.consumer import ReadCurrent
+from keyturn.ports.consumer import ReadKey
 from keyturn.ports.store import Finding
 
 T = TypeVar("T")
@@ -32,21 +41,32 @@ T = TypeVar("T")
 _PASSING = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.EAGAIN})
 
 
+#: The detail of a `confirm` that had the new key before anybody was told of it.
+READS_OUR_FILE = (
+    "its confirm command printed the new fingerprint before the consumer was told: it reads the file that"
+    " keyturn writes, and proves nothing. Let it ask the running process"
+)
+
+
 class _Done(BaseModel):
-    """What stands beside the file once a notice is carried out: written, run, signalled."""
+    """What stands beside the file: how far a notice is carried out (written; then run, signalled)."""
 
     model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
 
     notice_id: str
     fingerprint: str
-    at: AwareDatetime
+    #: None: the file is written, and nobody was told yet.
+    at: AwareDatetime | None
+    #: Whether `confirm` showed this fingerprint by the writing alone.
+    reads_our_file: bool = False
 
 
 class RenderedFile:
     """Renders the key into a file, then runs a command or sends a signal.
 
     A notice that was carried out is not carried out again unless the file has changed since; one whose
-    command failed is.
+    command failed is. Between the writing and the telling `confirm` is asked once: one that has the new
+    fingerprint by then reads keyturn's own file.
 
     Args:
         name: of the consumer.
@@ -57,7 +77,7 @@ class RenderedFile:
 
     can_probe = False
 
-    def __init__(self, name: str, entry: FileConsumer, *, base: Path, read_current: ReadCurrent) -> None:
+    def __init__(self, name: str, entry: FileConsumer, *, base: Path, read_current: ReadKey) -> None:
         self._name = name
         self._entry = entry
         self._base = base
@@ -68,11 +88,16 @@ class RenderedFile:
     async def notify(self, notice: Notice) -> None:
         """Write the file and tell the process; see the port."""
         async with self._one_at_a_time:
-            stored = await self._current(notice)
+            stored = await key_of(
+                notice,
+                self._read_current,
+                now="The file was not touched.",
+                otherwise=ConsumerFault.REFUSED,
+            )
             content = await self._do(lambda: self._content(stored))
             if await self._do(lambda: self._carried_out(notice, content)):
                 return
-            await self._do(lambda: self._target.write(content))
+            mark = await self._written(notice, content)
             facts = {
                 "KEYTURN_CREDENTIAL": notice.credential,
                 "KEYTURN_FINGERPRINT": notice.fingerprint,
@@ -83,20 +108,21 @@ class RenderedFile:
             if self._entry.signal and self._entry.pid_file:
                 pid_file, owner = self._base / self._entry.pid_file, find_owner(self._entry.owner)
                 await asyncio.to_thread(send_signal, self._entry.signal, pid_file, owner)
-            mark = _Done(notice_id=notice.notice_id, fingerprint=notice.fingerprint, at=datetime.now(UTC))
-            await self._do(lambda: self._target.write_mark(mark.model_dump_json().encode()))
+            await self._do(lambda: self._put(mark.model_copy(update={"at": datetime.now(UTC)})))
 
     async def confirmations(self, notice: Notice) -> Sequence[Confirmation]:
         """Tell that the notice was carried out, or what `confirm` proves; see the port."""
         done = await self._do(self._done)
         if done is None or (done.notice_id, done.fingerprint) != (notice.notice_id, notice.fingerprint):
             return []
+        if done.at is None:
+            return []
+        if done.reads_our_file:
+            return [self._proof(notice, Evidence.TIMED, done.at, READS_OUR_FILE)]
         if not self._entry.confirm:
             detail = "the file is written" + (" and its command ended well" if self._entry.run else "")
             return [self._proof(notice, Evidence.TIMED, done.at, detail)]
-        facts = {"KEYTURN_CREDENTIAL": notice.credential}
-        printed = await ask(self._entry.confirm, cwd=self._base, facts=facts, timeout=self._timeout)
-        if printed.strip() != notice.fingerprint:
+        if not await self._shows(notice):
             return []
         return [
             self._proof(
@@ -126,25 +152,45 @@ class RenderedFile:
     async def close(self) -> None:
         """Do nothing: no file stays open."""
 
-    async def _current(self, notice: Notice) -> Stored:
+    async def _written(self, notice: Notice, content: bytes) -> _Done:
+        """Write the file, and see whether that alone lets `confirm` show the new key; give the mark of it.
+
+        A notice that comes again keeps the first answer: the consumer may have been told since.
+        """
+        known = await self._do(self._done)
+        if known is not None and known.notice_id == notice.notice_id:
+            await self._do(lambda: self._target.write(content))
+            return known
+        # Who never left the key that comes back shows it rightly, and before the file is written, too.
+        stayed = (
+            notice.kind is NoticeKind.ROLLED_BACK
+            and not await self._do(lambda: self._holds(content))
+            and await self._shown_by_now(notice)
+        )
+        await self._do(lambda: self._target.write(content))
+        mark = _Done(
+            notice_id=notice.notice_id,
+            fingerprint=notice.fingerprint,
+            at=None,
+            reads_our_file=not stayed and await self._shown_by_now(notice),
+        )
+        await self._do(lambda: self._put(mark))
+        return mark
+
+    async def _shown_by_now(self, notice: Notice) -> bool:
+        """Ask `confirm` before anybody is told; one that fails shows nothing."""
+        if not self._entry.confirm:
+            return False
         try:
-            stored = await self._read_current()
-        except StoreError as error:
-            raise ConsumerError(
-                ConsumerFault.UNREACHABLE,
-                f"The key for {self._name} could not be read: {error.what}",
-                now="The file was not touched.",
-                todo=error.todo,
-            ) from None
-        meta = stored.info.meta if stored else None
-        if stored is None or meta is None or meta.fingerprint != notice.fingerprint:
-            raise ConsumerError(
-                ConsumerFault.REFUSED,
-                f"The store's current key is not the one that {self._name} was to be given.",
-                now="The file was not touched.",
-                todo=f"See where the rotation stands: keyturn status {notice.credential}",
-            )
-        return stored
+            return await self._shows(notice)
+        except ConsumerError:
+            return False
+
+    async def _shows(self, notice: Notice) -> bool:
+        """Run `confirm`, and tell whether it prints the fingerprint of the notice's key."""
+        facts = {"KEYTURN_CREDENTIAL": notice.credential}
+        printed = await ask(self._entry.confirm, cwd=self._base, facts=facts, timeout=self._timeout)
+        return printed.strip() == notice.fingerprint
 
     def _content(self, stored: Stored) -> bytes:
         if self._entry.format != "freqtrade":
@@ -154,7 +200,14 @@ class RenderedFile:
 
     def _carried_out(self, notice: Notice, content: bytes) -> bool:
         done = self._done()
-        return done is not None and done.notice_id == notice.notice_id and self._target.read() == content
+        told = done is not None and done.notice_id == notice.notice_id and done.at is not None
+        return told and self._holds(content)
+
+    def _holds(self, content: bytes) -> bool:
+        return self._target.read() == content
+
+    def _put(self, mark: _Done) -> None:
+        self._target.write_mark(mark.model_dump_json().encode())
 
     def _done(self) -> _Done | None:
         try:

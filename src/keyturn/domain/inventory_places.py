@@ -218,7 +218,9 @@ def evidence_can_be_given(book: Book) -> Iterator[Finding]:
     """A consumer owes only proof that it has a way to give."""
     for name, consumer in book.inventory.consumers.items():
         path = ("consumers", name, "evidence")
-        if consumer.evidence is Evidence.OBSERVED:
+        if consumer.evidence is Evidence.PERSON:
+            yield refuse(path, "nobody owes a person's word", "write ack or timed; keyturn confirm gives it")
+        elif consumer.evidence is Evidence.OBSERVED:
             yield refuse(
                 path, f"a {consumer.kind} consumer cannot be observed at the venue", "write ack or timed"
             )
