@@ -59,7 +59,8 @@ SPOILED: dict[str, Callable[[Reply], Reply]] = {
     ),
     "server error": lambda reply: Reply(reply.encode(), 500),
     "gateway": lambda reply: Reply(reply.encode(), 502, content_type="text/plain"),
-    "refused": lambda reply: Reply(reply.encode(), 403),
+    # Not 403: that is a ban, for which all credentials of the account would wait.
+    "refused": lambda reply: Reply(reply.encode(), 401),
     "moved": lambda reply: Reply(reply.encode(), 302),
 }
 
