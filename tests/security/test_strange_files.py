@@ -14,13 +14,15 @@ from pathlib import Path
 import pytest
 
 from keyturn.client import message_folder
-from keyturn.client.mailbox import AckMessage, Mailbox, NoticeMessage, ProbeMessage
+from keyturn.client.mailbox import Mailbox
+from keyturn.client.messages import AckMessage, NoticeMessage, ProbeMessage
 from keyturn.client.settings import read_inventory
 from keyturn.consumers.client import MailboxConsumer
 from keyturn.domain.errors import ConsumerError, InventoryError, JournalError, StoreError
 from keyturn.domain.evidence import Notice, NoticeKind, ProbeRequest
 from keyturn.domain.inventory import SecretRef
-from keyturn.domain.slots import Slot
+from keyturn.domain.material import SecretMaterial
+from keyturn.domain.slots import KeyMeta, Slot, SlotInfo, Stored
 from keyturn.files import open_file, read_file
 from keyturn.journal import SqlJournal
 from keyturn.stores.age_files import AgeFilesStore
@@ -39,6 +41,17 @@ ACK = AckMessage(
     credential="mm", consumer="bot", rotation_id="r1", fingerprint="fp1", kind=NoticeKind.PROMOTED,
     at=datetime.now(UTC), call="GET balance",
 )  # fmt: skip
+
+KEY = SecretMaterial("key-1", "not-a-real-secret-1")
+
+
+async def the_key() -> Stored:
+    meta = KeyMeta("bybit", "main", "key-1", "fp1", None, datetime.now(UTC))
+    return Stored(SlotInfo(Slot.CURRENT, "7", None, meta), KEY)
+
+
+def keyturns_side(mail: Path) -> MailboxConsumer:
+    return MailboxConsumer("bot", "mm", mail, read_current=the_key, read_pending=the_key)
 
 
 def fifo(path: Path) -> None:
@@ -103,7 +116,7 @@ async def test_what_lies_in_a_mailbox_hangs_neither_keyturn_nor_the_bot(
         (box / str(number)).mkdir()
         put(box / str(number) / name)
         (box / str(number) / name).rename(box / name)
-    consumer, bot = MailboxConsumer("bot", "mm", box.parent), Mailbox(box)
+    consumer, bot = keyturns_side(box.parent), Mailbox(box)
     await consumer.notify(NOTICE)
     assert await consumer.confirmations(NOTICE) == []
     assert await consumer.refusals(NOTICE) == []
@@ -111,7 +124,7 @@ async def test_what_lies_in_a_mailbox_hangs_neither_keyturn_nor_the_bot(
     assert bot.notices("mm") == [NoticeMessage.of(NOTICE)]
     assert bot.probes("mm") == []
     if put is not folder:
-        bot.put(ACK)  # takes the place of what lies there
+        bot.put_sealed(ACK, KEY)  # takes the place of what lies there
         assert len(await consumer.confirmations(NOTICE)) == 1
         await consumer.request_probe(PROBE)
         assert bot.probes("mm") == [ProbeMessage.of(PROBE)]
@@ -153,9 +166,9 @@ async def test_a_hundred_thousand_stray_files_cost_a_confirm_nothing(
     crowded: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     box = crowded
-    consumer, bot = MailboxConsumer("bot", "mm", box.parent), Mailbox(box)
+    consumer, bot = keyturns_side(box.parent), Mailbox(box)
     await consumer.notify(NOTICE)
-    bot.put(ACK)
+    bot.put_sealed(ACK, KEY)
     opened, listed = [], []
     real_read, real_list = message_folder.read_file, message_folder._matches
 
@@ -195,18 +208,18 @@ async def test_a_folder_of_too_many_messages_holds_up_no_notice(
     monkeypatch.setattr(message_folder, "_MOST_MESSAGES", 10)
     for number in range(20):
         (box / f"ack-x{number}-promoted.json").touch()
-    consumer = MailboxConsumer("bot", "mm", box.parent)
+    consumer = keyturns_side(box.parent)
     await consumer.notify(NOTICE)
-    Mailbox(box).put(ACK)
+    Mailbox(box).put_sealed(ACK, KEY)
     assert len(await consumer.confirmations(NOTICE)) == 1
     with pytest.raises(OSError, match="more files than a mailbox may"):
         Mailbox(box).notices("mm")
 
 
 async def test_a_mailbox_that_every_user_may_write_to_is_not_used(box: Path) -> None:
-    consumer = MailboxConsumer("bot", "mm", box.parent)
+    consumer = keyturns_side(box.parent)
     await consumer.notify(NOTICE)
-    Mailbox(box).put(ACK)
+    Mailbox(box).put_sealed(ACK, KEY)
     box.chmod(0o1777)
     for call in (consumer.notify(NOTICE), consumer.confirmations(NOTICE)):
         with pytest.raises(ConsumerError) as caught:
@@ -221,7 +234,7 @@ async def test_a_link_in_place_of_a_mailbox_is_not_followed(tmp_path: Path) -> N
     (tmp_path / "mail").mkdir()
     (tmp_path / "mail" / "bot").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(ConsumerError, match="it is a link"):
-        await MailboxConsumer("bot", "mm", tmp_path / "mail").notify(NOTICE)
+        await keyturns_side(tmp_path / "mail").notify(NOTICE)
     assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
@@ -232,7 +245,7 @@ async def test_a_mailbox_that_a_stranger_made_first_is_not_used(square: Path) ->
     as_nobody(lambda: (square / "mail" / "bot").mkdir(mode=0o755))
     answer = square / "mail" / "bot" / "ack-r1-promoted.json"
     as_nobody(lambda: answer.write_text(ACK.model_dump_json()))
-    consumer = MailboxConsumer("bot", "mm", square / "mail")
+    consumer = keyturns_side(square / "mail")
     for call in (consumer.notify(NOTICE), consumer.confirmations(NOTICE)):
         with pytest.raises(ConsumerError, match="user nobody owns") as caught:
             await call
