@@ -18,6 +18,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NoReturn
 
 import ccxt
@@ -27,6 +28,7 @@ import ccxt.async_support
 import sqlalchemy.dialects.sqlite  # noqa: F401 - SQLAlchemy looks it up by name
 
 import keyturn.client
+import keyturn.client.watcher
 import keyturn.consumers.client
 import keyturn.consumers.file
 import keyturn.exchanges.bybit.driver
@@ -115,10 +117,17 @@ def _guarded(world: World, job: dict[str, Any]) -> World:
 async def _work(folder: Path, job: dict[str, Any]) -> int:
     loaded = load_inventory(folder / "keyturn.yaml", manifests=catalog.manifests())
     clock = HurriedClock(job["began"], job["pace"])
+    _hurry(clock)
     actor = f"{job['role']} {os.getpid()}"
     async with open_world(loaded, actor=actor, clock=clock, rate_limit=False) as world:
         engine = Engine(_guarded(world, job))
         return await (rotate(engine) if job["role"] == "rotate" else sweep_until_rest(engine))
+
+
+def _hurry(clock: HurriedClock) -> None:
+    """Let bot and consumer have this clock, too: what was said an hour before its notice counts for nothing."""
+    hurried: Any = SimpleNamespace(now=lambda _: clock.now())
+    keyturn.client.watcher.datetime = keyturn.consumers.client.datetime = hurried
 
 
 async def rotate(engine: Engine) -> int:
@@ -150,6 +159,7 @@ async def sweep_until_rest(engine: Engine) -> int:
 def trade(folder: Path, job: dict[str, Any]) -> int:
     """Be a bot: call without a pause on whatever key is current, until SIGTERM."""
     stopped: list[int] = []
+    _hurry(HurriedClock(job["began"], job["pace"]))
     signal.signal(signal.SIGTERM, lambda *_: stopped.append(1))
     exchange = getattr(ccxt, job["exchange"])({"enableRateLimit": False, "timeout": 10_000})
     exchange.urls["api"] = dict.fromkeys(exchange.urls["api"], job["url"])

@@ -102,6 +102,8 @@ class Scene:
             "bot",
             exchange=venue.code,
             url=sim.base_url,
+            began=self.began,
+            pace=PACE,
             method=venue.bot_method,
             params=venue.bot_params,
         )

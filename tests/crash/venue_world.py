@@ -23,7 +23,7 @@ from keyturn.engine.world import World
 from keyturn.exchanges import catalog
 from keyturn.ports.exchange import Caller, ExchangeDriver
 from keyturn.ports.journal import Journal
-from keyturn.ports.store import SecretStore
+from keyturn.ports.store import Finding, SecretStore
 from keyturn.simulator.faults import Fault, FaultKind
 from keyturn.simulator.proxy import EgressProxy
 from keyturn.testing.clock import FakeClock
@@ -76,6 +76,9 @@ class Bot:
         fault = await self._use(pending)
         now = self._world.clock.now()
         return ProbeReport(request.consumer, request.fingerprint, now, facts=None, fault=fault or "")
+
+    async def check(self) -> Sequence[Finding]:
+        return []
 
     async def _use(self, stored: Stored) -> ExchangeFault | None:
         try:

@@ -22,7 +22,8 @@ import pytest
 from keyturn import settings, wiring
 from keyturn.domain.material import SecretMaterial
 from keyturn.domain.slots import Slot
-from keyturn.engine import adopt
+from keyturn.engine import adopt, sweep
+from keyturn.engine.engine import Engine
 from keyturn.exchanges import catalog
 from keyturn.prefect_access import draw_auth
 from keyturn.processes import python
@@ -386,11 +387,19 @@ class Town:
 
         return asyncio.run(read())
 
-    def at_rest(self) -> None:
-        """Sweep until nothing is open, then hold the invariants against the exchange's truth."""
+    def at_rest(self, *, under_prefect: bool = False) -> None:
+        """Sweep until nothing is open, then hold the invariants against the exchange's truth.
+
+        Args:
+            under_prefect: sweep by flow runs, which take six seconds of a core each.
+        """
         deadline = time.monotonic() + 90
         while self.open_rotations() and time.monotonic() < deadline:
-            self.sweep()
+            if under_prefect:
+                self.sweep()
+            else:
+                asyncio.run(self._sweep_here())
+                time.sleep(0.2)
         assert self.open_rotations() == []
 
         async def check() -> None:
@@ -401,6 +410,10 @@ class Town:
                     assert refs == [current.meta.key_ref], f"live keys of {name}"
 
         asyncio.run(check())
+
+    async def _sweep_here(self) -> None:
+        async with self.house.world("cli:test") as world:
+            await sweep.sweep(Engine(world))
 
     # -- mischief ----------------------------------------------------------------------------
 

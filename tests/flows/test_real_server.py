@@ -52,7 +52,7 @@ def test_a_runner_that_is_ended_is_started_again_and_its_sweep_finishes_the_rota
     (runner,) = town.pids("flows.serve")
     os.kill(runner, number)
     town.wait_for("another runner", lambda: [p for p in town.pids("flows.serve") if p != runner])
-    town.at_rest()
+    town.at_rest(under_prefect=True)
     assert before not in town.live()["mm-bybit"]
 
 

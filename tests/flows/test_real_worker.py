@@ -52,7 +52,7 @@ def test_a_worker_that_is_ended_in_the_middle_of_a_rotation_leaves_nothing_unfin
     first.wait(150)
     assert town.state(run)["type"] not in {"COMPLETED", "FAILED"}
     second = worker(town)
-    town.at_rest()
+    town.at_rest(under_prefect=True)
     assert before not in town.live()["mm-bybit"]
     assert town.planted.untouched()
     second.terminate()
