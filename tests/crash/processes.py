@@ -125,7 +125,7 @@ async def _work(folder: Path, job: dict[str, Any]) -> int:
 
 
 def _hurry(clock: HurriedClock) -> None:
-    """Let bot and consumer have this clock, too: what was said an hour before its notice counts for nothing."""
+    """Let bot and consumer have this clock, too: what is older than its notice counts for nothing."""
     hurried: Any = SimpleNamespace(now=lambda _: clock.now())
     keyturn.client.watcher.datetime = keyturn.consumers.client.datetime = hurried
 
