@@ -161,7 +161,7 @@ class Street:
             for venue, exchange in self.exchanges.items()
             for account in exchange.accounts.values()
             for key in account.keys.values()
-            if fingerprint(self.salt, venue, key.key_ref) == print_
+            if fingerprint(self.salt, venue, key.ref) == print_
         )
 
     async def _take(self, request: web.BaseRequest) -> web.Response:
