@@ -81,6 +81,8 @@ def test_every_command_can_be_built() -> None:
     assert sum(len(each.registered_commands) for each in [app, *groups]) == len(COMMANDS)
 
 
+# Forty processes, one after the other: a minute where three tests share two cores.
+@pytest.mark.timeout(400)
 def test_every_example_runs(home: Home, venue: Venue) -> None:
     home.edit("http://127.0.0.1:9", venue.sim.base_url)
     home.edit("grace: 24h", "grace: 0s")
