@@ -8,9 +8,18 @@ from functools import lru_cache
 from ipaddress import ip_network
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    WithJsonSchema,
+)
 
 from keyturn.domain.keys import normal_ips
+from keyturn.domain.recipients import RECIPIENT_PATTERN, declared_recipient
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _DURATION = re.compile(r"^(?:\d+(?:\.\d+)?[smhdw])+$")
@@ -23,6 +32,8 @@ PROXY_PATTERN = r"^https?://[^@\s/]+/?$"
 CLOCK_PATTERN = r"^([01][0-9]|2[0-3]):[0-5][0-9]$"
 #: What a program can have as a field or a variable; a pasted secret rarely fits.
 FIELD_PATTERN = r"^[A-Za-z_][A-Za-z0-9_.-]{0,63}$"
+#: A group of this machine, by name or number.
+GROUP_PATTERN = r"^([a-z_][a-z0-9_-]{0,30}|[0-9]{1,9})$"
 # Ten years: longer is a slip of the pen, and date arithmetic stays far from its limits.
 _LONGEST = timedelta(days=3650)
 
@@ -106,6 +117,12 @@ Clock = Annotated[
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 Text = Annotated[str, Field(min_length=1)]
 Url = Annotated[str, Field(pattern=URL_PATTERN)]
+Recipient = Annotated[
+    str,
+    AfterValidator(declared_recipient),
+    WithJsonSchema({"type": "string", "pattern": RECIPIENT_PATTERN, "examples": ["age1..."]}),
+]
+Group = Annotated[str, Field(pattern=GROUP_PATTERN)]
 ProxyUrl = Annotated[str, Field(pattern=PROXY_PATTERN)]
 StorePath = Annotated[str, Field(pattern=PATH_PATTERN, max_length=200)]
 Reason = Annotated[str, Field(min_length=10, max_length=500, description="Why, in a sentence.")]
