@@ -197,7 +197,7 @@ def write(loaded: LoadedInventory, order: Order, made: BundleSettings) -> Made:
             f"{folder} cannot be written: {error.strerror or type(error).__name__}.",
             "Make room, or choose another folder with --to.",
         ) from None
-    return Made(files, recipient, _notes(loaded, order, made))
+    return Made(files, recipient, _notes(order, made))
 
 
 def _refuse_strange(folder: Path) -> None:
@@ -219,30 +219,27 @@ def _ca_file(loaded: LoadedInventory, consumer: str) -> Path | None:
     return None
 
 
-def _notes(loaded: LoadedInventory, order: Order, made: BundleSettings) -> list[str]:
+def _notes(order: Order, made: BundleSettings) -> list[str]:
     """Say what the bot's host must be given besides: rights at a server, or the files themselves."""
-    notes = []
     paths = ", ".join(known.path for known in made.credentials.values())
-    for entry in made.stores.values():
-        if isinstance(entry, AgeFilesStore):
-            notes.append(
-                f"The bot reads {entry.path}/PATH of {paths}, and writes to {made.mailbox}/{order.consumer}: on"
-                " another host these are the same folders, mounted, or kept alike by rsync (docs/bots.md)."
-                if made.mailbox
-                else f"The bot reads {entry.path}/PATH of {paths}; on another host, mounted or kept alike by rsync."
-            )
-        elif isinstance(entry, VaultKv2Store):
-            way = entry.auth.method
-            given = f"with {_TOKEN} set" if way == "token" else f"by {way}"
-            notes.append(
-                f"The bot logs in to Vault {given}, with the policy infra/vault/consumer.hcl for {paths} alone."
-            )
-        else:
-            notes.append(
-                "The bot takes the AWS credentials of its own machine: attach the policy infra/aws/consumer.json,"
-                f" for {paths} alone, to its role."
-            )
-    return notes
+    mailbox = f"{made.mailbox}/{order.consumer}" if made.mailbox else ""
+    return [_note(entry, paths, mailbox) for entry in made.stores.values()]
+
+
+def _note(entry: StoreEntry, paths: str, mailbox: str) -> str:
+    if isinstance(entry, AgeFilesStore):
+        writes = f", and writes to {mailbox}" if mailbox else ""
+        return (
+            f"The bot reads {paths} below {entry.path}{writes}. On another host these are the same folders,"
+            " mounted, or kept alike by rsync: see docs/bots.md."
+        )
+    if isinstance(entry, VaultKv2Store):
+        given = f"with {_TOKEN} set" if entry.auth.method == "token" else f"by {entry.auth.method}"
+        return f"The bot logs in to Vault {given}: let it have infra/vault/consumer.hcl for {paths} alone."
+    return (
+        "The bot takes the AWS credentials of its own machine: attach infra/aws/consumer.json, for"
+        f" {paths} alone, to its role."
+    )
 
 
 def _usage(what: str, todo: str) -> ask.UsageError:

@@ -1,4 +1,4 @@
-"""`keyturn client-bundle`: the folder that a bot's host needs, in place of the inventory and the store's identity."""
+"""`keyturn client-bundle`: what a bot's host needs in place of the inventory and the store's identity."""
 
 from __future__ import annotations
 

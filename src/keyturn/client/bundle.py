@@ -1,7 +1,7 @@
 """What a bot's host has in place of the inventory: a folder that `keyturn client-bundle` made for one bot.
 
-`keyturn-bot.json` says where the bot's keys and its mailbox are, and nothing of anybody else's. Beside it lies
-what the bot opens its keys with: an age identity of its own, where a store is of files.
+`keyturn-bot.json` says where the bot's keys and its mailbox are, and nothing of anybody else's. Beside it
+lies what the bot opens its keys with: an age identity of its own, where a store is of files.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """The mailbox: a folder through which keyturn and a bot on the same machine speak. No secret, ever.
 
-`<mailbox>/<consumer>/` is 0700 and holds five kinds of small JSON files, each written whole:
+`<mailbox>/<consumer>/` is closed to all but its user, or its user and a group. It holds five kinds of small
+JSON files, each written whole:
 
 | file | from | says |
 |---|---|---|
@@ -26,9 +27,11 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 
 from keyturn.client.files import write_atomic
 from keyturn.client.holder import Loaded
+from keyturn.client.shared_folder import settle
 from keyturn.domain.errors import ExchangeFault
 from keyturn.domain.evidence import MAX_REFUSALS, Notice, NoticeKind, ProbeFault, ProbeRequest, Refusal
 from keyturn.domain.inventory import NAME_PATTERN
+from keyturn.groups import number_of
 
 # Our own messages stay under one kilobyte; anything much longer is not one of them.
 _MAX_BYTES = 16_384
@@ -210,10 +213,13 @@ class Mailbox:
 
     Args:
         folder: `<mailbox>/<consumer>`; it is made, 0700, by the first write.
+        group: that may use it, too, where keyturn and the bot are two users: 2770 then, its files 0660. None:
+            as it stands; a folder of mailboxes with the set-group-id bit is shared by its group.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, group: str | None = None) -> None:
         self.folder = folder
+        self._group = group
 
     def notices(self, credential: str) -> list[NoticeMessage]:
         """Read the notices for a credential, oldest file first."""
@@ -264,8 +270,8 @@ class Mailbox:
         Raises:
             OSError: it was not written.
         """
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_atomic(self.folder / message.file_name, message.model_dump_json().encode())
+        mode = settle(self.folder, number_of(self._group) if self._group is not None else None)
+        write_atomic(self.folder / message.file_name, message.model_dump_json().encode(), mode)
 
     def forget_report(self, rotation_id: str, attempt: int) -> None:
         """Remove the report of a probe, so that the bot tries the key again.

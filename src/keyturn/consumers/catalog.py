@@ -28,7 +28,7 @@ def build(
     if isinstance(entry, ClientConsumer):
         from keyturn.consumers.client import MailboxConsumer
 
-        return MailboxConsumer(name, credential, base / entry.mailbox)
+        return MailboxConsumer(name, credential, base / entry.mailbox, entry.group)
     if isinstance(entry, WebhookConsumer):
         from keyturn.consumers.webhook import HttpConsumer
         from keyturn.stores.keys import resolve_secret

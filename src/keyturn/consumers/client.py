@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from keyturn.client.mailbox import AckMessage, Mailbox, Message, NoticeMessage, ProbeMessage, RefusalsMessage
+from keyturn.client.shared_folder import is_shared
 from keyturn.domain.errors import ConsumerError, ConsumerFault
 from keyturn.domain.evidence import Confirmation, Evidence, Notice, ProbeReport, ProbeRequest, Refusal
+from keyturn.groups import closed_to, number_of
 from keyturn.ports.store import Finding
 
 T = TypeVar("T")
@@ -29,14 +31,15 @@ class MailboxConsumer:
         name: of the consumer.
         credential: that it uses.
         mailbox: the folder that holds one folder a consumer.
+        group: of keyturn's user and the bot's, where they are two.
     """
 
     can_probe = True
 
-    def __init__(self, name: str, credential: str, mailbox: Path) -> None:
+    def __init__(self, name: str, credential: str, mailbox: Path, group: str | None = None) -> None:
         self._name = name
         self._credential = credential
-        self._box = Mailbox(mailbox / name)
+        self._box, self._group = Mailbox(mailbox / name, group), group
 
     async def notify(self, notice: Notice) -> None:
         """Leave the notice in the mailbox; see the port."""
@@ -109,13 +112,36 @@ class MailboxConsumer:
     def _finding(self) -> Finding:
         folder = self._box.folder
         nearest = next(path for path in (folder, *folder.parents) if path.exists())
-        ok = nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)
-        shared = folder.is_dir() and bool(folder.stat().st_mode & 0o022)
         subject = f"consumer {self._name}: mailbox {folder}"
-        if ok and shared:
+        if not (nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)):
+            return Finding(subject, ok=False, detail="cannot be written", todo=f"Make {nearest} writable.")
+        strangers = folder.is_dir() and bool(folder.stat().st_mode & 0o022)
+        if self._group is not None:
+            return self._group_finding(subject, self._group)
+        if strangers and (folder.stat().st_mode & 0o002 or not is_shared(folder)):
+            todo = f"chmod 700 {folder}, or write `group:` for a bot that is another user"
+            return Finding(subject, ok=False, detail="other users can write to it", todo=todo)
+        also = ", by its group too" if strangers else ""
+        return Finding(subject, ok=True, detail=f"can be written{also}")
+
+    def _group_finding(self, subject: str, group: str) -> Finding:
+        """Look whether the group that the inventory names can use the mailbox, and nobody else."""
+        folder = self._box.folder
+        try:
+            gid = number_of(group)
+            closed = closed_to(gid, folder.parent)
+        except OSError as error:
+            todo = f"groupadd {group}, or correct `group` of the consumer."
+            return Finding(subject, ok=False, detail=f"{error.strerror}", todo=todo)
+        if folder.is_dir() and folder.stat().st_mode & 0o002:
+            return Finding(subject, ok=False, detail="everybody can write to it", todo=f"chmod 2770 {folder}")
+        if closed is not None:
+            detail, todo = f"the group {group} cannot pass through {closed}", f"chmod o+x {closed}"
+            return Finding(subject, ok=False, detail=detail, todo=todo)
+        member = os.getuid() == 0 or gid in {os.getegid(), *os.getgroups()}
+        if not member:
+            detail = f"the user that runs keyturn is not in the group {group}"
             return Finding(
-                subject, ok=False, detail="other users can write to it", todo=f"chmod 700 {folder}"
+                subject, ok=False, detail=detail, todo=f"usermod -aG {group} USER, and log in anew."
             )
-        if ok:
-            return Finding(subject, ok=True, detail="can be written")
-        return Finding(subject, ok=False, detail="cannot be written", todo=f"Make {nearest} writable.")
+        return Finding(subject, ok=True, detail=f"can be written, by the group {group} too")

@@ -177,8 +177,8 @@ class CredentialEntry(Entry):
 _OWED = "What the consumer owes before the old key dies: `ack`, its own report, or `timed`, grace alone."
 
 _RECIPIENT = (
-    "The bot's own age recipient (age1...): `age_files` are encrypted for it, too, so that it reads its current"
-    " key and nothing else. `keyturn client-bundle` makes one."
+    "The bot's own age recipient (age1...): `age_files` are encrypted for it, too, so that it reads its"
+    " current key and nothing else. `keyturn client-bundle` makes one."
 )
 
 
@@ -191,8 +191,8 @@ class ClientConsumer(Entry):
     recipient: Recipient | None = Field(None, description=_RECIPIENT)
     group: Group | None = Field(
         None,
-        description="Group of this machine, of keyturn's user and the bot's, where they are two: it may use the"
-        " mailbox, and see the encrypted files of the bot's key.",
+        description="Group of keyturn's user and the bot's, where they are two: it may use the mailbox, and"
+        " see the encrypted files of the bot's key.",
     )
 
 

@@ -210,17 +210,14 @@ async def differing(world: World) -> Sequence[Outcome]:
     try:
         news = await findings.compare_if_due(world)
         behind = await copies.bring_up(world) if news else {}
-        return [
-            *(
-                Outcome(WorkItem(Kind.COMPARE, name, None, "copies inside the store"), error=why)
-                for name, why in behind.items()
-            ),
-            *(
-                Outcome(
-                    WorkItem(Kind.COMPARE, each.credential, None, each.what), difference=each, is_news=news
-                )
-                for each in await findings.standing(world.journal)
-            ),
+        failed = [
+            Outcome(WorkItem(Kind.COMPARE, name, None, "copies inside the store"), error=why)
+            for name, why in behind.items()
         ]
+        differs = [
+            Outcome(WorkItem(Kind.COMPARE, each.credential, None, each.what), difference=each, is_news=news)
+            for each in await findings.standing(world.journal)
+        ]
+        return failed + differs
     except KeyturnError as error:
         return [Outcome(WorkItem(Kind.COMPARE, "", None, "the books are compared"), error=error.what)]

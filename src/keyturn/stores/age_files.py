@@ -322,7 +322,7 @@ class AgeFilesStore:
         return Order(verb, sealer, sealed, gid=readers.gid(path))
 
     async def _readable(self, path: str, verb: Callable[[Ledger], tuple[Ledger, T]]) -> Order[T]:
-        """Order a change that makes a version current which is there already: its readers can read it then."""
+        """Order a change that makes current what is there already; its readers can open it before that."""
         readers = checked(path, self._readers)
         if readers == NOBODY:
             return Order(verb)

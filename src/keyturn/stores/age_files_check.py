@@ -11,6 +11,7 @@ from typing import Protocol
 
 from keyturn.domain.errors import StoreError
 from keyturn.domain.slots import Slot, SlotInfo, Stored
+from keyturn.groups import closed_to
 from keyturn.ports.store import Finding
 from keyturn.stores import folder as disk
 from keyturn.stores.age_files_readers import Readers, checked
@@ -92,7 +93,17 @@ def _path(store: Checked, root: Path, path: str, among: Mapping[str, Readers]) -
         todo = f"Let the user that runs keyturn write to {folder}."
         return [Finding(path, ok=False, detail=f"{folder} is not writable", todo=todo)]
     readable = Finding(path, ok=True, detail=", ".join(held) + " opened" if held else "nothing is stored yet")
-    return [readable, *strange, *_modes(path, folder), _lock(path, folder)]
+    return [readable, *strange, *_way(root, path, readers), *_modes(path, folder), _lock(path, folder)]
+
+
+def _way(root: Path, path: str, readers: Readers) -> list[Finding]:
+    """Tell whether the group that may see the files cannot come to them."""
+    gid = readers.gid(path)
+    closed = closed_to(gid, root) if gid is not None else None
+    if closed is None:
+        return []
+    detail = f"the group {readers.group} cannot pass through {closed} to the store"
+    return [Finding(path, ok=False, detail=detail, todo=f"chmod o+x {closed}")]
 
 
 def _readers(

@@ -37,7 +37,7 @@ class Readers:
         """
         try:
             return None if self.group is None else number_of(self.group)
-        except KeyError:
+        except OSError:
             raise misconfigured(
                 f"The group {self.group}, which is to see the files of {path}, is not on this machine.",
                 f"groupadd {self.group}, or correct `group` of its consumer in the inventory.",

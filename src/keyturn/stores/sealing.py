@@ -18,8 +18,8 @@ from keyturn.stores.ledger_text import meta_from_json, meta_to_json
 
 FORMAT = 1
 
-# A stanza of the header, of which each recipient has one (age-encryption.org/v1); what else rage puts there to
-# keep readers tolerant is no stanza of this kind.
+# A stanza of the header, of which each recipient has one (age-encryption.org/v1); what else rage puts there
+# to keep readers tolerant is no stanza of this kind.
 _STANZA = re.compile(rb"^-> X25519 ", re.MULTILINE)
 _HEADER_END = b"\n--- "
 
