@@ -34,11 +34,11 @@ class Order:
 
     consumer: str
     folder: Path
-    new_identity: bool
-    recipient: str | None
+    new_identity: bool = False
+    recipient: str | None = None
     #: As they are on the bot's host; None: as here.
-    store_path: str | None
-    mailbox: str | None
+    store_path: str | None = None
+    mailbox: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
