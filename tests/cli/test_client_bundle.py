@@ -18,6 +18,7 @@ from keyturn.domain.errors import InventoryError
 from keyturn.stores.keys import generate_identity
 
 from .conftest import CREDENTIAL, Home, Venue, key_document
+from .test_docs import _documented, _same_fields, _section
 
 _WHY = ("--reason", "quarterly rotation")
 #: Of the bot's user, and of the group that it shares with keyturn's; a machine needs no names for them.
@@ -195,6 +196,12 @@ def test_the_identity_is_in_the_bundle_and_nowhere_else(desk: Home, tmp_path: Pa
     assert not [word for word in ("manager", "age-identity", str(desk.folder), "journal") if word in text]
 
 
+def test_the_documents_have_the_documented_fields(desk: Home, tmp_path: Path) -> None:
+    made = desk.json("client-bundle", CREDENTIAL, "--new-identity", "--to", tmp_path / "made")
+    _same_fields(_documented(_section("client-bundle")), made)
+    _same_fields(_documented(_section("store reseal")), desk.json("store", "reseal"))
+
+
 def test_an_identity_is_never_overwritten_and_settings_are_brought_up_to_date(
     desk: Home, tmp_path: Path
 ) -> None:
@@ -254,6 +261,16 @@ def test_a_bot_whose_recipient_is_not_in_the_inventory_is_told_what_to_write(
         keyturn.client.current("another", bundle=tmp_path / "made")
     with pytest.raises(InventoryError, match="not a folder"):
         keyturn.client.current(CREDENTIAL, bundle=tmp_path / "nowhere")
+
+
+def test_the_next_sweep_encrypts_the_key_for_a_recipient_that_was_written_into_the_inventory(
+    desk: Home, tmp_path: Path, venue: Venue
+) -> None:
+    made, _ = bundle_for(desk, tmp_path / "made")
+    assert [f for f in desk.json("doctor")["findings"] if "store reseal" in f["todo"]]
+    desk.run("sweep")
+    assert keyturn.client.current(CREDENTIAL, bundle=made).key_ref == venue.bot.key_ref
+    assert not [f for f in desk.json("doctor")["findings"] if "store reseal" in f["todo"]]
 
 
 def test_a_copy_of_the_bots_folder_on_another_host_is_enough_to_follow(

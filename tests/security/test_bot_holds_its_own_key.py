@@ -127,7 +127,7 @@ async def test_recipients_that_change_in_the_inventory_change_who_opens_the_key_
     desk: Desk, tmp_path: Path
 ) -> None:
     store = await desk.rotated()
-    before = [(i.version, i.meta) for s in Slot if (i := await store.peek(MINE, s))]
+    before = [await store.peek(MINE, slot) for slot in Slot]
     sign = store.signature(MINE)
     replaced = tmp_path / "replaced.key"
     readers = Readers(frozenset([generate_identity(replaced)]))
@@ -139,7 +139,7 @@ async def test_recipients_that_change_in_the_inventory_change_who_opens_the_key_
     assert all(f.ok for f in await changed.check([MINE]))
     denied(lambda: desk.as_bot().read_sync(MINE, Slot.CURRENT))
     assert desk.as_bot(replaced).read_sync(MINE, Slot.CURRENT).material.key_ref == "key-new"
-    assert [(i.version, i.meta) for s in Slot if (i := await store.peek(MINE, s))] == before
+    assert [await store.peek(MINE, slot) for slot in Slot] == before
     assert store.signature(MINE) == sign
     # Nobody may read it any more but keyturn.
     none = desk.open(**{MINE: Readers()})
