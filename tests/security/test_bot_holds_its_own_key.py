@@ -82,7 +82,7 @@ def opened_by_age(identity: Path, root: Path) -> set[str]:
 def denied(call) -> StoreError:
     with pytest.raises(StoreError) as caught:
         call()
-    assert caught.value.fault is StoreFault.MISCONFIGURED
+    assert caught.value.fault is StoreFault.DENIED
     return caught.value
 
 

@@ -72,7 +72,8 @@ class Made:
 def settings(loaded: LoadedInventory, order: Order) -> BundleSettings:
     """Gather what the bot needs to know, and nothing of anybody else's."""
     inventory, consumer = loaded.inventory, loaded.inventory.consumers[order.consumer]
-    credentials, stores = {}, {}
+    credentials: dict[str, BundledCredential] = {}
+    stores: dict[str, StoreEntry] = {}
     for name, entry in inventory.credentials.items():
         if order.consumer not in entry.consumers:
             continue
@@ -234,8 +235,13 @@ def _note(entry: StoreEntry, paths: str, mailbox: str) -> str:
             " mounted, or kept alike by rsync: see docs/bots.md."
         )
     if isinstance(entry, VaultKv2Store):
-        given = f"with {_TOKEN} set" if entry.auth.method == "token" else f"by {entry.auth.method}"
-        return f"The bot logs in to Vault {given}: let it have infra/vault/consumer.hcl for {paths} alone."
+        refs = [ref for _, ref in entry.auth if isinstance(ref, SecretRef)]
+        files = "".join(f" Bring it {ref.file}, beside {SETTINGS}." for ref in refs if ref.file)
+        given = f"with {refs[0].env} set" if refs and refs[0].env else f"by {entry.auth.method}"
+        return (
+            f"The bot logs in to Vault {given}: let it have infra/vault/consumer.hcl for {paths} alone."
+            f"{files}"
+        )
     return (
         "The bot takes the AWS credentials of its own machine: attach infra/aws/consumer.json, for"
         f" {paths} alone, to its role."

@@ -19,6 +19,8 @@ def declared_recipient(value: str) -> str:
     Raises:
         ValueError: it is none, or not whole; the text quotes nothing, for it may be an identity.
     """
+    if value.upper().startswith("AGE-SECRET-KEY-"):
+        raise ValueError(f"this is an identity, and secret: draw another one, and {_WANTED}")
     if not value.startswith("age1") or value.startswith(("age1yubikey", "age1tag", "age1se")):
         raise ValueError(f"{_WANTED}; keys of ssh, plugins and pass-phrases are not taken")
     if not re.fullmatch(RECIPIENT_PATTERN, value) or _checksum(value) != 1:

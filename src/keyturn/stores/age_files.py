@@ -191,7 +191,7 @@ class AgeFilesStore:
         A file has no copies that could lag behind, so nothing is named; see the port.
         """
         readers = checked(path, self._readers)
-        if readers == NOBODY and not await self._in_thread(lambda: self._is_open_to_others(path)):
+        if readers == NOBODY and not self._is_open_to_others(path):
             return ()
         sealer, gid = await self._ready_sealer(), readers.gid(path)
         order = Order(

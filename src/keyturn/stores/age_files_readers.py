@@ -85,5 +85,7 @@ def _of_credential(inventory: Inventory, name: str) -> Readers:
     groups = [group for c in consumers if (group := getattr(c, "group", None))]
     # The one that keyturn asks to try a key that works from the bot's address alone (`engine/verify.py`).
     tries = next((c for c in consumers if c.kind == "client"), None)
-    tried = tries.recipient if tries and entry.ip_allowlist and not entry.egress_proxy else None
-    return Readers(frozenset(recipients), frozenset([tried] if tried else []), groups[0] if groups else None)
+    bound = bool(entry.ip_allowlist) and not entry.egress_proxy
+    tried = getattr(tries, "recipient", None) if bound else None
+    pending = frozenset([tried] if tried else [])
+    return Readers(frozenset(recipients), pending, next(iter(groups), None))

@@ -159,9 +159,11 @@ def wrong_key(path: str, name: str) -> StoreError:
 
 def not_for_this_bot(path: str, name: str, recipient: str) -> StoreError:
     """Give the error for a bot that was not among the readers of its key."""
-    return misconfigured(
+    return StoreError(
+        StoreFault.DENIED,
         f"{name} of {path} is not encrypted for this bot's identity ({recipient}).",
-        f"In keyturn's inventory, write `recipient: {recipient}` for the bot's consumer; then there:"
+        now="Nothing was changed.",
+        todo=f"In keyturn's inventory, write `recipient: {recipient}` for the bot's consumer; then there:"
         " keyturn store reseal",
     )
 
