@@ -7,7 +7,6 @@ import os
 import shutil
 import stat
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,17 +15,27 @@ import pytest
 import keyturn.client
 from keyturn.domain.errors import InventoryError
 from keyturn.stores.keys import generate_identity
+from tests import other_user
+from tests.other_user import common
 
 from .conftest import CREDENTIAL, Home, Venue, key_document
 from .test_docs import _documented, _same_fields, _section
 
+__all__ = ["common"]
+
 _WHY = ("--reason", "quarterly rotation")
 #: Of the bot's user, and of the group that it shares with keyturn's; a machine needs no names for them.
 BOT, GROUP = 54322, 54321
-AS_ROOT = os.getuid() == 0
 
 _BOT = """
 import os, sys, ccxt, keyturn.client
+from keyturn.client import bundle, watcher
+from keyturn.exchanges.catalog import manifests
+from keyturn.stores import age_files
+import pyrage
+# What is imported late is imported before the rights are dropped: another user may not read it.
+manifests()
+become()
 bundle, url, *closed = sys.argv[1:]
 for path in closed:
     if os.getuid() and os.access(path, os.R_OK):
@@ -42,20 +51,12 @@ attached.detach()
 """
 
 
-def _reachable(path: Path) -> None:
-    """Let another user pass through the folders that pytest closes."""
-    for folder in (path, *path.parents):
-        if folder == Path(folder.anchor) or not str(folder).startswith("/tmp"):
-            return
-        folder.chmod(folder.stat().st_mode | 0o011)
-
-
 @pytest.fixture
-def desk(home: Home, venue: Venue, tmp_path: Path) -> Home:
+def desk(home: Home, venue: Venue, common: Path) -> Home:
     """An inventory whose bot is a client, with store and mailbox in a folder that both users reach."""
-    shared = tmp_path / "shared"
+    shared = common / "shared"
     home.edit("path: keyturn-data/store", f"path: {shared}/store")
-    group = f'    group: "{GROUP}"\n' if AS_ROOT else ""
+    group = f'    group: "{GROUP}"\n' if other_user.AS_ROOT else ""
     home.edit(
         "    kind: file\n    evidence: timed\n    path: bot-key.json\n",
         f"    kind: client\n    mailbox: {shared}/mailbox\n{group}",
@@ -63,7 +64,7 @@ def desk(home: Home, venue: Venue, tmp_path: Path) -> Home:
     home.edit("http://127.0.0.1:9", venue.sim.base_url)
     home.edit("grace: 24h", "grace: 0s")
     shared.mkdir(mode=0o711)
-    _reachable(tmp_path)
+    home.folder.chmod(0o700)
     home.run("put", "--manager", "main", stdin=key_document(venue.manager)).ok()
     home.run("put", CREDENTIAL, stdin=key_document(venue.bot)).ok()
     return home
@@ -78,9 +79,9 @@ def bundle_for(desk: Home, folder: Path) -> tuple[Path, str]:
 
 
 @pytest.fixture
-def bot_host(tmp_path: Path) -> Path:
+def bot_host(common: Path) -> Path:
     """A folder of the bot's user."""
-    folder = tmp_path / "bot-host"
+    folder = common / "bot-host"
     folder.mkdir(mode=0o700)
     return folder
 
@@ -89,7 +90,7 @@ def bring(bundle: Path, to: Path) -> Path:
     """Bring a bundle to the bot's host, where the bot's user owns it."""
     there = to / "bundle"
     shutil.copytree(bundle, there)
-    if AS_ROOT:
+    if other_user.AS_ROOT:
         for path in (to, there, *there.iterdir()):
             os.chown(path, BOT, BOT)
     return there
@@ -99,11 +100,11 @@ class Bot:
     """A bot in a process of its own: as another user, if this is root."""
 
     def __init__(self, bundle: Path, url: str, closed: list[Path]) -> None:
-        user = {"user": BOT, "group": BOT, "extra_groups": [GROUP]} if AS_ROOT else {}
+        uid = BOT if other_user.AS_ROOT else 0
         self.process = subprocess.Popen(
-            [sys.executable, "-c", _BOT, str(bundle), url, *map(str, closed)],
+            other_user.command(_BOT, uid, [GROUP], bundle, url, *closed),
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            cwd="/", env={"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}, **user,
+            cwd="/", env=other_user.environment(),
         )  # fmt: skip
 
     def says(self) -> str:
@@ -136,7 +137,7 @@ def opened_by_age(identity: Path, root: Path) -> set[str]:
 
 
 def test_a_bot_with_its_bundle_alone_reads_its_key_follows_a_rotation_and_acknowledges_it(
-    desk: Home, venue: Venue, bot_host: Path, bots: list[Bot]
+    desk: Home, venue: Venue, common: Path, bot_host: Path, bots: list[Bot]
 ) -> None:
     made, _ = bundle_for(desk, desk.folder.parent / "made")
     desk.run("store", "reseal", CREDENTIAL).ok()
@@ -144,7 +145,6 @@ def test_a_bot_with_its_bundle_alone_reads_its_key_follows_a_rotation_and_acknow
     closed = [desk.inventory, desk.folder / "keyturn-data" / "age-identity.txt", made]
     bots.append(Bot(there, venue.sim.base_url, closed))
     before = bots[0].says()
-    assert before == desk.json("status")["credentials"][0]["fingerprint"]
     done = desk.json("rotate", CREDENTIAL, *_WHY)
     assert done["outcome"] == "completed", done
     after = bots[0].says()
@@ -155,12 +155,12 @@ def test_a_bot_with_its_bundle_alone_reads_its_key_follows_a_rotation_and_acknow
     assert desk.run("doctor").ok()
     if shutil.which("age"):
         (new,) = venue.live_keys()
-        assert opened_by_age(there / "identity.txt", desk.folder.parent / "shared") == {new}
+        assert opened_by_age(there / "identity.txt", common / "shared") == {new}
 
 
-@pytest.mark.skipif(not AS_ROOT, reason="needs root, to be two users at once")
+@pytest.mark.skipif(not other_user.AS_ROOT, reason="needs root, to be two users at once")
 def test_the_mailbox_of_two_users_is_open_to_their_group_and_to_nobody_else(
-    desk: Home, venue: Venue, bot_host: Path, bots: list[Bot]
+    desk: Home, venue: Venue, common: Path, bot_host: Path, bots: list[Bot]
 ) -> None:
     made, _ = bundle_for(desk, desk.folder.parent / "made")
     desk.run("store", "reseal").ok()
@@ -171,7 +171,7 @@ def test_the_mailbox_of_two_users_is_open_to_their_group_and_to_nobody_else(
         assert desk.json("rotate", CREDENTIAL, *_WHY)["outcome"] == "completed"
     finally:
         os.umask(before)
-    box = desk.folder.parent / "shared" / "mailbox" / CREDENTIAL
+    box = common / "shared" / "mailbox" / CREDENTIAL
     assert (stat.S_IMODE(box.stat().st_mode), box.stat().st_gid) == (0o2770, GROUP)
     owners = set()
     for message in box.iterdir():
@@ -179,7 +179,7 @@ def test_the_mailbox_of_two_users_is_open_to_their_group_and_to_nobody_else(
         assert (stat.S_IMODE(status.st_mode), status.st_gid) == (0o660, GROUP), message
         owners.add(status.st_uid)
     assert owners == {0, BOT}
-    shared = desk.folder.parent / "shared"
+    shared = common / "shared"
     assert not [p for p in (shared, *shared.rglob("*")) if p.stat().st_mode & 0o006]
 
 
@@ -274,7 +274,7 @@ def test_the_next_sweep_encrypts_the_key_for_a_recipient_that_was_written_into_t
 
 
 def test_a_copy_of_the_bots_folder_on_another_host_is_enough_to_follow(
-    desk: Home, venue: Venue, tmp_path: Path
+    desk: Home, venue: Venue, common: Path, tmp_path: Path
 ) -> None:
     made, _ = bundle_for(desk, tmp_path / "made")
     there = tmp_path / "there"
@@ -283,7 +283,7 @@ def test_a_copy_of_the_bots_folder_on_another_host_is_enough_to_follow(
     def kept_alike() -> None:
         # As rsync --exclude='.*' does it: whole files, under their names.
         (there / "bots" / CREDENTIAL).mkdir(parents=True, exist_ok=True)
-        source = tmp_path / "shared" / "store" / "bots" / CREDENTIAL
+        source = common / "shared" / "store" / "bots" / CREDENTIAL
         for file in sorted(source.glob("[!.]*"), reverse=True):
             shutil.copy(file, there / "bots" / CREDENTIAL)
 

@@ -19,6 +19,10 @@ from keyturn.stores.age_files import AgeFilesStore
 from keyturn.stores.age_files_readers import Readers
 from keyturn.stores.keys import generate_identity
 from keyturn.testing.store_contract_support import key_in, put_key, stage_key
+from tests import other_user
+from tests.other_user import common
+
+__all__ = ["common"]
 
 MINE, OTHERS, MANAGER = "bots/mm", "bots/arb", "managers/main"
 ATTEMPT = Attempt("0123456789", 1)
@@ -216,52 +220,29 @@ async def test_no_key_is_minted_for_a_recipient_that_nothing_can_be_encrypted_fo
     assert not desk.root.exists()
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="needs root, to be two users at once")
+def seen_by(identity: Path, root: Path) -> str:
+    """Read the key as its bot does, and try everything else of the store."""
+    bot = AgeFilesStore(root, identity.read_text, for_a_bot=True)
+    found = [bot.read_sync(MINE, Slot.CURRENT).material.key_ref]
+    for path in (root / MINE / ".lock", root / OTHERS, root / MANAGER):
+        try:
+            os.listdir(path) if path.is_dir() else path.open().close()
+            found.append(f"open: {path}")
+        except PermissionError:
+            continue
+    return ", ".join(found + [f"writable: {p}" for p in (root, *root.rglob("*")) if os.access(p, os.W_OK)])
+
+
+@pytest.mark.skipif(not other_user.AS_ROOT, reason="needs root, to be two users at once")
 async def test_a_bot_of_another_user_sees_its_own_files_and_cannot_hold_up_the_writer(
-    tmp_path: Path,
+    common: Path,
 ) -> None:
-    tmp_path.chmod(0o755)
-    for above in list(tmp_path.parents)[:3]:
-        above.chmod(above.stat().st_mode | 0o011)
-    desk = Desk(tmp_path)
+    desk = Desk(common)
     gid, uid = 54321, 54322
     desk.readers[MINE] = Readers(frozenset([desk.recipient]), group=str(gid))
-    store = await desk.rotated()
-    shutil.copy(desk.identity, bots := tmp_path / "bot.key")
-    os.chown(bots, uid, uid)
-    code = f"""
-import fcntl, os, sys
-from pathlib import Path
-from keyturn.stores.age_files import AgeFilesStore
-from keyturn.domain.slots import Slot
-root = Path({str(desk.root)!r})
-bot = AgeFilesStore(root, Path({str(bots)!r}).read_text, for_a_bot=True)
-print(bot.read_sync({MINE!r}, Slot.CURRENT).material.key_ref)
-closed = [root / {MINE!r} / ".lock", *(root / p for p in ({OTHERS!r}, {MANAGER!r}))]
-for path in closed:
-    try:
-        path.open().close() if path.is_file() else os.listdir(path)
-    except PermissionError:
-        continue
-    sys.exit(f"open to the bot: {{path}}")
-for path in (root, *root.rglob("*")):
-    if os.access(path, os.W_OK):
-        sys.exit(f"the bot may write {{path}}")
-"""
-    argv = [sys.executable, "-c", code]
-    env = {"PYTHONPATH": os.pathsep.join(sys.path), "PATH": os.environ["PATH"]}
-    done = subprocess.run(
-        argv,
-        user=uid,
-        group=uid,
-        extra_groups=[gid],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=env,
-        cwd="/",
-    )
-    assert (done.stdout, done.returncode) == ("key-new\n", 0), done.stderr
+    await desk.rotated()
+    os.chown(desk.identity, uid, uid)
+    assert other_user.as_user(uid, [gid], lambda: seen_by(desk.identity, desk.root)) == "key-new"
     folder = desk.root / MINE
     assert stat.S_IMODE(folder.stat().st_mode) == 0o750
     assert not [p for p in folder.iterdir() if p.stat().st_mode & 0o027]

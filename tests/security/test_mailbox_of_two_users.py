@@ -2,62 +2,46 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import stat
-import subprocess
-import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from keyturn.client.mailbox import Mailbox, RefusalsMessage
 from keyturn.consumers.client import MailboxConsumer
 from keyturn.domain.errors import ConsumerError
 from keyturn.domain.evidence import Notice, NoticeKind
+from tests import other_user
+from tests.other_user import common
+
+__all__ = ["common"]
 
 NOTICE = Notice(
     "mm-bybit", "bot", "r1", NoticeKind.PROMOTED, "fp1", "7", datetime.now(UTC) + timedelta(hours=1)
 )
 KEYTURN, BOT, STRANGER, GROUP = 54323, 54322, 54324, 54321
-as_root = pytest.mark.skipif(os.getuid() != 0, reason="needs root, to be two users at once")
+as_root = pytest.mark.skipif(not other_user.AS_ROOT, reason="needs root, to be two users at once")
 
-_TELL = """
-import asyncio, sys
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from keyturn.consumers.client import MailboxConsumer
-from keyturn.domain.evidence import Notice, NoticeKind
-notice = Notice("mm-bybit", "bot", "r1", NoticeKind.PROMOTED, "fp1", "7", datetime.now(UTC) + timedelta(1))
-asyncio.run(MailboxConsumer("bot", "mm-bybit", Path(sys.argv[1]), sys.argv[2] or None).notify(notice))
-"""
-_READ = """
-import sys
-from pathlib import Path
-from keyturn.client.mailbox import Mailbox, RefusalsMessage
-box = Mailbox(Path(sys.argv[1]) / "bot")
-(notice,) = box.notices("mm-bybit")
-box.put(RefusalsMessage.about(notice, ()))
-print(notice.fingerprint)
-"""
+
+def tell(mailbox: Path, group: str | None) -> None:
+    asyncio.run(MailboxConsumer("bot", "mm-bybit", mailbox, group).notify(NOTICE))
+
+
+def answer(mailbox: Path) -> str:
+    box = Mailbox(mailbox / "bot")
+    (notice,) = box.notices("mm-bybit")
+    box.put(RefusalsMessage.about(notice, ()))
+    return notice.fingerprint
 
 
 @pytest.fixture
-def shared(tmp_path: Path) -> Path:
-    folder = tmp_path / "mailbox"
+def shared(common: Path) -> Path:
+    folder = common / "mailbox"
     folder.mkdir(mode=0o700)
-    for each in (tmp_path, *tmp_path.parents):
-        if each != Path(each.anchor) and each.stat().st_uid == os.getuid():
-            each.chmod(each.stat().st_mode | 0o011)
     return folder
-
-
-def run_as(uid: int, code: str, *arguments: str, member: bool = True) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", code, *arguments],
-        user=uid, group=uid, extra_groups=[GROUP] if member else [], umask=0, cwd="/", timeout=60,
-        env={"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}, capture_output=True, text=True,
-        check=False,
-    )  # fmt: skip
 
 
 @as_root
@@ -67,20 +51,18 @@ def test_two_users_of_one_group_write_into_one_mailbox_and_no_third_does(shared:
     os.chown(shared, KEYTURN, -1 if group else GROUP)
     if not group:
         shared.chmod(0o2770)
-    told = run_as(KEYTURN, _TELL, str(shared), group)
-    assert told.returncode == 0, told.stderr
-    answered = run_as(BOT, _READ, str(shared))
-    assert answered.stdout == "fp1\n", answered.stderr
-    # Keyturn clears away what the bot wrote.
+    assert other_user.as_user(KEYTURN, [GROUP], lambda: tell(shared, group or None)) == "None"
+    assert other_user.as_user(BOT, [GROUP], lambda: answer(shared)) == "fp1"
     box = shared / "bot"
-    removed = run_as(KEYTURN, f"import os; os.remove({str(box / 'refusals-r1-promoted.json')!r})")
-    assert removed.returncode == 0, removed.stderr
     assert (stat.S_IMODE(box.stat().st_mode), box.stat().st_gid) == (0o2770, GROUP)
-    assert {stat.S_IMODE(p.stat().st_mode) for p in box.iterdir()} == {0o660}
-    outside = run_as(STRANGER, f"import os; os.listdir({str(box)!r})", member=False)
-    assert "PermissionError" in outside.stderr
-    outside = run_as(STRANGER, f"open({str(box / 'notice-r1-promoted.json')!r})", member=False)
-    assert "PermissionError" in outside.stderr
+    assert {p.stat().st_uid for p in box.iterdir()} == {KEYTURN, BOT}
+    assert {(stat.S_IMODE(p.stat().st_mode), p.stat().st_gid) for p in box.iterdir()} == {(0o660, GROUP)}
+    # Keyturn clears away what the bot wrote.
+    refusals = box / "refusals-r1-promoted.json"
+    assert other_user.as_user(KEYTURN, [GROUP], refusals.unlink) == "None"
+    notice = box / "notice-r1-promoted.json"
+    for attempt in (lambda: list(box.iterdir()), notice.read_bytes, lambda: (box / "ack").touch()):
+        assert "PermissionError" in other_user.as_user(STRANGER, [], attempt)
 
 
 async def test_without_a_group_the_mailbox_is_one_users_whatever_the_umask(shared: Path) -> None:

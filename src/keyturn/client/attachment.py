@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -258,9 +259,9 @@ def _place(inventory: str | Path | None, bundle: str | Path | None) -> Path | No
     if bundle is None:
         return Path(inventory).absolute() if inventory is not None else None
     folder = Path(bundle).absolute()
-    if not folder.is_dir():
+    if not os.path.isdir(folder):  # noqa: PTH112 - False, and no error, where this user cannot pass
         raise InventoryError(
-            f"The bundle {folder} is not a folder.",
+            f"The bundle {folder} is not a folder that this user can come to.",
             now="The bot has no key.",
             todo="Pass the folder that `keyturn client-bundle` made.",
         )
