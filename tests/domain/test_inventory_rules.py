@@ -12,6 +12,7 @@ from keyturn.domain import (
     inventory_commands,
     inventory_formats,
     inventory_places,
+    inventory_readers,
     inventory_rules,
 )
 from keyturn.domain.inventory_rules import RULES

@@ -226,7 +226,7 @@ def seen_by(identity: Path, root: Path) -> str:
     found = [bot.read_sync(MINE, Slot.CURRENT).material.key_ref]
     for path in (root / MINE / ".lock", root / OTHERS, root / MANAGER):
         try:
-            os.listdir(path) if path.is_dir() else path.open().close()
+            list(path.iterdir()) if path.is_dir() else path.read_bytes()
             found.append(f"open: {path}")
         except PermissionError:
             continue

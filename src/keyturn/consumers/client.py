@@ -119,8 +119,9 @@ class MailboxConsumer:
         if self._group is not None:
             return self._group_finding(subject, self._group)
         if strangers and (folder.stat().st_mode & 0o002 or not is_shared(folder)):
-            todo = f"chmod 700 {folder}, or write `group:` for a bot that is another user"
-            return Finding(subject, ok=False, detail="other users can write to it", todo=todo)
+            return Finding(
+                subject, ok=False, detail="other users can write to it", todo=f"chmod 700 {folder}"
+            )
         also = ", by its group too" if strangers else ""
         return Finding(subject, ok=True, detail=f"can be written{also}")
 
