@@ -269,6 +269,7 @@ def test_every_rule_of_the_modules_is_in_the_list() -> None:
             inventory_commands,
             inventory_formats,
             inventory_places,
+            inventory_readers,
             inventory_rules,
         )
         for name, f in vars(module).items()
