@@ -5,7 +5,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.14 python3.11; 
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test simulate walk bench bench-stores lint check lock setup clean
+.PHONY: demo test product simulate walk bench bench-stores lint check lock setup clean
 
 setup: $(READY)
 
@@ -30,6 +30,11 @@ WORKERS := 3
 test: export PYTHONDONTWRITEBYTECODE :=
 test: $(READY)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+
+# Where the suite walks a shape (each thing that can happen, once), this walks everything.
+product: export PYTHONDONTWRITEBYTECODE :=
+product: $(READY)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --product
 
 # Workers, a person and a world that fails, under a seeded scheduler: COUNT seeds on every core, or SEED with its trace.
 COUNT := 1000000

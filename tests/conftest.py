@@ -35,9 +35,27 @@ SECONDS = {
 # Files whose tests use one server of the session go to one worker: on two, each would start its own.
 SHARED = {
     "tests/flows/test_browser.py": "tests/flows/test_real_server.py",
+    "tests/flows/test_deploy.py": "tests/flows/test_rotate.py",
     "tests/flows/test_prefect_yaml.py": "tests/flows/test_rotate.py",
     "tests/flows/test_sweep.py": "tests/flows/test_rotate.py",
 }
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--product",
+        action="store_true",
+        help="run the tests that walk a shape of a product, and walk the full product (make product)",
+    )
+
+
+@pytest.fixture(scope="session")
+def product(request: pytest.FixtureRequest) -> bool:
+    """Whether to walk full products: every call on every road, on every store, at every venue.
+
+    Without it a suite walks a shape: each thing that can happen at least once, wherever it first does.
+    """
+    return bool(request.config.getoption("--product"))
 
 
 def unit_of(nodeid: str) -> str:
@@ -57,6 +75,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--product"):
+        others = [item for item in items if "product" not in getattr(item, "fixturenames", ())]
+        config.hook.pytest_deselected(items=others)
+        items[:] = [item for item in items if "product" in getattr(item, "fixturenames", ())]
     if hasattr(config, "workerinput"):
         items.sort(key=lambda item: -SECONDS.get(unit_of(item.nodeid), 0))
 

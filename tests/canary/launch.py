@@ -163,12 +163,15 @@ def plans_for_flows(names: list[str]) -> list[tuple[str, Any]]:
     return list(zip(names, plans, strict=False))
 
 
-def plans_for_sweep(failing: dict[str, list[str]], clean: dict[str, list[str]]) -> dict[str, Any]:
+def plans_for_sweep(
+    failing: dict[str, list[str]], clean: dict[str, list[str]], *, product: bool
+) -> dict[str, Any]:
     """Give each failing credential its failure: every call meets a surprise once, and every kind is met.
 
     Args:
         failing: venue -> credentials.
         clean: venue -> the calls of a rotation in which all went well.
+        product: let each call meet one each time that it is made, and not only the first.
     """
     from tests.canary.bombs import FAULTS, SURPRISES, Plan
 
@@ -178,7 +181,8 @@ def plans_for_sweep(failing: dict[str, list[str]], clean: dict[str, list[str]]) 
     numbers: dict[str, dict[str, int]] = {venue: {} for venue in clean}
     for venue, calls in clean.items():
         for number, call in enumerate(calls):
-            numbers[venue][f"{call}, {calls[:number].count(call)}"] = number
+            if product or call not in calls[:number]:
+                numbers[venue][f"{call}, {calls[:number].count(call)}"] = number
     for call in dict.fromkeys(call for each in numbers.values() for call in each):
         venue = next(v for v in venues if call in numbers[v])
         given[next(free[venue])] = Plan(at={numbers[venue][call]: next(surprises)})
@@ -266,7 +270,7 @@ async def rotate_all(do: dict[str, Any]) -> dict[str, Any]:
     good = [await run_flow(n, bombs.Plan()) for n in do["good"]]
     await run_sweep()
     clean = {venue: plans[name].calls for venue, name in do["clean"].items()}
-    bad = plans_for_sweep(do["failing"], clean)
+    bad = plans_for_sweep(do["failing"], clean, product=do["product"])
     struck = plans_for_wires(do["wired"], do["gates"])
     await open_rotations([*bad, *struck, *do["spoiled"]])
     plans |= bad | struck

@@ -37,9 +37,10 @@ from .venues import SPOILED, Street
 _ROOT = Path(__file__).parents[2]
 # Prefect's first start makes its database: 25 seconds on a busy machine with two cores.
 _PATIENCE_SECONDS = 300.0
-# Credentials whose rotations are made to fail, a few more than are needed: in a sweep, of each venue; in a
-# flow run of their own; by the command line.
-_FAILING, _ALONE, _BY_HAND = 44, 28, 6
+# Credentials whose rotations are made to fail, a few more than are needed: in a sweep, of each venue (where a
+# call fails each time that it is made, and where only the first time); in a flow run of their own; by the
+# command line.
+_FAILING_EACH, _FAILING_FIRST, _ALONE, _BY_HAND = 44, 28, 28, 6
 # The credentials whose worker dies between the exchange's "created" and the store's "stored".
 _KILLED = {"killed-main": "main", "killed-vault": "vault", "killed-aws": "aws"}
 # Where the credentials are kept whose rotations fail in one way or another, in turn.
@@ -49,9 +50,16 @@ _WIRED = 4
 
 
 class Play:
-    """Plays once; then every test searches what is left."""
+    """Plays once; then every test searches what is left.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: holds all that the play leaves.
+        product: let each call of a rotation fail each time that it is made, and not only the first.
+    """
+
+    def __init__(self, folder: Path, *, product: bool) -> None:
+        self._product = product
+        self._failing = _FAILING_EACH if product else _FAILING_FIRST
         self.canary, self.decoy, self.hmac_key = new_canary(), new_canary(), new_canary()
         #: Begins every token, secret id and access key of Vault and AWS.
         self.login = new_canary()
@@ -114,7 +122,7 @@ class Play:
         for venue in VENUES:
             self.house.take_in(Tenant(f"clean-{venue}", venue))
             self.house.take_in(
-                *(Tenant(f"bad-{venue}-{n}", venue, store=next(stores)) for n in range(_FAILING))
+                *(Tenant(f"bad-{venue}-{n}", venue, store=next(stores)) for n in range(self._failing))
             )
             spoiled = {
                 kind: Tenant(f"spoiled-{venue}-{kind.replace(' ', '-')}", venue, store=next(stores))
@@ -136,6 +144,7 @@ class Play:
             "wired": [n for n in names if n.startswith("wired-")],
             "remote": REMOTE,
             "gates": GATES,
+            "product": self._product,
         }
 
     def _bots(self) -> dict[str, tuple[str, str]]:

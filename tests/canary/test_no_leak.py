@@ -33,8 +33,10 @@ _PROC = pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs /proc:
 
 
 @pytest.fixture(scope="module")
-def play(tmp_path_factory: pytest.TempPathFactory, furnish_prefect: Callable[[Path], None]) -> Iterator[Play]:
-    with Play(tmp_path_factory.mktemp("canary")) as played:
+def play(
+    tmp_path_factory: pytest.TempPathFactory, furnish_prefect: Callable[[Path], None], product: bool
+) -> Iterator[Play]:
+    with Play(tmp_path_factory.mktemp("canary"), product=product) as played:
         furnish_prefect(played.prefect_home)
         played.perform()
         yield played

@@ -13,6 +13,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -37,8 +38,13 @@ runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 """
 
 
+@cache
+def nodes(file: Path) -> list[ast.AST]:
+    return list(ast.walk(ast.parse(file.read_text())))
+
+
 def calls(file: Path) -> Iterator[tuple[str, ast.Call]]:
-    for node in ast.walk(ast.parse(file.read_text())):
+    for node in nodes(file):
         if isinstance(node, ast.Call):
             yield ast.unparse(node.func), node
 
@@ -57,7 +63,7 @@ def loops() -> Iterator[str]:
 
 def imports_of_uvloop() -> Iterator[str]:
     for file in SOURCES:
-        for node in ast.walk(ast.parse(file.read_text())):
+        for node in nodes(file):
             if isinstance(node, ast.Import | ast.ImportFrom):
                 names = [alias.name for alias in node.names] + [getattr(node, "module", None) or ""]
                 if any(name.split(".")[0] == "uvloop" for name in names):
@@ -97,8 +103,10 @@ def test_a_rotation_by_the_command_line_has_not_loaded_it(live: Home) -> None:
 
 
 @pytest.mark.parametrize("way", ["engine", "floor"])
-def test_a_benchmark_has_not_loaded_it(way: str, tmp_path: Path) -> None:
+def test_a_benchmark_has_not_loaded_it(way: str, tmp_path: Path, product: bool) -> None:
     pytest.importorskip("uvloop")
+    if not product:
+        pytest.skip("half a minute for what no user meets: make product")
     done = asked(tmp_path, "benchmarks", "--one", way, "2")
     assert done.returncode == 0, done.stderr
     assert "uvloop loaded: False" in done.stderr

@@ -3,33 +3,64 @@
 Whatever happens, sweeps of other processes bring the world to rest, and then the exchange's books, the
 store's slots and the bot agree: one live managed key, current, in use, and nobody else's touched. The
 judge also looks after every single call on the way.
+
+The suite goes to each call after each other call, on the first road where the one follows the other;
+`make product` goes to every call of every road.
 """
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterator
 from datetime import timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from keyturn.engine import work
-from keyturn.testing.crash import CHANGING, Mishap
+from keyturn.testing.crash import CHANGING, Mishap, Row
 from keyturn.testing.roads import ROADS, walk
 
 TABLE = Path(__file__).with_name("rows.txt")
 
 
-@pytest.fixture(autouse=True)
-def a_second_goes_by_between_two_looks_at_a_manager_key(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True, scope="module")
+def a_second_goes_by_between_two_looks_at_a_manager_key() -> Iterator[None]:
     """On these roads no time passes but what is waited for, and a look that is left out has no row."""
-    monkeypatch.setattr(work, "_MANAGER_SEEN", timedelta(0))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(work, "_MANAGER_SEEN", timedelta(0))
+        yield
+
+
+Calls = list[tuple[int, Row]]
+
+
+@pytest.fixture(scope="module")
+def calls(product: bool) -> dict[str, Calls]:
+    """Give for each road the calls that the suite goes to, with their numbers."""
+
+    async def found() -> dict[str, Calls]:
+        followed: set[tuple[str, str]] = set()
+        chosen = {}
+        for name, road in ROADS.items():
+            rows = await walk(road)
+            pairs = list(pairwise(["", *map(str, rows)]))
+            chosen[name] = [
+                (at, row)
+                for at, row in enumerate(rows)
+                if product or pairs[at] not in {*followed, *pairs[:at]}
+            ]
+            followed.update(pairs)
+        return chosen
+
+    return asyncio.run(found())
 
 
 @pytest.mark.parametrize("mishap", Mishap)
 @pytest.mark.parametrize("name", ROADS)
-async def test_a_mishap_at_any_call_leaves_nothing_that_the_sweep_does_not_finish(name, mishap):
-    rows = await walk(ROADS[name])
-    for at, row in enumerate(rows):
+async def test_a_mishap_at_any_call_leaves_nothing_that_the_sweep_does_not_finish(name, mishap, calls):
+    for at, row in calls[name]:
         try:
             await walk(ROADS[name], at, mishap)
         except AssertionError as error:
@@ -38,8 +69,8 @@ async def test_a_mishap_at_any_call_leaves_nothing_that_the_sweep_does_not_finis
 
 @pytest.mark.parametrize("mishap", [Mishap.BEFORE, Mishap.AFTER])
 @pytest.mark.parametrize("name", ROADS)
-async def test_a_death_that_is_found_hours_later_leaves_nothing_either(name, mishap):
-    for at, row in enumerate(await walk(ROADS[name])):
+async def test_a_death_that_is_found_hours_later_leaves_nothing_either(name, mishap, calls):
+    for at, row in calls[name]:
         try:
             await walk(ROADS[name], at, mishap, found_after=3 * 3600)
         except AssertionError as error:

@@ -58,6 +58,9 @@ async def test_a_refusal_that_venues_give_to_keys_that_they_know_is_never_a_deat
     fake.exchange.fail("private_read", fault, times=1000)
     rotation = await fake.run(engine, rotation_id)
     assert (rotation.state, rotation.parked) == (State.PARKED, Park.NO_PROOF)
+    assert "still knows the old key. Memory said no" in rotation.parked_why
+    problems = [str(told.event.data.get("problem")) for told in await fake.journal.events(rotation_id)]
+    assert any("look in its console" in text for text in problems)
     assert (await old_record(fake)).fate is Fate.REVOKING
     assert (await fake.store.peek(PATH, Slot.PREVIOUS)).meta.key_ref == fake.old.key_ref
 

@@ -7,7 +7,7 @@ import signal
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from keyturn.engine.engine import Engine, Progress
     from keyturn.settings import LoadedInventory
 
-# A rest longer than this is no matter of patience (a grace period, a long back-off): the sweep takes over.
+# A rest longer than this is no matter of patience (a grace period, a long back-off): the sweep takes over. So
+# is a failure that stays in the way as long: the person is told what is true and what to do.
 _LONGEST_REST = timedelta(minutes=1)
 # Consumers that take longer than this to confirm are restarted by people; nobody watches a spinner for it.
 _PATIENCE = timedelta(minutes=10)
@@ -57,6 +58,26 @@ class _Left:
     interrupted: bool
     #: What is true after it was undone; empty otherwise.
     undone: str
+
+
+class Patience:
+    """How long a command waits in place for one rotation."""
+
+    def __init__(self) -> None:
+        self._state: State | None = None
+        self._since = self._well = datetime.min.replace(tzinfo=UTC)
+
+    def ends(self, rotation: Rotation, until: datetime, now: datetime) -> bool:
+        """Tell whether a rest until then is the sweep's: it, or what is in the way, has lasted long enough.
+
+        Asked at each rest, in the order in which they come.
+        """
+        if rotation.state is not self._state:
+            self._state, self._since, self._well = rotation.state, now, now
+        if not rotation.failures:
+            self._well = now
+        parked = rotation.state is State.PARKED
+        return parked or until > self._well + _LONGEST_REST or now > self._since + _PATIENCE
 
 
 def outcome_of(rotation: Rotation) -> Outcome:
@@ -131,7 +152,7 @@ async def _advance(
     engine: Engine, rotation_id: str, show: Show, stop: asyncio.Event, *, wait: bool
 ) -> Progress:
     now = engine.world.clock.now
-    state, since = None, now()
+    patience = Patience()
     while True:
         progress = await engine.step(rotation_id)
         show.step(progress)
@@ -139,12 +160,8 @@ async def _advance(
             return progress
         if progress.rest is None:
             continue
-        if progress.rotation.state is not state:
-            state, since = progress.rotation.state, now()
         until = progress.rest.until
-        if until is None or state is State.PARKED or not wait:
-            return progress
-        if until > now() + _LONGEST_REST or now() > since + _PATIENCE:
+        if until is None or not wait or patience.ends(progress.rotation, until, now()):
             return progress
         with suppress(TimeoutError):
             await asyncio.wait_for(stop.wait(), max(0.0, (until - now()).total_seconds()))

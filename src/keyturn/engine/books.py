@@ -204,15 +204,19 @@ async def _of_account(world: World, account: str, owners: Sequence[Owner]) -> li
         )
         return [Listing(owner, problem=missing) for owner in owners]
     caller = Caller(stored.material, entry.egress_proxy)
-    driver, found = world.adapters.driver(account), []
-    for owner in owners:
-        try:
-            keys = await driver.list_keys(caller, owner.subaccount)
-        except KeyturnError as error:
-            found.append(Listing(owner, problem=error))
-        else:
-            found.append(Listing(owner, keys, stored.material.key_ref))
-    return found
+    driver, gate = world.adapters.driver(account), asyncio.Semaphore(_AT_ONCE)
+
+    async def listed(owner: Owner) -> Listing:
+        # The driver keeps the venue's pace. One after the other, a thousand lists took 50 seconds where each
+        # answer takes 50 ms.
+        async with gate:
+            try:
+                keys = await driver.list_keys(caller, owner.subaccount)
+            except KeyturnError as error:
+                return Listing(owner, problem=error)
+        return Listing(owner, keys, stored.material.key_ref)
+
+    return list(await asyncio.gather(*map(listed, owners)))
 
 
 # -- what differs -----------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from keyturn.domain.rotation import EventType, Fate, Park
 from keyturn.domain.slots import Slot, SlotInfo, Stored
 from keyturn.engine import beside, licence, listing, liveness, mirrors, old_keys, refusals
 from keyturn.engine.commands import with_reason
-from keyturn.engine.liveness import Life, is_from_here, shows
+from keyturn.engine.liveness import Answer, Life, is_from_here, shows
 from keyturn.engine.trouble import backoff
 from keyturn.engine.work import Rest, Work
 from keyturn.ports.exchange import Caller
@@ -23,6 +23,8 @@ _DEATH_MARGIN_SECONDS = 600.0
 _DEATH_LOOKS = 10
 # The longest pause between two looks at a key that should be dead.
 _DEATH_POLL_SECONDS = 60.0
+# The venue may be slow, or what was kept is not the secret of the key that lives there.
+_ASKED_AGAIN = "It was told to revoke it, and is asked again; if it stays so, look in its console."
 _NO_KEY_LIVES = "The exchange refuses the new key by now, and the old one, too."
 # A confirmation that is older than this says nothing of the key that it was given for.
 _FRESH_SECONDS = 60.0
@@ -123,7 +125,7 @@ async def _kill(work: Work) -> Rest | None:
         return revoked
     answer = await liveness.ask(work, previous) if previous else None
     if answer and answer.is_known:
-        return await _still_alive(work, "The exchange still knows the old key.")
+        return await _still_alive(work, _still_known(answer))
     proof = "a call signed with it was refused: the exchange knows no such key"
     record = revoked.record
     told = revoked.answer is Revocation.REVOKED
@@ -183,4 +185,10 @@ async def _still_alive(work: Work, why: str) -> Rest:
             f" Then: keyturn resume {r.credential}",
         )
     pause = min(_DEATH_POLL_SECONDS, backoff(r))
-    return await work.defer(pause, why)
+    return await work.defer(pause, f"{why} {_ASKED_AGAIN}")
+
+
+def _still_known(answer: Answer) -> str:
+    """Say that the venue knows the old key, and by which refusal it tells where it does not take its call."""
+    told = f" {answer.error.what}" if answer.error else ""
+    return f"The exchange still knows the old key.{told}"

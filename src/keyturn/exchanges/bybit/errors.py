@@ -63,7 +63,8 @@ def refusal(body: Mapping[str, Any], headers: Mapping[str, str]) -> Refusal | No
 
 TABLE = ErrorTable(
     page="https://bybit-exchange.github.io/docs/v5/error",
-    read=date(2026, 11, 21),
+    # The page as of 2026-07-24 (github.com/bybit-exchange/docs at 072c197d0).
+    read=date(2026, 11, 28),
     refusal=refusal,
     exact={
         "-1": _late("request expired: o@0, now[] diff[]"),

@@ -11,6 +11,7 @@ from keyturn.domain.errors import ExchangeFault as Fault
 from keyturn.exchanges._errors import ErrorTable, Late, Refusal, Row
 from keyturn.exchanges._fields import mapping, millis, name, text
 
+_SUPPORT = "Ask the venue's support."
 #: HTTP 200, `result.security_key_authorization_required`: https://docs.deribit.com/articles/security-keys
 CHALLENGE = "security_key_authorization_required"
 #: Unknown, disabled or not the secret's: one code for the three.
@@ -49,7 +50,7 @@ def _factor(says: str) -> Row:
 
 
 def _locked(words: str, says: str) -> Row:
-    return Row(Fault.KEY_REFUSED, words, "Ask the venue's support.", says=says)
+    return Row(Fault.KEY_REFUSED, words, _SUPPORT, says=says)
 
 
 def _full(seen: str) -> Row:
@@ -90,7 +91,8 @@ UNCLEAR = Row(
 
 TABLE = ErrorTable(
     page="https://docs.deribit.com/articles/errors",
-    read=date(2026, 11, 21),
+    # The page as of 2026-03-07, in public copies (github.com/joaquinbejar/deribit-base, doc/DeribitAPI.md).
+    read=date(2026, 11, 28),
     refusal=refusal,
     late=Late(frozenset({INVALID_CREDENTIALS, UNAUTHORIZED}), _VALID_SECONDS / 2),
     exact={
@@ -107,7 +109,7 @@ TABLE = ErrorTable(
         "9999": Row(
             Fault.MISSING_PERMISSION,
             "the account has its API switched off.",
-            says="api_not_enabled: User didn't enable API for the Account.",
+            seen="ccxt 4.5.90, 2026-11-28, and not in the page: User didn't enable API for the Account",
         ),
         "10000": Row(
             Fault.WRONG_IP,
@@ -124,7 +126,10 @@ TABLE = ErrorTable(
             "matching_engine_queue_full: Reached limit of pending Matching Engine requests for user."
         ),
         "10048": _off("not_on_this_server: The requested operation is not available on this server."),
-        "10066": _fewer("too_many_concurrent_requests: Too many concurrent public requests"),
+        "10066": _fewer(
+            "too_many_concurrent_requests: The client has sent too many public requests that have not yet"
+            " been executed."
+        ),
         # "Some errors which are not considered as very often": whether anything was done, it does not say.
         "11031": _open(
             "other_error <Error>: Some errors which are not considered as very often, more info may be"
@@ -133,12 +138,17 @@ TABLE = ErrorTable(
         "11042": _lacks("permission_denied: Permission for the operation has been denied."),
         "11051": _off("system_maintenance: System is under maintenance.", words="it is under maintenance."),
         "11056": _off("unauthenticated_public_requests_temporarily_disabled"),
-        "11094": _open("internal_server_error: Unhandled server error."),
-        "11098": _locked("the account is locked.", "account_locked"),
+        "11094": _open("internal_server_error: Some unhandled error on server."),
+        "11098": _locked("the account is locked.", "account_locked: Account locked."),
         "12998": _factor(
             "security_key_authorization_over_limit: Too many failed security key authorizations."
         ),
-        "13002": _locked("the account is blocked.", "account_blocked: Account is blocked by admin."),
+        "13002": Row(
+            Fault.KEY_REFUSED,
+            "the account is blocked.",
+            _SUPPORT,
+            seen="ccxt 4.5.90, 2026-11-28, and not in the page: account_blocked, Account is blocked by admin",
+        ),
         INVALID_CREDENTIALS: UNCLEAR,
         "13007": Row(
             Fault.UNCLEAR_REFUSAL,
@@ -175,7 +185,7 @@ TABLE = ErrorTable(
         ),
         "13503": _off("unavailable: Method is currently not available."),
         "13666": _open(
-            "request_cancelled_by_user: Request execution has been cancelled by the user.",
+            "request_cancelled_by_user: Request was cancelled by the user with other api request.",
             words="it says that the request was cancelled.",
         ),
         "13668": _factor("security_key_authorization_error"),
@@ -196,10 +206,10 @@ TABLE = ErrorTable(
     broad={
         # 13008 with a reason; the code for a full account is not published.
         "max_api_keys": _full(
-            "No page and no capture shows it: the reason of 13008 as other limits are named, 2026-11-21"
+            "No page and no capture shows it: the reason of 13008 as other limits are named, 2026-11-28"
         ),
         "too_many_api_keys": _full(
-            "No page and no capture shows it: the reason of 13008 as other limits are named, 2026-11-21"
+            "No page and no capture shows it: the reason of 13008 as other limits are named, 2026-11-28"
         ),
     },
 )

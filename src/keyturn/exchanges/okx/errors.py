@@ -81,7 +81,7 @@ _REST = {
     "50006": _wrong('Invalid Content-Type. Please use "application/JSON".'),
     "50014": _wrong("Parameter {param0} cannot be empty."),
     "50015": _wrong("Either parameter {param0} or {param1} is required."),
-    "50016": _wrong("Parameter {param0} and {param1} is an invalid pair."),
+    "50016": _wrong("Parameter {param0} does not match parameter {param1}"),
     "50024": _wrong("Parameter {param0} and {param1} cannot exist at the same time."),
     "50025": _wrong("Parameter {param0} count exceeds the limit {param1}."),
     "50115": _wrong("Invalid request method."),
@@ -102,7 +102,7 @@ _REST = {
     # It does not say that nothing was done.
     "50013": _open("it is busy.", "Systems are busy. Please try again later."),
     "50026": _open("it had an error of its own.", "System error. Try again later"),
-    "50027": _banned("the account may not trade.", "The account is restricted from trading"),
+    "50027": _banned("the account may not trade.", "This account is restricted from trading."),
     "50030": _lacks("You don't have permission to use this API endpoint"),
     "50035": _lacks(
         "This endpoint requires that APIKey must be bound to IP",
@@ -199,16 +199,17 @@ _STREAM = {
     "60005": _unclear("Invalid apiKey"),
     "60006": _late("Timestamp request expired"),
     "60007": _refused("the secret does not belong to the key.", "Invalid sign"),
-    "60009": _unclear("Login failed."),
+    "60009": _unclear("Login failure"),
     "60011": _unclear("Please log in"),
-    "60014": _fewer("Requests too frequent."),
+    "60014": _fewer("Requests too frequent"),
     "60024": _refused("the passphrase does not belong to the key.", "Wrong passphrase"),
     "60032": _unknown("API key doesn't exist"),
 }
 
 TABLE = ErrorTable(
     page="https://www.okx.com/docs-v5/en/#error-code",
-    read=date(2026, 11, 21),
+    # The page as of 2026-07-22, in a public copy.
+    read=date(2026, 11, 28),
     refusal=refusal,
     exact={**_REST, **_STREAM},
 )
