@@ -35,6 +35,11 @@ path "MOUNT/destroy/PREFIX/PATHS/*" {
   capabilities = ["update"]
 }
 
+# How many versions the mount keeps, and for how long: `keyturn doctor` tells a setting that would lose a key.
+path "MOUNT/config" {
+  capabilities = ["read"]
+}
+
 # Its own token: is it alive, make it last, what may it do. Needed where the role leaves out the default policy.
 path "auth/token/lookup-self" {
   capabilities = ["read"]

@@ -17,10 +17,10 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from keyturn.domain.errors import MachineError
+from keyturn.domain.urls import PROXY_OF_THE_ENVIRONMENT, is_plain, url_fault
 
 NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 DENIED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
-_PROXY_SCHEMES = frozenset({"http", "https"})
 # As httpx reads them, which Prefect's client is built on; the small spelling wins where both are set.
 _PROXY_VARIABLES = ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 # Prefect's client sends them.
@@ -112,8 +112,11 @@ def with_home(environ: Mapping[str, str], folder: Path) -> dict[str, str]:
 def proxy_for(url: str) -> str | None:
     """Give the URL of the proxy that the environment names for calls to this one; None for no proxy.
 
-    Whether it is one that can be used is for `usable_proxy`.
+    Whether it is one that can be used is for `usable_proxy`. What goes in plain http stays on this machine,
+    and passes no proxy, which may be another.
     """
+    if is_plain(url):
+        return None
     parts = urlsplit(url)
     proxy = getproxies().get(parts.scheme)
     if not proxy or proxy_bypass(parts.netloc):
@@ -128,11 +131,7 @@ def _in_full(proxy: str) -> str:
 
 def usable_proxy(url: str) -> bool:
     """Tell whether it is the URL of an HTTP proxy: Python's HTTP libraries can use no other by themselves."""
-    try:
-        parts = urlsplit(url)
-        return parts.scheme.lower() in _PROXY_SCHEMES and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        return False
+    return url_fault(url, PROXY_OF_THE_ENVIRONMENT) is None
 
 
 def refuse_environment(environ: Mapping[str, str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -71,7 +72,11 @@ def load_inventory(
     """
     path = find_inventory(given, environ=environ)
     real_path = partial(_real_path, path.parent)
-    loaded = parse_inventory(_read(path), path.name, manifests=manifests, real_path=real_path)
+    # One that the environment names, or that lies here, is found without its name.
+    again = f"keyturn check --inventory {shlex.quote(str(given))}" if given else "keyturn check"
+    loaded = parse_inventory(
+        _read(path), path.name, manifests=manifests, real_path=real_path, check_again=again
+    )
     return LoadedInventory(loaded.inventory, loaded.warnings, path)
 
 

@@ -207,7 +207,7 @@ def home(tmp_path: Path, cli: Run) -> Home:
     """An inventory of one credential, with an empty store; nothing listens at its exchange."""
     folder = tmp_path / "home"
     options = ("--exchange", "bybit", "--credential", CREDENTIAL, "--subaccount", SUBACCOUNT)
-    cli("init", folder, *options).ok()
+    cli("init", folder, *options, "--permission", "read", "--permission", "trade_spot").ok()
     made = Home(folder, cli)
     made.edit("    exchange: bybit\n", "    exchange: bybit\n    url: http://127.0.0.1:9\n    timeout: 3s\n")
     made.edit("  mm-bybit: # the bot, with keyturn.client beside its ccxt exchange\n", "  mm-bybit:\n")

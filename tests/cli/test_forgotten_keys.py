@@ -45,7 +45,8 @@ def test_a_moved_path_makes_no_key_forgotten(kept: Home, venue: Venue) -> None:
 def test_the_key_of_a_store_whose_identity_is_lost_is_replaced_and_dies(kept: Home, venue: Venue) -> None:
     data = kept.folder / "keyturn-data"
     other = kept.folder / "other"
-    kept.cli("init", other, "--exchange", "bybit", "--subaccount", SUBACCOUNT).ok()
+    options = ("--exchange", "bybit", "--subaccount", SUBACCOUNT, "--permission", "read")
+    kept.cli("init", other, *options).ok()
     shutil.copy(other / "keyturn-data" / "age-identity.txt", data / "age-identity.txt")
     shutil.rmtree(data / "store" / "managers")
     shutil.rmtree(data / "store" / "bots")

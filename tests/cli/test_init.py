@@ -17,7 +17,8 @@ from keyturn.simulator.vault import VaultSimulator
 
 from .conftest import Home, Run, Venue, key_document
 
-BYBIT = ("--exchange", "bybit", "--credential", "mm-bybit", "--subaccount", "104270393")
+RIGHTS = ("--permission", "read", "--permission", "trade_spot")
+BYBIT = ("--exchange", "bybit", "--credential", "mm-bybit", "--subaccount", "104270393", *RIGHTS)
 
 
 def _tree(folder: Path) -> dict[str, bytes]:
@@ -37,6 +38,7 @@ def test_what_init_makes_passes_check_and_status(cli: Run, tmp_path: Path) -> No
 @pytest.mark.parametrize("more", [(), ("--ip", "203.0.113.7", "--ip", "203.0.113.8"), ("--testnet",)])
 def test_init_knows_every_exchange(cli: Run, tmp_path: Path, exchange: str, more: tuple[str, ...]) -> None:
     options = ("--exchange", exchange, "--account-name", "desk", "--credential", f"mm-{exchange}", *more)
+    options += ("--permission", "read")
     result = cli("init", tmp_path / "x", *options, "--subaccount", "104270393")
     if exchange == "deribit":  # its keys belong to the account of the manager key
         assert result.code == 2
@@ -197,7 +199,8 @@ def test_the_environment_of_vault_and_aws_is_asked(
         (("--store", "age", "--server", "https://x"), "--store vault"),
         (("--store", "aws"), "AWS_REGION"),
         (("--store", "aws", "--place", "Frankfurt"), "not a region"),
-        (("--store", "vault", "--server", "https://user:not-a-real-secret-1@vault.example"), "keyturn.yaml"),
+        (("--store", "vault", "--server", "https://user:not-a-real-secret-1@vault.example"), "--server"),
+        (("--store", "vault", "--server", "http://vault.example:8200"), "plain http"),
     ],
 )
 def test_a_store_that_cannot_be_is_refused_with_nothing_left(
@@ -224,7 +227,7 @@ def test_a_new_house_in_vault_takes_keys_and_rotates(
         )
         assert answer.ok
         monkeypatch.setenv("VAULT_TOKEN", vault.root)
-        options = ("--exchange", "bybit", "--credential", "mm-bybit", "--subaccount", "2002")
+        options = ("--exchange", "bybit", "--credential", "mm-bybit", "--subaccount", "2002", *RIGHTS)
         cli("init", tmp_path / "home", *options, "--store", "vault", "--server", vault.address).ok()
         home = Home(tmp_path / "home", cli)
         home.edit("    exchange: bybit\n", f"    exchange: bybit\n    url: {venue.sim.base_url}\n")

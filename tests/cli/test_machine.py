@@ -80,7 +80,7 @@ def on_small_disk(home: Home, small_disk: SmallDisk) -> tuple[Home, SmallDisk]:
 
 KEY = '{"api_key": "not-a-real-key-1", "secret": "not-a-real-secret-1"}'
 CALLS = [
-    (("init", "other", "--exchange", "bybit", "--credential", "x", "--subaccount", "1"), ""),
+    (("init", "other", "--exchange", "bybit", "--subaccount", "1", "--permission", "read"), ""),
     (ROTATE, ""),
     (("sweep",), ""),
     (("put", CREDENTIAL), KEY),

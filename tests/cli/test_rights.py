@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from dataclasses import replace
 
@@ -220,16 +221,29 @@ def test_init_takes_what_the_key_may_do(cli: Run, tmp_path) -> None:
     assert "permissions: [read, trade_options]" in text
     assert "accepts: [Earn.Earn]" in text
     assert [n for n in made["notes"] if "Derivatives.DerivativesTrade" in n]
-    assert not [n for n in made["notes"] if "Nobody said" in n or "Earn.Earn by itself" in n]
+    assert not [n for n in made["notes"] if "Earn.Earn by itself" in n]
 
 
-def test_init_says_what_nobody_asked_for(cli: Run, tmp_path) -> None:
-    told = cli("init", tmp_path / "x", "--exchange", "bybit", "--subaccount", SUBACCOUNT).ok().out
-    assert "Nobody said what the key may do: the inventory says read, trade_spot." in told
+def test_init_writes_no_right_that_nobody_said_and_gives_the_command_that_says_them(
+    cli: Run, tmp_path
+) -> None:
+    options = ("--exchange", "bybit", "--subaccount", SUBACCOUNT, "--ip", "127.0.0.1", "--ip", "127.0.0.2")
+    refused = cli("init", tmp_path / "x y", *options)
+    assert refused.code == 2
+    assert "Nobody said what the bot's key may do" in refused.err
+    assert not (tmp_path / "x y").exists()
+    told = " ".join(refused.err.split()).partition("keyturn init ")[2].partition(" (others are")[0]
+    cli("init", *shlex.split(told)).ok()
+    text = (tmp_path / "x y" / "keyturn.yaml").read_text()
+    assert "permissions: [read, trade_spot]" in text
+    assert "127.0.0.1" in text
+    assert "127.0.0.2" in text
+    assert SUBACCOUNT in text
 
 
 @pytest.mark.parametrize("wrong", [("--permission", "fly"), ("--accept", "Wallet.Withdraw")])
 def test_init_refuses_rights_that_are_none(cli: Run, tmp_path, wrong) -> None:
-    refused = cli("init", tmp_path / "x", "--exchange", "bybit", "--subaccount", SUBACCOUNT, *wrong)
+    options = ("--exchange", "bybit", "--subaccount", SUBACCOUNT, "--permission", "read")
+    refused = cli("init", tmp_path / "x", *options, *wrong)
     assert refused.code == 2
     assert not (tmp_path / "x").exists()

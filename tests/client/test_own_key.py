@@ -9,12 +9,15 @@ import pickle
 import threading
 import time
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import ccxt
 import pytest
 
 import keyturn.client
 from keyturn.client.holder import Loaded
+from keyturn.client.mailbox import OwnKeyMessage
+from keyturn.consumers.client import MailboxConsumer
 from keyturn.domain.errors import InventoryError, RefusedError
 
 from .conftest import BALANCE, CONSUMER, CREDENTIAL, until
@@ -54,6 +57,50 @@ async def test_an_object_whose_key_the_bot_sets_is_attached_no_longer_and_confir
     await asyncio.sleep(0.8)
     assert world.box.ack("rotation1-promoted") is None
     assert exchange.apiKey == world.keys[old].key_ref
+
+
+async def found(world) -> str:
+    """Give what `doctor`, and a rotation that waits, tell of the bot."""
+    bot = MailboxConsumer(CONSUMER, CREDENTIAL, world.root / "mailbox")
+    return "; ".join(each.detail for each in await bot.check() if not each.ok)
+
+
+async def test_keyturn_is_told_that_a_bot_signs_with_its_own_key_until_it_is_attached_anew(world):
+    old = await world.put_first()
+    exchange = world.exchange("sync")
+    attachment = world.attach(exchange)
+    assert await found(world) == ""
+    other = world.sim.add_key("bot", ["Spot.SpotTrade"])
+    as_attributes(exchange, other)
+    await until(lambda: world.box.own_key(CREDENTIAL))
+    assert f"bot {CONSUMER} signs with a key that it set itself" in await found(world)
+    content = (world.box.folder / f"own-key-{CREDENTIAL}.json").read_text()
+    assert other.key_ref not in content
+    assert other.secret not in content
+    # Another object under the name does not take the word of the first one back.
+    second = world.attach(world.exchange("sync"))
+    await until(lambda: world.box.own_key(CREDENTIAL))
+    second.detach()
+    assert world.box.own_key(CREDENTIAL) is not None
+    attachment.detach()
+    assert await found(world) == "", "a bot that detaches itself uses keyturn no longer"
+    assert old
+
+
+async def test_the_word_of_a_process_that_is_gone_is_taken_back_by_the_next_one(world):
+    await world.put_first()
+    told = OwnKeyMessage(credential=CREDENTIAL, consumer=CONSUMER, at=datetime.now(UTC))
+    world.box.tell_own_key(told)
+    world.attach(world.exchange("sync"))
+    assert world.box.own_key(CREDENTIAL) is None
+
+
+@pytest.mark.parametrize("content", ['{"says": "all is well"}', "x" * 20_000, "", '{"format": 1}'])
+async def test_what_is_no_such_word_is_not_taken_for_one(world, content):
+    await world.put_first()
+    world.box.folder.mkdir(parents=True, exist_ok=True)
+    (world.box.folder / f"own-key-{CREDENTIAL}.json").write_text(content)
+    assert world.box.own_key(CREDENTIAL) is None
 
 
 async def test_an_object_on_the_bots_key_keeps_others_of_its_name_from_confirming_until_it_is_detached(world):

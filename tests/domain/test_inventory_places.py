@@ -188,7 +188,7 @@ REFUSED: list[Row] = [
         {"journal.url": "postgresql+psycopg://u@h"},
         "journal.url",
         "no database",
-        {"journal.url": "postgresql+psycopg://u@h/db"},
+        {"journal.url": "postgresql+psycopg://u@h/db?sslmode=require"},
     ),
     (
         "an unknown time zone",

@@ -14,6 +14,7 @@ from keyturn.domain import (
     inventory_places,
     inventory_readers,
     inventory_rules,
+    inventory_urls,
 )
 from keyturn.domain.inventory_rules import RULES
 
@@ -271,6 +272,7 @@ def test_every_rule_of_the_modules_is_in_the_list() -> None:
             inventory_places,
             inventory_readers,
             inventory_rules,
+            inventory_urls,
         )
         for name, f in vars(module).items()
         if callable(f) and getattr(f, "__module__", "") == module.__name__ and not name.startswith("_")

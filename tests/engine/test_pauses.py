@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
 from keyturn.domain.errors import ExchangeError, ExchangeFault
+from keyturn.domain.inventory import Inventory
 from keyturn.domain.rotation import State
+from keyturn.engine import barring, sweep
 from keyturn.engine.trouble import handle
 from keyturn.engine.work import Work
 from keyturn.exchanges import catalog
-from keyturn.testing.fake_world import FakeWorld
+from keyturn.testing.fake_world import NAME, FakeWorld
 from tests.hostile import answering, page
 
 from .walking import opened, until
@@ -78,3 +81,42 @@ async def test_the_advice_of_a_barred_region_is_another_region_and_the_pause_is_
     work = await work_in(fake, State.PLANNED)
     rest = await handle(work, caught.value)
     assert rest.until >= fake.clock.now() + timedelta(minutes=10)
+
+
+async def due_of_others(fake: FakeWorld) -> list[str]:
+    """Name what a sweep of another process would do for another credential of the account."""
+    raw = fake.inventory.model_dump(mode="json", exclude_none=True)
+    raw["credentials"]["second"] = raw["credentials"][NAME] | {"path": "bots/second"}
+    world = replace(fake.world(), inventory=Inventory.model_validate(raw))
+    return [item.kind for item in await sweep.due_work(world) if item.credential == "second"]
+
+
+async def test_a_ban_that_one_credential_was_told_keeps_the_others_of_its_account_waiting():
+    fake = FakeWorld()
+    await fake.prepare()
+    assert await due_of_others(fake) == [sweep.Kind.OPEN]
+    engine, rotation_id = await opened(fake)
+    fake.exchange.fail("list_keys", ExchangeFault.BARRED_REGION, retry_after=ASKED)
+    await engine.advance(rotation_id)
+    assert await due_of_others(fake) == []
+    fake.clock.advance(ASKED - 1)
+    assert await due_of_others(fake) == []
+    fake.clock.advance(2)
+    assert await due_of_others(fake) == [sweep.Kind.OPEN]
+
+
+async def test_a_ban_does_not_keep_consumers_from_being_told():
+    fake = FakeWorld()
+    work = await work_in(fake, State.PROMOTED)
+    await handle(work, ExchangeError(ExchangeFault.BARRED_REGION, "no", retry_after=ASKED))
+    assert not any(barring.holds(replace(work.rotation, state=s)) for s in (State.PROMOTED, State.PARKED))
+    assert all(barring.holds(replace(work.rotation, state=s)) for s in (State.PLANNED, State.MINTING))
+
+
+async def test_another_fault_of_one_credential_keeps_nobody_else_waiting():
+    fake = FakeWorld()
+    await fake.prepare()
+    engine, rotation_id = await opened(fake)
+    fake.exchange.fail("list_keys", ExchangeFault.RATE_LIMITED, retry_after=ASKED)
+    await engine.advance(rotation_id)
+    assert await due_of_others(fake) == [sweep.Kind.OPEN]

@@ -12,7 +12,7 @@ from keyturn.domain.rotation import EventType, Fate, Mode, Park, State
 from keyturn.engine.engine import Engine
 from keyturn.engine.plan import plan
 from keyturn.testing.fake_world import NAME, FakeWorld
-from keyturn.testing.roads import ADDING
+from keyturn.testing.roads import ADDING, empty
 
 
 async def _prepared(**more) -> FakeWorld:
@@ -279,3 +279,64 @@ async def test_a_plan_changes_nothing():
     await plan(fake.world())
     assert (fake.exchange.truth(), await fake.journal.latest()) == before
     assert {method for method, _ in fake.exchange.calls} <= {"list_keys", "introspect", "private_read"}
+
+
+async def _emptied(**more) -> FakeWorld:
+    fake = await _prepared(**more)
+    await empty(fake)
+    return fake
+
+
+async def test_a_plan_over_an_emptied_slot_compares_with_the_key_that_the_journal_has_as_living():
+    fake = await _emptied(old_rights=("transfer",))
+    [line] = await plan(fake.world(), NAME)
+    assert line.compared.difference.removed == ("transfer",)
+    assert line.compared.unaccepted == {"transfer"}
+    assert any("--accept-loss" in text for text in line.obstacles)
+    parked = await _rotate(fake)
+    assert (parked.parked, _minted(fake)) == (Park.LOSS, 0), "the rotation says what the plan said"
+
+
+async def test_a_plan_over_an_emptied_slot_says_when_the_living_key_is_not_listed():
+    fake = await _emptied()
+    for ref in list(fake.exchange.truth()):
+        if any(k.key_ref == ref for k in await fake.journal.keys(NAME)):
+            fake.exchange.kill_key(ref)
+    [line] = await plan(fake.world(), NAME)
+    assert line.compared.difference is None
+    assert line.compared.must_be_known
+    assert "does not list it" in line.compared.missing
+
+
+async def test_a_plan_says_that_the_living_key_is_one_of_another_sub_account():
+    fake = await _emptied(old_rights=("transfer",))
+    _declare(fake, subaccount="other-desk")
+    [line] = await plan(fake.world(), NAME)
+    (change,) = line.compared.difference.changed
+    assert (change.what, change.before) == ("account", "account main")
+    assert change.after == "account main, sub-account other-desk"
+    assert line.compared.unaccepted == {"transfer"}
+    parked = await _rotate(fake)
+    assert (parked.parked, _minted(fake)) == (Park.LOSS, 0), "the rotation says what the plan said"
+
+
+async def test_a_plan_says_that_the_current_key_is_one_of_another_sub_account_and_that_nothing_is_minted():
+    fake = await _prepared()
+    _declare(fake, subaccount="other-desk")
+    [line] = await plan(fake.world(), NAME)
+    (change,) = line.compared.difference.changed
+    assert change.what == "account"
+    assert any("it is one of account main" in text for text in line.obstacles)
+    parked = await _rotate(fake)
+    assert (parked.parked, _minted(fake)) == (Park.MANAGER_KEY, 0)
+
+
+async def test_a_plan_names_a_living_key_of_another_account_of_the_inventory():
+    fake = await _emptied()
+    raw = fake.inventory.model_dump(mode="json", exclude_none=True)
+    raw["accounts"]["second"] = raw["accounts"]["main"]
+    raw["credentials"][NAME]["account"] = "second"
+    fake.inventory = Inventory.model_validate(raw)
+    [line] = await plan(fake.world(), NAME)
+    assert "another account's" in line.compared.missing
+    assert "account main" in line.compared.missing

@@ -218,13 +218,14 @@ async def ask(code: str, method: str, reply: Reply | Callable[[str], Reply]) -> 
 
 
 async def ask_all(code: str, reply_to: Callable[[str], Callable[[str], Reply]]) -> dict[str, object]:
-    """Give what each method makes of its answer."""
+    """Give what each method makes of its answer; each with a driver that has met no ban yet."""
     reply = granting(code, {})
     found = {}
-    async with answering(lambda head: reply(head)) as url, driver_at(code, url) as driver:
+    async with answering(lambda head: reply(head)) as url:
         for method in ENDPOINTS:
             reply = reply_to(method)
-            found[method] = await outcome(driver, method)
+            async with driver_at(code, url) as driver:
+                found[method] = await outcome(driver, method)
     return found
 
 

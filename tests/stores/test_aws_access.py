@@ -18,6 +18,7 @@ from keyturn.domain.inventory import AwsParameterStore as ParameterStoreEntry
 from keyturn.domain.inventory import AwsSecretsManagerStore as SecretsManagerEntry
 from keyturn.domain.slots import Slot
 from keyturn.stores.aws.faults import AwsError
+from keyturn.stores.aws.parameter_store import AwsParameterStore
 from keyturn.stores.aws.secrets_manager import AwsSecretsManager
 from keyturn.stores.aws.wire import Wire
 from keyturn.stores.catalog import open_store
@@ -169,17 +170,18 @@ def test_a_role_beside_a_vpc_endpoint_is_assumed_at_sts_itself(monkeypatch):
     assert asked == [f"https://sts.{REGION}.amazonaws.com/"]
 
 
-def _verdicts(wire: Wire, allowed: set[str]) -> list[list[str]]:
-    """Let IAM allow these actions; give what it was asked for."""
+def _verdicts(wire: Wire, allowed: set[str], *, on_all: bool = False) -> list[list[str]]:
+    """Let IAM allow these actions, on what is none of keyturn's too or not; give what it was asked for."""
     asked: list[list[str]] = []
 
     def simulate(request: object, **_: object) -> AWSResponse:
         form = parse_qs(request.body.decode() if isinstance(request.body, bytes) else request.body)
         names = [values[0] for key, values in form.items() if key.startswith("ActionNames")]
         asked.append([form["PolicySourceArn"][0], form["ResourceArns.member.1"][0]])
+        may = allowed if on_all or "kt-nobodys" not in asked[-1][1] else set()
         rows = "".join(
             f"<member><EvalActionName>{name}</EvalActionName>"
-            f"<EvalDecision>{'allowed' if name in allowed else 'implicitDeny'}</EvalDecision></member>"
+            f"<EvalDecision>{'allowed' if name in may else 'implicitDeny'}</EvalDecision></member>"
             for name in names
         )
         text = (
@@ -227,6 +229,32 @@ async def test_the_check_names_each_right_that_is_missing_and_each_that_is_too_m
     assert asked[0][0] == ROLE, "IAM knows roles, not their sessions"
     assert asked[0][1].startswith(f"arn:aws:secretsmanager:{REGION}:123456789012:secret:rights/bots/mm-")
     await store.close()
+
+
+@pytest.mark.parametrize("kind", [AwsSecretsManager, AwsParameterStore])
+async def test_the_check_names_a_role_that_may_read_what_is_none_of_keyturns(aws, kind):
+    for on_all in (False, True):
+        store = kind(wire := Wire("aws", region=REGION, endpoint_url=aws), prefix="")
+        _verdicts(wire, {"secretsmanager:GetSecretValue", "ssm:GetParameter"}, on_all=on_all)
+        found = [f for f in await store.check(["bots/mm"]) if f.subject == "prefix"]
+        assert [f.ok for f in found] == ([False] if on_all else [])
+        assert all("all of the account" in f.detail and "rotator.json" in f.todo for f in found)
+        await store.close()
+
+
+async def test_the_check_warns_of_an_empty_prefix_where_iam_does_not_answer(aws, monkeypatch):
+    monkeypatch.setattr("keyturn.stores.aws.wire._PAUSES", ())
+    for prefix in ("", "keyturn/"):
+        store = AwsSecretsManager(wire := Wire("aws", region=REGION, endpoint_url=aws), prefix=prefix)
+
+        def silent(request: object, **_: object) -> None:
+            raise EndpointConnectionError(endpoint_url=aws)
+
+        wire.client("iam").meta.events.register("before-send.iam.SimulatePrincipalPolicy", silent)
+        found = [f for f in await store.check(["bots/mm"]) if f.subject == "prefix"]
+        assert len(found) == (not prefix)
+        assert all("all of the account" in f.detail for f in found)
+        await store.close()
 
 
 async def test_the_check_says_so_where_iam_does_not_answer(aws):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from keyturn.domain.errors import StoreError
 from keyturn.domain.labels import Attempt, new_rotation_id
 from keyturn.domain.slots import Slot
 from keyturn.ports.store import SecretStore
@@ -14,8 +15,9 @@ from keyturn.stores.aws import check
 from keyturn.stores.aws.parameter_store import AwsParameterStore
 from keyturn.stores.aws.secrets_manager import AwsSecretsManager
 from keyturn.stores.aws.wire import Wire
-from keyturn.testing.store_contract_support import put_key, stage_key
+from keyturn.testing.store_contract_support import fake_material, fake_meta, put_key, stage_key
 
+from . import iam
 from .aws_server import REGION
 
 FOLDER = Path(__file__).parents[2] / "infra" / "aws"
@@ -125,10 +127,70 @@ async def test_a_bot_that_tries_new_keys_calls_what_the_readme_adds_for_it(aws, 
 
 
 async def test_a_person_stages_with_what_intake_allows_and_promotes_nothing(aws, called):
-    wire = Wire("person", region=REGION, endpoint_url=aws)
-    await put_key(AwsSecretsManager(wire, prefix="person/"), PATH, "a")
+    rotator = AwsSecretsManager(Wire("rotator", region=REGION, endpoint_url=aws), prefix="person/")
+    await put_key(rotator, PATH, "a")
+    first, second = Attempt(new_rotation_id(), 1), Attempt(new_rotation_id(), 1)
+    overtaken = await rotator.claim(PATH, first)
+    claim = await rotator.claim(PATH, second)
     called.clear()
-    await stage_key(AwsSecretsManager(wire, prefix="person/"), PATH, Attempt(new_rotation_id(), 1), "b")
-    assert called <= actions("intake.json")
-    assert actions("intake.json", "Deny") == {"secretsmanager:UpdateSecretVersionStage"}
-    await wire.close()
+    intake = iam.policy("intake.json", PREFIX="person/", PATH=PATH)
+    with iam.held_to(intake):
+        person = AwsSecretsManager(Wire("person", region=REGION, endpoint_url=aws), prefix="person/")
+        for refused in (
+            person.stage(PATH, fake_material("c"), fake_meta("c", first), overtaken),
+            person.read(PATH, Slot.CURRENT),
+            person.read(PATH, Slot.PENDING),
+        ):
+            with pytest.raises(StoreError):
+                await refused
+        await person.stage(PATH, fake_material("b"), fake_meta("b", second), claim)
+        with pytest.raises(StoreError):
+            await person.promote(PATH, second, expect_current=None)
+    current = await rotator.peek(PATH, Slot.CURRENT)
+    promoted = await rotator.promote(PATH, second, expect_current=current.version)
+    assert promoted.previous == current.version
+    assert (await rotator.read(PATH, Slot.CURRENT)).material == fake_material("b")
+    await rotator.close()
+    await person.close()
+
+
+def test_the_intake_reads_no_live_key_by_any_name_of_it():
+    """AWSPENDING rests on the version that was promoted last, so it would open the live key as well."""
+    intake, where = iam.policy("intake.json", PREFIX="p/", PATH=PATH), iam.secret(f"p/{PATH}")
+    for stage in (None, "AWSCURRENT", "AWSPENDING", "AWSPREVIOUS"):
+        context = {"secretsmanager:VersionStage": stage} if stage else {}
+        for action in ("secretsmanager:GetSecretValue", "secretsmanager:BatchGetSecretValue"):
+            assert not iam.allows(intake, action, where, context)
+    assert iam.allows(intake, "secretsmanager:PutSecretValue", where)
+    assert not iam.allows(intake, "secretsmanager:PutSecretValue", iam.secret("p/bots/other"))
+
+
+def test_a_consumer_decrypts_and_nothing_else_with_the_key_and_through_the_stores_alone():
+    words = {"ROTATOR_ROLE": "rotator", "CONSUMER_ROLE": "bot"}
+    by_key = [
+        s
+        for s in iam.policy("key.json", **words)
+        if any(principal.endswith("role/bot") for principal in iam.listed(s["Principal"]["AWS"]))
+    ]
+    own = iam.policy("consumer.json", PREFIX="p/", PATH=PATH)
+    key = f"arn:aws:kms:{iam.REGION}:{iam.ACCOUNT}:key/k"
+    for statements in (by_key, own):
+        for action in (
+            "kms:Encrypt",
+            "kms:GenerateDataKey",
+            "kms:Decrypt",
+            "kms:CreateGrant",
+            "kms:ReEncryptFrom",
+        ):
+            for via in ("secretsmanager", "ssm", "s3", None):
+                context = {"kms:ViaService": f"{via}.{iam.REGION}.amazonaws.com"} if via else {}
+                expected = action == "kms:Decrypt" and via in {"secretsmanager", "ssm"}
+                assert iam.allows(statements, action, key, context) is expected
+
+
+def test_the_rotators_policy_reaches_its_prefix_alone_and_with_an_empty_one_everything():
+    """Why doctor asks IAM about a secret that is none of keyturn's."""
+    for prefix, reached in (("keyturn/", False), ("", True)):
+        rotator = iam.policy("rotator.json", PREFIX=prefix)
+        assert iam.allows(rotator, "secretsmanager:GetSecretValue", iam.secret(f"{prefix}{PATH}"))
+        assert iam.allows(rotator, "secretsmanager:GetSecretValue", iam.secret("kt-nobodys-1")) is reached

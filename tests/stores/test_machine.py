@@ -13,7 +13,7 @@ from keyturn.domain.inventory import AwsParameterStore, AwsSecretsManagerStore, 
 from keyturn.domain.slots import Slot
 
 # Nobody listens there: whatever is sent would be told as a server that cannot be reached.
-NOWHERE = "http://127.0.0.1:9"
+NOWHERE = "https://127.0.0.1:9"
 UNUSABLE = ["socks5://127.0.0.1:1080", "ftp://127.0.0.1:21", "htp://127.0.0.1:1", "http://", "http://h:99999"]
 SECRET = "not/a/real/aws/secret/of/forty/letters00"
 Read = Callable[[], Awaitable[Any]]
@@ -21,7 +21,7 @@ Read = Callable[[], Awaitable[Any]]
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("no_proxy", "NO_PROXY", "http_proxy", "HTTP_PROXY", "AWS_SESSION_TOKEN", "AWS_PROFILE"):
+    for name in ("no_proxy", "NO_PROXY", "https_proxy", "HTTPS_PROXY", "AWS_SESSION_TOKEN", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIANOTAREALKEY00000")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
@@ -73,11 +73,11 @@ STORES = {
 async def test_a_proxy_of_the_environment_that_cannot_be_used_is_named_by_its_variable(
     store: str, proxy: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("http_proxy", proxy)
+    monkeypatch.setenv("https_proxy", proxy)
     error = await read(STORES[store])
     assert error.fault is StoreFault.MISCONFIGURED
     assert "no HTTP proxy" in error.what
-    assert "http_proxy" in error.todo
+    assert "https_proxy" in error.todo
 
 
 @pytest.mark.parametrize("store", STORES)
@@ -85,7 +85,7 @@ async def test_a_proxy_of_the_environment_that_cannot_be_used_is_named_by_its_va
 async def test_such_a_proxy_is_no_matter_where_it_is_not_asked(
     store: str, skipped: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("http_proxy", UNUSABLE[0])
+    monkeypatch.setenv("https_proxy", UNUSABLE[0])
     monkeypatch.setenv("no_proxy", skipped)
     assert (await read(STORES[store])).fault is StoreFault.UNAVAILABLE
 

@@ -283,6 +283,46 @@ async def test_the_check_tells_of_settings_that_would_lose_a_key(store, server, 
     assert all(f.subject == path for f in bad)
 
 
+@pytest.mark.parametrize(
+    ("of_mount", "of_path", "words"),
+    [
+        ({"max_versions": 1}, {}, "only 1 versions"),
+        ({"max_versions": 2}, {"max_versions": 3}, "only 3 versions"),
+        ({"delete_version_after": "1h"}, {}, "the mount deletes versions"),
+        # The server keeps the larger number, and a mount that deletes nothing overrules the path.
+        ({"max_versions": 1}, {"max_versions": 9}, ""),
+        ({"max_versions": 9}, {"max_versions": 1}, ""),
+        ({"delete_version_after": "-1s"}, {"delete_version_after": "1h"}, ""),
+        ({"cas_required": True}, {}, ""),
+    ],
+)
+async def test_the_check_tells_of_settings_of_the_mount_that_would_lose_a_key(
+    server, tmp_path, path, of_mount, of_path, words
+):
+    mount = f"kv-{secrets.token_hex(3)}"
+    server.admin("POST", f"sys/mounts/{mount}", {"type": "kv", "options": {"version": "2"}})
+    store = server.open(server.given(tmp_path, server.root), mount=mount)
+    await put_key(store, path, "a")
+    server.admin("POST", f"{mount}/config", of_mount)
+    if of_path:
+        server.admin("POST", f"{mount}/metadata/{path}", of_path)
+    found = await store.check([path])
+    bad = [f for f in found if not f.ok and f.subject != "login"]
+    assert [words in f.detail for f in bad] == ([True] if words else [])
+    assert all("vault " in f.todo for f in bad)
+    assert ("names the version before" in str(found)) is ("cas_required" in of_mount)
+    await store.close()
+    server.admin("DELETE", f"sys/mounts/{mount}")
+
+
+async def test_the_check_says_so_where_the_settings_of_the_mount_may_not_be_read(server, tmp_path, path):
+    def less(text: str) -> str:
+        return re.sub(r'path "[^"]+/config" \{[^}]+\}', "", text)
+
+    bad = await _findings(server, tmp_path, path, less)
+    assert set(bad) == {f"{server.mount}/config"}
+
+
 async def test_the_check_of_a_path_that_may_not_be_is_a_finding(store: VaultKv2Store):
     bad = [f for f in await store.check(["../x", "bots/x"]) if not f.ok]
     assert [f.subject for f in bad] == ["../x"]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Collection
+
+import typer
 
 from keyturn.domain.errors import KeyturnError, RefusedError
 
@@ -19,6 +22,21 @@ class UsageError(KeyturnError):
 def on_a_terminal() -> bool:
     """Whether a person can be asked: they type, and they see the question."""
     return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def again(context: typer.Context, *more: str) -> str:
+    """Give the command that runs now, as it was typed, and with more words."""
+    words: list[str] = []
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        source = context.get_parameter_source(name)
+        if source is None or source.name != "COMMANDLINE":
+            continue
+        value = context.params[name]
+        for each in value if isinstance(value, (list, tuple)) else [value]:
+            option = [parameter.opts[0]] if parameter.param_type_name == "option" else []
+            words += option if each is True else [*option, str(each)]
+    return shlex.join(["keyturn", context.command.name or "", *words, *more])
 
 
 def confirm(question: str, *, yes: bool) -> None:

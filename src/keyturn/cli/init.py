@@ -15,6 +15,7 @@ import typer
 from keyturn.cli import ask, rights, session
 from keyturn.cli.output import Out
 from keyturn.domain.errors import InventoryError, RefusedError
+from keyturn.domain.urls import BASE, url_fault
 
 if TYPE_CHECKING:
     from keyturn.cli.template import Choices, StoreKind
@@ -27,6 +28,7 @@ _REGION = r"[a-z]{2}(-[a-z]+)+-\d"
 
 def init(
     out: Out,
+    context: typer.Context,
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where; made if it is not there.")] = Path(),
     exchange: Annotated[
         str | None, typer.Option("--exchange", help="The venue of the first account.", show_default=False)
@@ -84,17 +86,20 @@ def init(
     """Begin: an inventory to edit, a place for keys, an empty journal."""
     kept = _store(store, server, place)
     choices = _choices(exchange, account, credential, subaccount, tuple(ip or ()), testnet=testnet)
-    choices = replace(choices, **kept, **_rights(choices, permission or (), accept or ()))
+    choices = replace(choices, **kept, **_rights(context, choices, permission or (), accept or ()))
     folder = folder.absolute()
     loaded, text = _sound(folder, choices)
     recipient = _write(folder, loaded, text, choices.store)
-    _tell(out, folder, choices, recipient, _notes(loaded, choices, said=bool(permission)))
+    _tell(out, folder, choices, recipient, loaded)
 
 
-def _tell(out: Out, folder: Path, choices: Choices, recipient: str | None, notes: list[str]) -> None:
-    """Say what was made, what to know of it, and what comes next."""
+def _tell(out: Out, folder: Path, choices: Choices, recipient: str | None, loaded: LoadedInventory) -> None:
+    """Say what was made, what the venue may add, and what comes next."""
     from keyturn.cli.template import DATA, IDENTITY
+    from keyturn.domain.additions import open_additions
+    from keyturn.exchanges.catalog import manifests
 
+    notes = open_additions(loaded.inventory, manifests())
     identity = [IDENTITY] if recipient else []
     files = ["keyturn.yaml", *identity, f"{DATA}/journal.db", f"{DATA}/.gitignore"]
     steps = _next(folder, choices)
@@ -148,7 +153,9 @@ def _choices(
     return Choices(manifest, account, credential, subaccount, addresses, testnet)
 
 
-def _rights(choices: Choices, permission: Sequence[str], accept: Sequence[str]) -> dict[str, Any]:
+def _rights(
+    context: typer.Context, choices: Choices, permission: Sequence[str], accept: Sequence[str]
+) -> dict[str, Any]:
     """Settle what the first key may do, and which rights of the venue's own it may have."""
     if choices.manifest is None:
         if permission or accept:
@@ -158,25 +165,11 @@ def _rights(choices: Choices, permission: Sequence[str], accept: Sequence[str]) 
                 todo="Name it: --exchange",
             )
         return {}
-    permissions = rights.permissions_for(choices.manifest, permission)
+    permissions = rights.permissions_for(context, choices.manifest, permission)
     return {
         "permissions": permissions,
         "accepts": rights.accepted_for(choices.manifest, permissions, accept),
     }
-
-
-def _notes(loaded: LoadedInventory, choices: Choices, *, said: bool) -> list[str]:
-    """Say what was written that nobody asked for, and what the venue may add."""
-    from keyturn.domain.additions import open_additions
-    from keyturn.exchanges.catalog import manifests
-
-    notes = []
-    if choices.manifest and not said and not ask.on_a_terminal():
-        notes.append(
-            f"Nobody said what the key may do: the inventory says {', '.join(choices.permissions)}."
-            " Say it with --permission, or edit it; keyturn plan compares it with the living key."
-        )
-    return notes + open_additions(loaded.inventory, manifests())
 
 
 def _ask_subaccount(manifest: DriverManifest) -> str:
@@ -227,8 +220,15 @@ def _store(kind: str, server: str | None, place: str | None) -> dict[str, Any]:
             now="Nothing was written.",
             todo="Leave --server and --place out, or say --store vault or --store aws.",
         )
+    named = "--server" if server else "The variable VAULT_ADDR"
     if kind == "vault":
         server = server or os.environ.get("VAULT_ADDR")
+    if server and (fault := url_fault(server, BASE)) is not None:
+        raise ask.UsageError(
+            f"{named} names {fault.wrong}.",
+            now="Nothing was written.",
+            todo=f"In its place {fault.write}.",
+        )
     if kind == "aws":
         place = place or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
         if not place or not re.fullmatch(_REGION, place):

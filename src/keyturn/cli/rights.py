@@ -29,14 +29,23 @@ def usual(manifest: DriverManifest) -> tuple[str, ...]:
     return (str(Permission.READ), *trading[:1])
 
 
-def permissions_for(manifest: DriverManifest, given: Sequence[str]) -> tuple[str, ...]:
+def permissions_for(
+    context: typer.Context, manifest: DriverManifest, given: Sequence[str]
+) -> tuple[str, ...]:
     """Settle what a new key may do.
 
     Raises:
-        UsageError: the venue has no such right.
+        UsageError: the venue has no such right, or nobody said any and nobody can be asked.
     """
     known = sorted(set(manifest.permissions) - _NEVER_WRITTEN)
-    if not given and ask.on_a_terminal():
+    if not given and not ask.on_a_terminal():
+        words = [word for right in usual(manifest) for word in ("--permission", right)]
+        raise ask.UsageError(
+            "Nobody said what the bot's key may do, and there is no terminal to ask on.",
+            now="Nothing was written.",
+            todo=f"For what most bots need: {ask.again(context, *words)} (others are: {', '.join(known)})",
+        )
+    if not given:
         shown = " ".join(usual(manifest))
         typer.echo(f"What may the bot's key do? Some of: {' '.join(known)}", err=True)
         typer.echo(f"Nothing for {shown}. Rights: ", err=True, nl=False)

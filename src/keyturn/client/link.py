@@ -45,6 +45,8 @@ class Link:
         self.is_copy = False
         #: False once it is detached, or the bot has set another key.
         self.active = False
+        #: Whether the bot has set another key.
+        self.is_on_own_key = False
         #: What a call on the object passes through, by the method's name.
         self.hooks: dict[str, Callable[..., Any]] = {}
         #: What the bot had put in the place of such methods before it attached the object.
@@ -156,6 +158,7 @@ class Link:
             if not self.active:
                 return
             self._let_go()
+            self.is_on_own_key = True
         if self.is_copy:
             # It may be of another account: nobody waits for it. The object itself is waited for.
             self.leave()

@@ -1,6 +1,6 @@
 """The mailbox: a folder through which keyturn and a bot on the same machine speak. No secret, ever.
 
-`<mailbox>/<consumer>/` is closed to all but its user, or its user and a group. It holds five kinds of small
+`<mailbox>/<consumer>/` is closed to all but its user, or its user and a group. It holds six kinds of small
 JSON files, each written whole:
 
 | file | from | says |
@@ -10,6 +10,7 @@ JSON files, each written whole:
 | `refusals-<rotation>-<kind>.json` | bot | calls that the exchange refuses to that key |
 | `probe-<rotation>-<attempt>.json` | keyturn | try the pending key from where you stand |
 | `probe-report-<rotation>-<attempt>.json` | bot | it worked, or the fault |
+| `own-key-<credential>.json` | bot | it signs with a key that it set itself |
 
 Whatever cannot be read as one of these is ignored: the folder is a meeting place, not a trusted input.
 """
@@ -205,7 +206,20 @@ class ProbeReportMessage(Message):
         return f"{self.rotation_id}-{self.attempt}"
 
 
+class OwnKeyMessage(BaseModel):
+    """The bot has set another key on an attached object: it follows no rotation and confirms none."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
+
+    format: Literal[1] = 1
+    credential: Name
+    consumer: Name
+    says: Literal["own_key"] = "own_key"
+    at: AwareDatetime
+
+
 MessageT = TypeVar("MessageT", bound=Message)
+ReadT = TypeVar("ReadT", bound=BaseModel)
 
 
 class Mailbox:
@@ -256,6 +270,30 @@ class Mailbox:
         if len(calls) > len(known):
             self.put(RefusalsMessage.about(notice, tuple(calls.values())))
 
+    def own_key(self, credential: str) -> OwnKeyMessage | None:
+        """Read whether the bot has said that it signs with a key that it set itself."""
+        told = self._read(self._own_key(credential), OwnKeyMessage)
+        return told if told is not None and told.credential == credential else None
+
+    def tell_own_key(self, message: OwnKeyMessage) -> None:
+        """Say that the bot signs with a key that it set itself.
+
+        Raises:
+            OSError: it was not told.
+        """
+        self._write(self._own_key(message.credential), message)
+
+    def forget_own_key(self, credential: str) -> None:
+        """Take that word back: the bot is attached anew, or has detached itself.
+
+        Raises:
+            OSError: it is still there.
+        """
+        self._own_key(credential).unlink(missing_ok=True)
+
+    def _own_key(self, credential: str) -> Path:
+        return self.folder / f"own-key-{credential}.json"
+
     def probes(self, credential: str) -> list[ProbeMessage]:
         """Read the probe requests for a credential."""
         return [m for m in self._all(ProbeMessage) if m.credential == credential]
@@ -270,8 +308,11 @@ class Mailbox:
         Raises:
             OSError: it was not written.
         """
+        self._write(self.folder / message.file_name, message)
+
+    def _write(self, path: Path, message: BaseModel) -> None:
         mode = settle(self.folder, number_of(self._group) if self._group is not None else None)
-        write_atomic(self.folder / message.file_name, message.model_dump_json().encode(), mode)
+        write_atomic(path, message.model_dump_json().encode(), mode)
 
     def forget_report(self, rotation_id: str, attempt: int) -> None:
         """Remove the report of a probe, so that the bot tries the key again.
@@ -307,7 +348,7 @@ class Mailbox:
                 yield message
 
     @staticmethod
-    def _read(path: Path, model: type[MessageT]) -> MessageT | None:
+    def _read(path: Path, model: type[ReadT]) -> ReadT | None:
         try:
             with path.open("rb") as file:
                 content = file.read(_MAX_BYTES + 1)

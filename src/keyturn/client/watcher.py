@@ -17,6 +17,7 @@ from keyturn.client.holder import Holder, Loaded
 from keyturn.client.link import Link
 from keyturn.client.mailbox import AckMessage, Mailbox, NoticeMessage, ProbeMessage, ProbeReportMessage
 from keyturn.client.objects import Objects
+from keyturn.client.own_key import OwnKeyWord
 from keyturn.client.peers import Peers
 from keyturn.client.trial import PASSING, try_key
 from keyturn.domain.errors import KEY_FAULTS, ExchangeFault, KeyturnError, StoreError, StoreFault
@@ -89,6 +90,7 @@ class Watcher:
         self._verifying = _Trial()
         #: The attached object and its copies.
         self.objects = Objects(link, Peers(mailbox, holder.credential) if mailbox is not None else None)
+        self._own_key = OwnKeyWord(mailbox, holder.credential, consumer)
         self._interval = interval
         self._answers = True
         #: Whether this is a forked process that has made no call yet.
@@ -99,6 +101,7 @@ class Watcher:
         """Begin watching."""
         self.objects.keep(self)
         self._holder.on_news = self._wake.set
+        self._own_key.take_back()
         _watching.add(self)
         self._thread.start()
 
@@ -150,6 +153,8 @@ class Watcher:
             self.objects.leave(link)
         if self._thread is not threading.current_thread():
             self._thread.join()
+        if self._answers and any(link.is_on_own_key for link in self.objects):
+            self._own_key.take_back()
 
     @property
     def alive(self) -> bool:
@@ -180,7 +185,10 @@ class Watcher:
             for notice in (n for n in notices if n.consumer == self._consumer):
                 if notice.is_about(self._holder.current):
                     self._mailbox.add_refusals(notice, refused)
-        if not self._answers or (link := self.objects.active()) is None:
+        if not self._answers:
+            return
+        self._own_key.tell(self.objects)
+        if (link := self.objects.active()) is None:
             return
         waiting = [n for n in notices if self._wants_ack(n)]
         if waiting and self._holder.proof is None:

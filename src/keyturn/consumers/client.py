@@ -80,8 +80,19 @@ class MailboxConsumer:
         return ProbeReport(self._name, report.fingerprint, report.at, None, fault=report.fault or "")
 
     async def check(self) -> Sequence[Finding]:
-        """Look whether the mailbox can be written."""
-        return [await asyncio.to_thread(self._finding)]
+        """Look whether the mailbox can be written, and whether the bot is on a key of its own."""
+        found = [await asyncio.to_thread(self._finding)]
+        if found[0].ok and await self._do(lambda: self._box.own_key(self._credential)) is not None:
+            found.append(
+                Finding(
+                    f"consumer {self._name}: {self._credential}",
+                    ok=False,
+                    detail=f"bot {self._name} signs with a key that it set itself, and confirms none",
+                    todo="See in the bot's code who sets a key on the attached object, and start it again;"
+                    " if that is meant, let it call detach(), and take it out of `consumers`.",
+                )
+            )
+        return found
 
     async def close(self) -> None:
         """Do nothing: no file stays open."""

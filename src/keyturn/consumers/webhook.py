@@ -108,7 +108,7 @@ class HttpConsumer:
             return [Finding(subject, ok=False, detail=error.what, todo=error.todo)]
         try:
             async with asyncio.timeout(self._timeout):
-                _, writer = await asyncio.open_connection(self._url.host, self._url.port)
+                _, writer = await asyncio.open_connection(self._url.raw_host, self._url.port)
         except (OSError, TimeoutError) as error:
             todo = "Start the service, or correct its url."
             return [Finding(subject, ok=False, detail=f"no connection ({type(error).__name__})", todo=todo)]

@@ -17,6 +17,7 @@ from typing import Any
 import aiohttp
 
 from keyturn.demo.children import DemoError, until
+from keyturn.domain.urls import BASE, url_fault
 
 ADDRESS_VARIABLE, TOKEN_VARIABLE = "VAULT_ADDR", "VAULT_TOKEN"
 _ANSWER = aiohttp.ClientTimeout(total=20)
@@ -42,7 +43,17 @@ class Vault:
 
     @classmethod
     def of_the_environment(cls, address: str, token: str) -> Vault:
-        """Give the one that Vault's own variables describe."""
+        """Give the one that Vault's own variables describe.
+
+        Raises:
+            DemoError: its address is none that keyturn calls.
+        """
+        if (fault := url_fault(address, BASE)) is not None:
+            raise DemoError(
+                f"The variable {ADDRESS_VARIABLE} names {fault.wrong}.",
+                now="Nothing was sent there.",
+                todo=f"In {ADDRESS_VARIABLE} {fault.write}; without it the demo starts a server of its own.",
+            )
         return cls(
             address.rstrip("/"), token, os.environ.get("VAULT_NAMESPACE"), os.environ.get("VAULT_CACERT")
         )

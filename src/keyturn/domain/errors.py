@@ -126,11 +126,15 @@ class ExchangeError(KeyturnError):
         *,
         code: str = "",
         retry_after: float | None = None,
+        unexplained: bool = False,
         now: str = "",
         todo: str = "",
     ) -> None:
         super().__init__(what, now=now, todo=todo)
         self.fault = fault
+        #: Whether the outcome is open because the venue answered and no table explains what: with a code that
+        #: nobody has seen, or without what its documentation promises. Waiting does not mend that.
+        self.unexplained = unexplained
         #: The venue's own code, when it gave one.
         self.code = code
         #: Seconds that the venue asked us to wait, when it said so.

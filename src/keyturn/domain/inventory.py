@@ -40,18 +40,19 @@ from keyturn.domain.inventory_types import (
     PATH_PATTERN,
     PROXY_PATTERN,
     URL_PATTERN,
+    BaseUrl,
     Clock,
     Duration,
     Entry,
     Group,
     Name,
+    NoticeUrl,
     ProxyUrl,
     Reason,
     Recipient,
     SecretRef,
     StorePath,
     Text,
-    Url,
     declared_ip,
     declared_ips,
     format_duration,
@@ -95,7 +96,6 @@ __all__ = [
     "StoreEntry",
     "StorePath",
     "Text",
-    "Url",
     "VaultAppRole",
     "VaultAuth",
     "VaultAws",
@@ -125,7 +125,7 @@ class AccountEntry(Entry):
         None,
         description="Which of the venue's sites the account is at, such as eea; its main one if left out.",
     )
-    url: Url | None = Field(
+    url: BaseUrl | None = Field(
         None, description="Another base URL of the API, a proxy's or a test's; it goes before `site`."
     )
     egress_proxy: ProxyUrl | None = Field(None, description="HTTP proxy for calls with the manager key.")
@@ -201,7 +201,7 @@ class WebhookConsumer(Entry):
 
     kind: Literal["webhook"]
     evidence: Evidence = Field(Evidence.ACK, description=_OWED)
-    url: Url = Field(description="Takes the notice as a POST; https, unless it is on this machine.")
+    url: NoticeUrl = Field(description="Takes the notice as a POST; https, unless it is on this machine.")
     hmac_key: SecretRef = Field(description="Signs the notice and the acknowledgement.")
     timeout: Duration = timedelta(seconds=10)
     recipient: Recipient | None = Field(None, description=_RECIPIENT)
@@ -274,7 +274,8 @@ class JournalEntry(Entry):
 
     url: str = Field(
         "sqlite:///keyturn-journal.db",
-        description="`sqlite:///FILE` (relative to the inventory) or `postgresql+psycopg://USER@HOST/DB`.",
+        description="`sqlite:///FILE` (relative to the inventory), or"
+        " `postgresql+psycopg://USER@HOST/DB?sslmode=verify-full`; on this machine without sslmode.",
     )
     password: SecretRef | None = Field(None, description="Of the PostgreSQL user.")
 

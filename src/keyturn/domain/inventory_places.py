@@ -1,11 +1,10 @@
-"""The rules about names and places: references, paths, URLs, time zones, consumers."""
+"""The rules about names and places: references, paths, time zones, consumers."""
 
 from __future__ import annotations
 
 import signal
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from keyturn.domain.evidence import Evidence
@@ -230,67 +229,6 @@ def _zone_hint(name: str) -> str | None:
         nearest = choose_from(known, name)
         return nearest if " of: " not in nearest else "write an IANA name, such as Europe/Zurich or UTC"
     return None
-
-
-def urls_are_safe_to_call(book: Book) -> Iterator[Finding]:
-    """Plain http only to this machine: elsewhere it shows signed requests and notices to the network."""
-    urls: list[tuple[Path, str]] = []
-    for name, account in book.inventory.accounts.items():
-        urls += [(("accounts", name, "url"), account.url)] if account.url else []
-    for name, consumer in book.inventory.consumers.items():
-        if isinstance(consumer, WebhookConsumer):
-            urls.append((("consumers", name, "url"), consumer.url))
-    for path, url in urls:
-        host = _host(url)
-        if host is None:
-            yield refuse(path, "not a URL with a host", "write https://HOST/...")
-        elif url.startswith("http:") and not _is_loopback(host):
-            yield refuse(
-                path, "plain http to another machine", "write https://, or use a tunnel on 127.0.0.1"
-            )
-    proxies: list[tuple[Path, str | None]]
-    proxies = [(("accounts", n, "egress_proxy"), a.egress_proxy) for n, a in book.inventory.accounts.items()]
-    proxies += [((*path, "egress_proxy"), entry.egress_proxy) for path, _, entry in book.credentials()]
-    for proxy_path, proxy in proxies:
-        if proxy is not None and _host(proxy) is None:
-            yield refuse(proxy_path, "not a URL with a host", "write http://HOST:PORT")
-
-
-def _host(url: str) -> str | None:
-    try:
-        parts = urlsplit(url)
-        reachable = parts.port != 0
-    except ValueError:
-        return None
-    return parts.hostname if reachable and parts.hostname else None
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def journal_is_at_a_known_kind_of_place(book: Book) -> Iterator[Finding]:
-    """The journal is SQLite or PostgreSQL, and its URL has no password."""
-    url, path = book.inventory.journal.url, ("journal", "url")
-    kinds = "write sqlite:///FILE or postgresql+psycopg://USER@HOST/DB"
-    if url.startswith("sqlite:///") and len(url) > len("sqlite:///"):
-        return
-    if not url.startswith("postgresql+psycopg://"):
-        yield refuse(path, "not a journal that keyturn can keep", kinds)
-        return
-    try:
-        parts = urlsplit(url)
-        secret = parts.password is not None or "password" in parts.query
-    except ValueError:
-        yield refuse(path, "not a URL", kinds)
-        return
-    if secret:
-        yield refuse(path, "a password in a URL", "write it as `password:` beside it, {env: NAME}")
-    elif len(parts.path) < 2:
-        yield refuse(path, "names no database", kinds)
 
 
 def evidence_can_be_given(book: Book) -> Iterator[Finding]:

@@ -1,7 +1,7 @@
 """The rules of an inventory, one small function each: read it as a policy.
 
 Here is what a key may do, from where, and for how long. What names and places must hold
-(references, paths, URLs, consumers) is in `inventory_places`.
+(references, paths, consumers) is in `inventory_places`, and what URLs must in `inventory_urls`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from keyturn.domain import inventory_commands as commands
 from keyturn.domain import inventory_formats as formats
 from keyturn.domain import inventory_places as places
 from keyturn.domain import inventory_readers as readers
+from keyturn.domain import inventory_urls as urls
 from keyturn.domain.inventory import CredentialEntry, Inventory, format_duration
 from keyturn.domain.inventory_book import SECTIONS, Book, refuse, warn
 from keyturn.domain.inventory_findings import Finding, choose_from, listed
@@ -294,8 +295,8 @@ RULES: tuple[Rule, ...] = (
     acceptance.only_added_rights_are_accepted,
     acceptance.a_loss_is_accepted_for_a_reason,
     places.windows_can_open,
-    places.urls_are_safe_to_call,
-    places.journal_is_at_a_known_kind_of_place,
+    urls.plain_http_passes_no_other_machine,
+    urls.journal_is_at_a_known_kind_of_place,
     places.evidence_can_be_given,
     places.file_consumers_are_sound,
     places.one_file_one_credential,

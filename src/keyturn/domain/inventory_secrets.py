@@ -103,13 +103,18 @@ def secret_places(data: Any) -> Iterator[tuple[Path, str]]:
                     )
         elif isinstance(value, str) and looks_secret(value):
             yield path, "this value has the form of a secret"
-        elif value is not None and _names_a_secret(path) and not _maps_field_names(path):
+        elif value is not None and _names_a_secret(path, value) and not _maps_field_names(path):
             yield path, "a field of this name holds a secret"
 
 
-def _names_a_secret(path: Path) -> bool:
+def _names_a_secret(path: Path, value: Any) -> bool:
     names = [part for part in path if isinstance(part, str)]
-    return bool(names) and names_a_secret(names[-1])
+    return bool(names) and names_a_secret(names[-1]) and not _names_a_file(names[-1], value)
+
+
+def _names_a_file(field: str, value: Any) -> bool:
+    """Whether this is a file that holds a secret: `token_file: /run/secrets/vault/token`."""
+    return field.endswith("_file") and isinstance(value, str) and "/" in value and not looks_random(value)
 
 
 def _maps_field_names(path: Path) -> bool:

@@ -10,6 +10,7 @@ from pydantic import Field
 from keyturn.domain.inventory_types import (
     FIELD_PATTERN,
     PATH_PATTERN,
+    BaseUrl,
     Duration,
     Entry,
     Name,
@@ -84,7 +85,7 @@ class VaultKv2Store(Entry):
     """HashiCorp Vault or OpenBao, a KV mount of version 2."""
 
     kind: Literal["vault_kv2"]
-    addresses: Annotated[tuple[str, ...], Field(min_length=1)] = Field(
+    addresses: Annotated[tuple[BaseUrl, ...], Field(min_length=1)] = Field(
         description="Base URLs, tried in this order; the token is sent to no other host. Name the nodes of an"
         " OpenBao cluster, not a balancer that spreads reads over standbys (or set disable_standby_reads)."
     )
@@ -106,8 +107,8 @@ class AwsAccess(Entry):
     """How a store reaches AWS. Credentials come from boto3's own chain."""
 
     region: str = Field(description="AWS region.")
-    endpoint_url: str | None = Field(
-        None, pattern=r"^https?://[^@\s]+$", description="Another endpoint: a VPC endpoint, or an emulator."
+    endpoint_url: BaseUrl | None = Field(
+        None, description="Another endpoint: a VPC endpoint, or an emulator on this machine."
     )
     profile: str | None = Field(None, description="A profile of the AWS configuration.")
     assume_role: str | None = Field(

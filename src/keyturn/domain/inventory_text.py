@@ -16,6 +16,7 @@ from keyturn.domain.inventory_findings import Finding, choose_from, shown
 from keyturn.domain.inventory_rules import SECTIONS, check
 from keyturn.domain.inventory_schema import fields_at, hint_at, schema_at
 from keyturn.domain.inventory_secrets import REFERENCES_ONLY, Path
+from keyturn.domain.inventory_types import URL_ERROR
 from keyturn.domain.inventory_yaml import BROKEN, Document, read
 from keyturn.domain.manifest import DriverManifest
 
@@ -35,6 +36,7 @@ def parse_inventory(
     *,
     manifests: Mapping[str, DriverManifest],
     real_path: Callable[[str], str] = normpath,
+    check_again: str = "keyturn check",
 ) -> Loaded:
     """Read an inventory and hold it to the rules.
 
@@ -43,6 +45,7 @@ def parse_inventory(
         name: what messages call the file.
         manifests: the venues that are known, by code.
         real_path: gives the one name that a path of the inventory has on this machine.
+        check_again: the command that reads this file.
 
     Raises:
         InventoryError: `problems` has every finding, by line; none quotes the value of a field.
@@ -61,7 +64,7 @@ def parse_inventory(
             f"{name} cannot be used: {len(problems)} problem{'s' if len(problems) > 1 else ''}",
             problems=problems,
             now="Nothing was changed.",
-            todo="Mend these lines, then: keyturn check",
+            todo=f"Mend these lines, then: {check_again}",
         )
     return Loaded(inventory, _told(document, name, findings))
 
@@ -128,6 +131,8 @@ def _translate(error: ErrorDetails, document: Document) -> Finding | None:
     if value is BROKEN:
         return None
     kind = error["type"]
+    if kind == "too_short" and value:
+        return None  # not so: its entries are wrong, and each of them is told
     if kind == "extra_forbidden":
         fields = fields_at(path[:-1], document.data)
         return Finding(path, "no such field", choose_from(fields, path[-1]))
@@ -144,6 +149,8 @@ def _translate(error: ErrorDetails, document: Document) -> Finding | None:
         return Finding(path, "no such kind", choose_from(kinds, document.value(path)))
     if error["loc"][-1] == "[key]":
         return Finding(path, "not a name that keyturn takes", hint_at(("defaults", "store"), None))
+    if kind == URL_ERROR:
+        return Finding(path, error["ctx"]["wrong"], error["ctx"]["write"])
     if kind == "value_error":
         return _own_error(error, path, value)
     return Finding(path, *_wrong_value(kind, path, value, document))

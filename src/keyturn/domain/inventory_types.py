@@ -17,9 +17,11 @@ from pydantic import (
     PlainSerializer,
     WithJsonSchema,
 )
+from pydantic_core import PydanticCustomError
 
 from keyturn.domain.keys import normal_ips
 from keyturn.domain.recipients import RECIPIENT_PATTERN, declared_recipient
+from keyturn.domain.urls import BASE, NOTICE, PROXY, Use, url_fault
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _DURATION = re.compile(r"^(?:\d+(?:\.\d+)?[smhdw])+$")
@@ -27,8 +29,11 @@ _PART = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
 NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,62}$"
 #: One or more segments of plain characters: no `..`, no `%`, nothing that a store could normalise.
 PATH_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9][A-Za-z0-9_.-]*)*$"
+# For editors: what a pattern can tell of the rule in `urls`, which decides.
 URL_PATTERN = r"^https?://[^@\s]+$"
 PROXY_PATTERN = r"^https?://[^@\s/]+/?$"
+#: The type of the error about a URL; its context is a `UrlFault`.
+URL_ERROR = "url"
 CLOCK_PATTERN = r"^([01][0-9]|2[0-3]):[0-5][0-9]$"
 #: What a program can have as a field or a variable; a pasted secret rarely fits.
 FIELD_PATTERN = r"^[A-Za-z_][A-Za-z0-9_.-]{0,63}$"
@@ -102,6 +107,17 @@ def format_duration(value: timedelta) -> str:
     return "".join(parts)
 
 
+def _kept(use: Use) -> AfterValidator:
+    """Hold a URL to the one rule."""
+
+    def checked(url: str) -> str:
+        if (fault := url_fault(url, use)) is not None:
+            raise PydanticCustomError(URL_ERROR, "{wrong}", {"wrong": fault.wrong, "write": fault.write})
+        return url
+
+    return AfterValidator(checked)
+
+
 Duration = Annotated[
     timedelta,
     BeforeValidator(parse_duration),
@@ -116,14 +132,15 @@ Clock = Annotated[
 ]
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 Text = Annotated[str, Field(min_length=1)]
-Url = Annotated[str, Field(pattern=URL_PATTERN)]
+BaseUrl = Annotated[str, _kept(BASE), WithJsonSchema({"type": "string", "pattern": URL_PATTERN})]
+NoticeUrl = Annotated[str, _kept(NOTICE), WithJsonSchema({"type": "string", "pattern": URL_PATTERN})]
+ProxyUrl = Annotated[str, _kept(PROXY), WithJsonSchema({"type": "string", "pattern": PROXY_PATTERN})]
 Recipient = Annotated[
     str,
     AfterValidator(declared_recipient),
     WithJsonSchema({"type": "string", "pattern": RECIPIENT_PATTERN, "examples": ["age1..."]}),
 ]
 Group = Annotated[str, Field(pattern=GROUP_PATTERN)]
-ProxyUrl = Annotated[str, Field(pattern=PROXY_PATTERN)]
 StorePath = Annotated[str, Field(pattern=PATH_PATTERN, max_length=200)]
 Reason = Annotated[str, Field(min_length=10, max_length=500, description="Why, in a sentence.")]
 

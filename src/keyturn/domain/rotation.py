@@ -64,6 +64,8 @@ class Park(StrEnum):
     NO_WAY_BACK = "no_way_back"
     NOT_SUPPORTED = "not_supported"
     REJECTED = "rejected"
+    #: The exchange answers a change each time with what no table explains; its outcome is open.
+    UNEXPLAINED = "unexplained"
     TOO_MANY_ATTEMPTS = "too_many_attempts"
     INVENTORY = "inventory"
     #: The inventory names another site than the one where this credential's keys lie; `resume` says that it

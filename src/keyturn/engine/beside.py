@@ -78,9 +78,10 @@ async def _end_one(work: Work, record: KeyRecord) -> Rest | None:
         return revoked
     doomed, told = revoked.record, revoked.answer is Revocation.REVOKED
     if not (shown or told or liveness.is_of_this_site(found.hand, doomed)):
-        return await _still_alive(work, doomed, "Nothing has ever shown that it is of this account.")
+        why = f"Nothing has ever shown that it is of this account. {revoked.open_because}"
+        return await _still_alive(work, doomed, why)
     if doubt := await _doubt(work, found, doomed, home=home):
-        return await _still_alive(work, doomed, doubt)
+        return await _still_alive(work, doomed, f"{doubt} {revoked.open_because}")
     gone = replace(doomed, fate=Fate.REVOKED, recorded_at=work.now())
     await work.commit(
         work.event(EventType.ORPHAN_REVOKED, f"{record.key_id}: the exchange no longer lists it"),
@@ -142,6 +143,7 @@ async def _doubt(work: Work, found: _Found, record: KeyRecord, *, home: bool) ->
 
 
 async def _still_alive(work: Work, record: KeyRecord, why: str) -> Rest:
+    why = why.strip()
     margin = work.driver.manifest.propagation_seconds + _DEATH_MARGIN_SECONDS
     late = work.now() > record.recorded_at + timedelta(seconds=margin)
     if late and work.rotation.failures >= _DEATH_LOOKS:

@@ -96,6 +96,12 @@ async def beside(world: World, credential: str, current: SlotInfo | None) -> lis
     return [record for record in await living(world, credential) if record.key_ref != shown]
 
 
+def newest_of(records: Iterable[KeyRecord], exchange: str, account: str) -> KeyRecord | None:
+    """Give the first living key of an account: of those that no slot names, the one that bots use perhaps."""
+    here = (r for r in records if (r.exchange, r.account) == (exchange, account) and r.fate is Fate.LIVE)
+    return next(here, None)
+
+
 def unnamed(record: KeyRecord) -> tuple[str, str]:
     """Name a living key that no slot names, and say what it is."""
     owner = owner_name(Owner(record.account, record.subaccount))

@@ -11,13 +11,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from keyturn.domain.additions import addition, how_to_accept
-from keyturn.domain.difference import Difference, compare, read_names, side_of
+from keyturn.domain.difference import Change, Difference, compare, read_names, side_of
 from keyturn.domain.errors import ExchangeError, KeyturnError
+from keyturn.domain.inventory import CredentialEntry
 from keyturn.domain.keys import KeyFacts
-from keyturn.domain.rotation import Rotation
+from keyturn.domain.rotation import KeyRecord, Rotation
 from keyturn.domain.slots import Slot, SlotInfo, Stored
+from keyturn.engine import books
 from keyturn.engine.added import AskedAccount, expected
 from keyturn.engine.difference import against_declared
+from keyturn.engine.owner import Owner, owner_name
 from keyturn.engine.world import World
 from keyturn.ports.exchange import Caller
 
@@ -80,7 +83,11 @@ class Lists:
 
 
 async def compared(
-    lists: Lists, name: str, current: SlotInfo | None, held: Rotation | None = None
+    lists: Lists,
+    name: str,
+    current: SlotInfo | None,
+    held: Rotation | None = None,
+    beside: Sequence[KeyRecord] = (),
 ) -> Compared:
     """Compare the key of a credential that lives with the one that would be, or was, made.
 
@@ -89,6 +96,7 @@ async def compared(
         name: the credential.
         current: what stands in its current slot.
         held: its open rotation.
+        beside: what the journal has as living and no slot names, the newest first.
     """
     entry = lists.world.inventory.credentials[name]
     obstacles: list[str] = []
@@ -105,7 +113,11 @@ async def compared(
     if held is not None and held.new_ref:
         return _of_open(lists.world, held, listed, obstacles)
     own = await _own(lists.world, name, current, obstacles)
-    told = await _against_new(lists.world, name, current, listed, own, obstacles, held)
+    if current is None:
+        found = await _forgotten(lists, name, beside, manager)
+    else:
+        found = await _current(lists.world, name, current, listed, own, obstacles)
+    told = replace(_against_new(lists.world, name, found, held), obstacles=tuple(obstacles))
     if listed is None or manager is None:
         return told
     return await _with_additions(
@@ -152,48 +164,100 @@ async def _own(world: World, name: str, current: SlotInfo | None, obstacles: lis
     return Caller(stored.material, world.inventory.credentials[name].egress_proxy) if stored else None
 
 
-async def _against_new(
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """The living key, or why nothing is known of it; both empty where there is none."""
+
+    facts: KeyFacts | None = None
+    missing: str = ""
+    told_by: str = _BY_LIST
+    #: Whose it is, where that is not whom the inventory names.
+    owner: Owner | None = None
+
+
+async def _current(
     world: World,
     name: str,
-    current: SlotInfo | None,
+    current: SlotInfo,
     listed: Sequence[KeyFacts] | None,
     own: Caller | None,
     obstacles: list[str],
-    held: Rotation | None,
-) -> Compared:
-    """Compare the key that is current with what is declared."""
+) -> _Found:
+    """Find what the key that is current may do, and whose it is."""
     entry = world.inventory.credentials[name]
-    driver = world.adapters.driver(entry.account)
-    if current is None:
-        return Compared(
-            missing="there is no key before this one: nothing is lost", obstacles=tuple(obstacles)
-        )
     ref = own.material.key_ref if own else current.meta.key_ref if current.meta else None
-    living, told_by = next((facts for facts in listed or () if facts.key_ref == ref), None), _BY_LIST
+    living = next((facts for facts in listed or () if facts.key_ref == ref), None)
+    if living is not None:
+        return _Found(living)
+    records = books.newest_records(await world.journal.keys(name))
+    owner = _other_owner(entry, next((record for record in records if record.key_ref == ref), None))
     missing = "what the living key may do is not known"
-    if living is None and own is not None:
-        try:
-            living, told_by = await driver.introspect(own), _BY_KEY
-        except ExchangeError as error:
-            missing += f": {error.what.rstrip('.')}"
-        else:
-            if listed is not None:
-                obstacles.append(
-                    f"the manager key of {entry.account} does not list the key that is current and alive"
-                )
-    if living is None:
-        return Compared(missing=missing, must_be_known=True, obstacles=tuple(obstacles))
+    if own is None:
+        return _Found(missing=missing, owner=owner)
     try:
-        difference = against_declared(world, driver, entry, living)
+        living = await world.adapters.driver(entry.account).introspect(own)
     except ExchangeError as error:
-        return Compared(missing=error.what.rstrip("."), obstacles=tuple(obstacles))
+        return _Found(missing=f"{missing}: {error.what.rstrip('.')}", owner=owner)
+    if listed is not None:
+        where = f": it is one of {owner_name(owner)}" if owner else ""
+        obstacles.append(
+            f"the manager key of {entry.account} does not list the key that is current and alive{where}"
+        )
+    return _Found(living, told_by=_BY_KEY, owner=owner)
+
+
+async def _forgotten(lists: Lists, name: str, beside: Sequence[KeyRecord], manager: Caller | None) -> _Found:
+    """Find what the key may do that the journal has as living, where the slot is empty."""
+    entry = lists.world.inventory.credentials[name]
+    exchange = lists.world.inventory.accounts[entry.account].exchange
+    record = books.newest_of(beside, exchange, entry.account)
+    if record is None:
+        # Those of other accounts die in the rotation, too; what they may do is nobody's measure here.
+        marks = [f"{r.fingerprint} of {owner_name(Owner(r.account, r.subaccount))}" for r in beside]
+        return _Found(missing=f"what lives is another account's: {', '.join(marks)}" if marks else "")
+    owner, mark = _other_owner(entry, record), record.fingerprint or record.key_id
+    missing = f"what the living key {mark} may do is not known"
+    if manager is None:
+        return _Found(missing=missing, owner=owner)
+    try:
+        there = await lists.of(entry.account, record.subaccount, manager)
+    except ExchangeError as error:
+        return _Found(missing=f"{missing}: {error.what.rstrip('.')}", owner=owner)
+    living = next((facts for facts in there if facts.key_ref == record.key_ref), None)
+    if living is None:
+        missing += f": {owner_name(Owner(record.account, record.subaccount))} does not list it"
+    return _Found(living, missing, owner=owner)
+
+
+def _other_owner(entry: CredentialEntry, record: KeyRecord | None) -> Owner | None:
+    if record is None:
+        return None
+    owner = Owner(record.account, record.subaccount)
+    return None if owner == (entry.account, entry.subaccount) else owner
+
+
+def _against_new(world: World, name: str, found: _Found, held: Rotation | None) -> Compared:
+    """Compare a living key with what is declared."""
+    entry = world.inventory.credentials[name]
+    declared = Owner(entry.account, entry.subaccount)
+    if found.facts is None:
+        missing = found.missing or "there is no key before this one: nothing is lost"
+        if found.owner is not None:
+            missing += f"; it is one of {owner_name(found.owner)}, the new one of {owner_name(declared)}"
+        return Compared(missing=missing, must_be_known=bool(found.missing))
+    try:
+        difference = against_declared(world, world.adapters.driver(entry.account), entry, found.facts)
+    except ExchangeError as error:
+        return Compared(missing=error.what.rstrip("."))
+    if found.owner is not None:
+        account = Change("account", owner_name(found.owner), owner_name(declared))
+        difference = replace(difference, changed=(account, *difference.changed))
     accepted = difference.lost & (entry.accept_loss | read_names(held.accepted_loss if held else None))
     return Compared(
         difference,
-        told_by=told_by,
+        told_by=found.told_by,
         accepted=accepted,
         unaccepted=difference.lost - accepted,
-        obstacles=tuple(obstacles),
     )
 
 

@@ -145,14 +145,26 @@ async def _give_up_waiting(
 ) -> Rest:
     """Park for want of proofs; looks again by itself."""
     names = ", ".join([*waiting, *([mirrors.told(behind)] if behind else [])])
+    known = await _known_of(work, waiting)
     todo = [f"See that {', '.join(waiting)} runs and loads the current key."] if waiting else []
     todo += [f"See why {', '.join(behind)} does not follow."] if behind else []
     return await work.park(
         Park.UNCONFIRMED,
-        f"Not confirmed by {names}; both keys live and nothing is revoked.",
+        f"Not confirmed by {names}; both keys live and nothing is revoked.{known}",
         f"{' '.join(todo)} The rotation then goes on by itself. {_way_out(work, kind)}",
         wake_at=work.after(_POLL_CAP_SECONDS),
     )
+
+
+async def _known_of(work: Work, waiting: list[str]) -> str:
+    """Say what is known to be wrong with consumers that do not confirm; empty if nothing is."""
+    consumers, found = work.consumers(), list[str]()
+    for name in waiting:
+        try:
+            found += [f"{each.detail}." for each in await consumers[name].check() if not each.ok]
+        except ConsumerError as error:
+            found.append(error.what)
+    return "".join(f" {text[:1].upper()}{text[1:]}" for text in found)
 
 
 def _way_out(work: Work, kind: NoticeKind) -> str:

@@ -21,6 +21,7 @@ from keyturn.domain.inventory import CredentialEntry
 from keyturn.domain.keys import KeyFacts
 from keyturn.domain.rotation import Event, EventType, Park, Rotation
 from keyturn.domain.slots import SlotInfo
+from keyturn.engine import listing
 from keyturn.engine.added import refuse_added
 from keyturn.engine.work import Rest, Work
 from keyturn.engine.world import World
@@ -40,7 +41,7 @@ async def refuse_unseen(
     """
     if rest := await refuse_added(work, manager, listed):
         return rest
-    living = next((facts for facts in listed if facts.key_ref == old_ref), None)
+    living = await _living(work, manager, listed, old_ref)
     if living is None:
         return None  # the first key, or one that is dead: nothing can be lost
     r, entry = work.rotation, work.entry
@@ -59,6 +60,21 @@ async def refuse_unseen(
         text, names = f"by the inventory: {entry.accept_loss_reason}", names_text(lost | accepted)
         await work.commit(work.event(EventType.LOSS_ACCEPTED, text, accepted_loss=names))
     return None
+
+
+async def _living(
+    work: Work, manager: Caller, listed: Sequence[KeyFacts], old_ref: str | None
+) -> KeyFacts | None:
+    """Find the old key on the list, or where the journal has it; None where there is none, or it is dead."""
+    r = work.rotation
+    found = next((facts for facts in listed if facts.key_ref == old_ref), None)
+    if found is not None or old_ref is None:
+        return found
+    known = await work.world.journal.key(r.exchange, r.account, old_ref)
+    if known is None or known.subaccount == r.subaccount:
+        return None
+    there = await listing.look_in(work, manager, known.subaccount)
+    return next((facts for facts in there if facts.key_ref == old_ref), None)
 
 
 def living_key(listed: Sequence[KeyFacts], current: SlotInfo | None) -> KeyFacts | None:

@@ -46,7 +46,9 @@ async def forget(world: World, credential: str, mark: str | None = None) -> Forg
     record = await _meant(world, credential, addresses, mark)
     standing = [address for address in addresses if await _stands(world, address, Slot.CURRENT, record)]
     held = await world.journal.open_rotation(credential)
-    if held is not None and (standing or _in_hand(held, record)):
+    # What an earlier call has written down is in no rotation's hands, and a slot that shows it holds one up.
+    used = bool(standing) and record.fate is not Fate.FORGOTTEN
+    if held is not None and (used or _in_hand(held, record)):
         raise RefusedError(
             f"Rotation {held.id} of {credential} is open ({held.state}) and has this key in hand.",
             now="Nothing was changed.",

@@ -185,8 +185,10 @@ class Revoked:
     record: KeyRecord
     #: Where it lies; what keyturn minted lies where it minted it, whatever the inventory has said since.
     subaccount: str | None
-    #: What the venue answered; None when no answer came.
+    #: What the venue answered; None when its outcome is open.
     answer: Revocation | None
+    #: What is known of an outcome that is open.
+    open_because: str = ""
 
 
 async def revoke_old(work: Work, manager: Caller, previous: SlotInfo | None) -> Revoked | Rest:
@@ -222,14 +224,8 @@ async def revoke_old(work: Work, manager: Caller, previous: SlotInfo | None) -> 
         await work.commit(work.event(EventType.REVOKE_INTENDED, revoke_at=work.now()), keys=(record,))
     subaccount = record.subaccount if record.origin is Origin.MINTED else r.subaccount
     doomed = replace(record, key_ref=r.old_ref, handle=r.old_handle)
-    try:
-        answer = await _revoke(work, manager, doomed, subaccount)
-    except ExchangeError as error:
-        if error.fault is not ExchangeFault.OUTCOME_UNKNOWN:
-            raise
-        # The proof of death tells whether it happened; revoking twice is harmless.
-        answer = None
-    return Revoked(record, subaccount, answer)
+    told = await _try_revoke(work, manager, doomed, subaccount)
+    return replace(told, record=record)
 
 
 async def revoke_beside(work: Work, record: KeyRecord, hand: Work, manager: Caller) -> Revoked | Rest:
@@ -258,13 +254,18 @@ async def revoke_beside(work: Work, record: KeyRecord, hand: Work, manager: Call
         doomed = replace(record, fate=Fate.REVOKING, recorded_at=work.now())
     # Written again where it stands already: the compare-and-set tells that nobody moved on since the look.
     await work.commit(work.event(EventType.ORPHAN_REVOKE_INTENDED, record.key_id), keys=(doomed,))
+    return await _try_revoke(hand, manager, doomed, doomed.subaccount)
+
+
+async def _try_revoke(work: Work, manager: Caller, record: KeyRecord, subaccount: str | None) -> Revoked:
+    """Revoke a key whose death is proved afterwards: that tells whether an open outcome was one."""
     try:
-        answer = await _revoke(hand, manager, doomed, doomed.subaccount)
+        answer = await _revoke(work, manager, record, subaccount)
     except ExchangeError as error:
         if error.fault is not ExchangeFault.OUTCOME_UNKNOWN:
             raise
-        answer = None
-    return Revoked(doomed, doomed.subaccount, answer)
+        return Revoked(record, subaccount, None, error.what)
+    return Revoked(record, subaccount, answer)
 
 
 async def _untampered(work: Work) -> None:

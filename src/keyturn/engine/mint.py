@@ -14,8 +14,9 @@ from keyturn.domain.errors import ExchangeError, ExchangeFault, StoreError, Stor
 from keyturn.domain.keys import KeyFacts, MintedKey
 from keyturn.domain.labels import MAX_ATTEMPTS, Attempt
 from keyturn.domain.rotation import EventType, Fate, KeyRecord, Origin, Park
+from keyturn.domain.schedule import retry_delay
 from keyturn.domain.slots import Claim, KeyMeta, Slot, SlotInfo
-from keyturn.engine import licence, listing, liveness, old_keys, place, revoke, settle
+from keyturn.engine import licence, listing, liveness, old_keys, place, revoke, settle, unexplained
 from keyturn.engine.commands import with_reason
 from keyturn.engine.difference import refuse_unseen
 from keyturn.engine.trouble import asked
@@ -178,11 +179,15 @@ async def _mint_failed(work: Work, error: ExchangeError) -> Rest | None:
         # The call may still arrive: the time in which its key can show begins anew.
         maybe = key_record(work, r.attempt, Fate.INTENDED)
         try:
-            await work.commit(work.event(EventType.MINT_UNKNOWN, error.what), keys=(maybe,))
+            unknown = work.event(EventType.MINT_UNKNOWN, unexplained.note(error))
+            await work.commit(unknown, keys=(maybe,))
         except SupersededError:
             await licence.may_live(work, maybe)
             raise
         wait = max(1.0, work.driver.manifest.propagation_seconds, asked(error))
+        if error.unexplained:
+            answers = await unexplained.told(work)
+            wait = max(wait, retry_delay(len(answers), rotation_id=r.id).total_seconds())
         return await work.defer(wait, error.what)
     if error.fault is ExchangeFault.REJECTED:
         # Also what a venue says with a code that nobody has seen yet: `settle` looks for the key.
@@ -305,6 +310,8 @@ async def recover(work: Work) -> Rest | None:
         return rest
     if rest := await refuse_unseen(work, manager, listed, r.old_ref):
         return rest
+    if unexplained.is_enough(answers := await unexplained.told(work)):
+        return await unexplained.park(work, answers)
     stale = await _stale_keys(work, listed)
     await work.driver.await_turn()
     await _claim_attempt(work, r.attempt + 1, f"stale keys: {len(stale)}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from keyturn.domain.keys import KeyFacts
-from keyturn.domain.rotation import Fate, KeyRecord, Park
+from keyturn.domain.rotation import KeyRecord, Park
 from keyturn.domain.slots import SlotInfo
 from keyturn.engine import books, listing, liveness
 from keyturn.engine.liveness import shows
@@ -53,11 +53,10 @@ async def old_key(work: Work, current: SlotInfo | None, beside: list[KeyRecord])
             return OldKey(old_version=current.version)
         return OldKey(meta.key_ref, meta.fingerprint, meta.handle, current.version, meta.account_uid)
     r = work.rotation
-    for record in beside:
-        if (record.exchange, record.account) == (r.exchange, r.account) and record.fate is Fate.LIVE:
-            uid = await _uid(work, record)
-            return OldKey(record.key_ref, record.fingerprint, record.handle, None, uid)
-    return OldKey()
+    record = books.newest_of(beside, r.exchange, r.account)
+    if record is None:
+        return OldKey()
+    return OldKey(record.key_ref, record.fingerprint, record.handle, account_uid=await _uid(work, record))
 
 
 async def _uid(work: Work, record: KeyRecord) -> str | None:

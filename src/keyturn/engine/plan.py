@@ -112,7 +112,7 @@ async def _line(lists: Lists, name: str, due: Due, *, incident: bool) -> PlanLin
         missing = "what the living key may do is not known: it lies at another site" if moved else ""
         told = Compared(missing=missing, must_be_known=True)
         if not moved:
-            told = await compared(lists, name, current, held)
+            told = await compared(lists, name, current, held, beside)
     obstacles += told.obstacles + told.added
     if told.unaccepted:
         names, command = names_text(told.unaccepted), _accept(name, held)

@@ -125,7 +125,7 @@ async def _kill(work: Work) -> Rest | None:
         return revoked
     answer = await liveness.ask(work, previous) if previous else None
     if answer and answer.is_known:
-        return await _still_alive(work, _still_known(answer))
+        return await _still_alive(work, _still_known(answer), revoked)
     proof = "a call signed with it was refused: the exchange knows no such key"
     record = revoked.record
     told = revoked.answer is Revocation.REVOKED
@@ -136,9 +136,10 @@ async def _kill(work: Work) -> Rest | None:
         # that the new key is dead, too, nothing can be its witness but that it has shown the old one before.
         lone = r.problem == _NO_KEY_LIVES and await is_from_here(work, record, manager)
         if doubt := await _doubt(work, manager, revoked.subaccount, lone=lone):
-            return await _still_alive(work, doubt)
+            return await _still_alive(work, doubt, revoked)
         if not here:
-            return await _still_alive(work, "Nothing has ever shown that the old key is of this account.")
+            why = "Nothing has ever shown that the old key is of this account."
+            return await _still_alive(work, why, revoked)
         proof = "the exchange no longer lists it"
     dead = work.event(EventType.OLD_KEY_DEAD, dead_at=work.now(), death_proof=proof)
     await work.commit(dead, keys=(replace(revoked.record, fate=Fate.REVOKED, recorded_at=work.now()),))
@@ -173,8 +174,8 @@ async def _doubt(work: Work, manager: Caller, subaccount: str | None, *, lone: b
     return ""
 
 
-async def _still_alive(work: Work, why: str) -> Rest:
-    r = work.rotation
+async def _still_alive(work: Work, why: str, revoked: licence.Revoked) -> Rest:
+    r, why = work.rotation, f"{why} {revoked.open_because}".strip()
     margin = work.driver.manifest.propagation_seconds + _DEATH_MARGIN_SECONDS
     late = r.revoke_at is not None and work.now() > r.revoke_at + timedelta(seconds=margin)
     if late and r.failures >= _DEATH_LOOKS:

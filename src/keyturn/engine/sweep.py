@@ -12,7 +12,7 @@ from keyturn.domain.comparison import Discrepancy
 from keyturn.domain.errors import KeyturnError, RefusedError
 from keyturn.domain.rotation import CLOSED, Fate, Mode, Rotation, State
 from keyturn.domain.schedule import Due, next_due
-from keyturn.engine import copies, findings, refusals
+from keyturn.engine import barring, copies, findings, refusals
 from keyturn.engine.engine import Engine, Progress
 from keyturn.engine.work import Work
 from keyturn.engine.world import World
@@ -82,14 +82,19 @@ async def due_dates(world: World) -> dict[str, Due]:
 
 
 async def due_work(world: World) -> list[WorkItem]:
-    """Give everything that there is to do now: unfinished rotations first, then orphans, then new ones."""
+    """Give everything that there is to do now: unfinished rotations first, then orphans, then new ones.
+
+    What would ask an exchange that bars this machine, for any credential of the account, is left for later.
+    """
     now = world.clock.now()
+    latest = {r.credential: r for r in await world.journal.latest()}
+    barred = await barring.accounts(world, latest.values())
     items = [
         WorkItem(Kind.ADVANCE, r.credential, r.id, f"{r.state}")
         for r in await world.journal.due(now)
         if r.state is not State.PARKED or r.wake_at is not None
+        if r.account not in barred or not barring.holds(r)
     ]
-    latest = {r.credential: r for r in await world.journal.latest()}
     in_grace = [r for r in latest.values() if r.state is State.GRACE and not r.is_due(now)]
     items += [
         WorkItem(Kind.ADVANCE, r.credential, r.id, "calls are refused to the new key")
@@ -99,13 +104,15 @@ async def due_work(world: World) -> list[WorkItem]:
     items += [
         WorkItem(Kind.SETTLE, name, None, "keys whose fate is open")
         for name in orphans
-        if name in world.inventory.credentials
+        if name in world.inventory.credentials and world.inventory.credentials[name].account not in barred
     ]
     dates = await due_dates(world)
     now = world.clock.now()  # after the dates, of which some are "now"
     for name, due in dates.items():
         last = latest.get(name)
         if (last and last.is_open) or not due.is_due(now):
+            continue
+        if world.inventory.credentials[name].account in barred:
             continue
         if last and last.state is State.ABORTED and now < await _after_abort(world, name):
             continue

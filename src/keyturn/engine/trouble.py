@@ -20,6 +20,7 @@ from keyturn.domain.errors import (
 )
 from keyturn.domain.rotation import Park, Rotation, State
 from keyturn.domain.schedule import retry_delay
+from keyturn.engine import barring, unexplained
 from keyturn.engine.work import Rest, Work
 
 _PARKED_EXCHANGE = {
@@ -75,7 +76,14 @@ async def handle(work: Work, error: KeyturnError) -> Rest:
         return await work.defer(backoff(work.rotation), f"{error.what} {error.todo}".strip())
     if (park := _park_for(error)) is not None:
         return await work.park(park, error.what, _todo(work, error))
-    return await work.defer(pause_after(work.rotation, error), f"{error.what} {error.todo}".strip())
+    problem, pause = f"{error.what} {error.todo}".strip(), pause_after(work.rotation, error)
+    if isinstance(error, ExchangeError) and error.unexplained:
+        answers = [*await unexplained.told(work), error.what]
+        if unexplained.is_enough(answers):
+            return await unexplained.park(work, answers)
+        return await work.defer(pause, problem, unexplained.note(error))
+    barred = isinstance(error, ExchangeError) and error.fault is ExchangeFault.BARRED_REGION
+    return await work.defer(pause, problem, barring.NOTE if barred else "")
 
 
 def _park_for(error: KeyturnError) -> Park | None:

@@ -220,11 +220,12 @@ class Work:
         )
         return Rest(wake_at, text)
 
-    async def defer(self, seconds: float, problem: str) -> Rest:
+    async def defer(self, seconds: float, problem: str, note: str = "") -> Rest:
         """Come back later: something outside is in the way and may mend itself."""
         until = self.after(seconds)
         failures = self.rotation.failures + 1
-        await self.commit(self.event(EventType.DEFERRED, wake_at=until, failures=failures, problem=problem))
+        deferred = self.event(EventType.DEFERRED, note, wake_at=until, failures=failures, problem=problem)
+        await self.commit(deferred)
         return Rest(until, problem)
 
     async def abort(self, reason: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -13,7 +14,8 @@ from keyturn.domain.errors import KEY_FAULTS, ExchangeError, ExchangeFault
 from keyturn.domain.keys import KeyFacts, KeySpec, MintedKey, Permission, Revocation
 from keyturn.domain.manifest import DriverManifest
 from keyturn.exchanges._client import Answer, CannotSignError, Client, Endpoint, Quiet, UnansweredError
-from keyturn.exchanges._errors import PAGES, ErrorTable, Refusal, Row, exchange_error
+from keyturn.exchanges._door import Ban, Door
+from keyturn.exchanges._errors import INCOMPLETE, PAGES, ErrorTable, Refusal, Row, exchange_error
 from keyturn.exchanges._fields import mapping
 from keyturn.ports.exchange import Caller, KeyHandle
 
@@ -21,6 +23,8 @@ T = TypeVar("T")
 
 _TOO_MANY_REQUESTS = 429
 _FIRST_SERVER_ERROR = 500
+_BARRED = 403
+_HELD = "it was not asked, for it bars the address that calls of this account come from."
 _PEM = "-----BEGIN "
 # Begins the code of an answer that is not in the venue's own form.
 _HTTP = "HTTP "
@@ -59,6 +63,8 @@ class CcxtDriver(ABC):
         rate_limit: bool = True,
     ) -> None:
         self._manifest = manifest
+        #: By egress proxy: another address is barred, or not, by itself.
+        self._doors: dict[str | None, Door] = {}
         self._client = Client(
             manifest.ccxt_id,
             self.mixin,
@@ -176,8 +182,7 @@ class CcxtDriver(ABC):
         except UNREADABLE:
             pass
         # Outside of the handler: the error may quote what it could not read.
-        row = Row(ExchangeFault.OUTCOME_UNKNOWN, "its answer lacks what its documentation promises.")
-        raise self._failed(endpoint, row)
+        raise self._failed(endpoint, INCOMPLETE)
 
     async def _call(
         self,
@@ -189,10 +194,27 @@ class CcxtDriver(ABC):
         """Make one call and give the answer's body, which grants.
 
         Raises:
-            ExchangeError: as the port says.
+            ExchangeError: as the port says; `BARRED_REGION` unasked, while an earlier call's ban lasts.
         """
         if caller is not None:
             self._require_sendable(endpoint, caller)
+        door = self._doors.setdefault(caller.egress_proxy if caller else None, Door(self._is_ban))
+        asked_at = time.monotonic()
+
+        async def call() -> Mapping[str, Any]:
+            left = within if within is None else within - (time.monotonic() - asked_at)
+            return await self._leave(endpoint, params, caller, left)
+
+        return await door.through(call, lambda ban: self._held(endpoint, ban))
+
+    async def _leave(
+        self,
+        endpoint: Endpoint,
+        params: Mapping[str, Any] | None,
+        caller: Caller | None,
+        within: float | None,
+    ) -> Mapping[str, Any]:
+        """Send a call and judge its answer."""
         failure = None
         try:
             answer = await self._client.send(endpoint, params or {}, caller, within)
@@ -260,6 +282,17 @@ class CcxtDriver(ABC):
     async def _is_listed(self, manager: Caller, key: KeyHandle) -> bool:
         listed = await self.list_keys(manager, key.subaccount)
         return any(facts.key_ref == key.key_ref for facts in listed)
+
+    def _is_ban(self, error: ExchangeError) -> bool:
+        """Tell whether an error says that the venue bars the address, whatever else it leaves open."""
+        pages = {**PAGES, **self.errors.status}
+        codes = {f"{_HTTP}{n}" for n, row in pages.items() if row.fault is ExchangeFault.BARRED_REGION}
+        return error.fault is ExchangeFault.BARRED_REGION or error.code in codes
+
+    def _held(self, endpoint: Endpoint, ban: Ban) -> ExchangeError:
+        """Build the error for a call that does not leave, for another one was barred."""
+        row = replace(PAGES[_BARRED], words=_HELD, pause=ban.seconds)
+        return self._failed(endpoint, row, ban.code)
 
     # -- saying no -----------------------------------------------------------------------------
 

@@ -80,6 +80,9 @@ class Row:
 UNLISTED = Row(ExchangeFault.REJECTED, "it refused with a code that keyturn does not know.")
 # Nobody knows what such a code says of a call that changes something: it may follow the effect.
 UNLISTED_CHANGE = Row(ExchangeFault.OUTCOME_UNKNOWN, "it answered with a code that keyturn does not know.")
+# Neither does anybody know of one that lacks what shows that it was done.
+INCOMPLETE = Row(ExchangeFault.OUTCOME_UNKNOWN, "its answer lacks what its documentation promises.")
+_UNEXPLAINED = (UNLISTED_CHANGE, INCOMPLETE)
 LATE = Row(ExchangeFault.CLOCK_SKEW, "the request came from another time, by the venue's clock.")
 
 
@@ -197,6 +200,7 @@ def exchange_error(
         what,
         code=code,
         retry_after=max(pauses, default=None),
+        unexplained=changes and row in _UNEXPLAINED,
         now=now,
         todo=todo.format(
             console=manifest.console_url, action=action, venue=manifest.name, sites=manifest.told_sites()

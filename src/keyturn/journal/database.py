@@ -11,6 +11,7 @@ from sqlalchemy import URL, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError
 
 from keyturn.domain.errors import JournalError, JournalFault
+from keyturn.domain.journal_urls import ENCRYPTED
 from keyturn.journal.faults import LOCK_SECONDS
 
 if TYPE_CHECKING:
@@ -22,6 +23,9 @@ READERS = 4
 
 # A worker that freezes inside a transaction holds the chain's lock: after this, PostgreSQL ends it.
 _FROZEN_SECONDS = 30
+# libpq goes there in place of the host that it is given, or takes whatever a file says.
+# https://www.postgresql.org/docs/current/libpq-envars.html (read 2026-11-28)
+_STEERING = ("PGHOSTADDR", "PGSERVICE", "PGSERVICEFILE")
 _POSTGRESQL_SESSION = (
     f"SET lock_timeout = '{LOCK_SECONDS}s'",
     f"SET idle_in_transaction_session_timeout = '{_FROZEN_SECONDS}s'",
@@ -73,10 +77,27 @@ def locate(url: str, password: str | None = None) -> Database:
         return Database(parsed.set(drivername="sqlite"), parsed.database)
     if backend != "postgresql":
         raise _unusable(f"The journal cannot be kept in {backend!r}.")
+    _refuse_steering(parsed)
     parsed = parsed.set(drivername="postgresql+psycopg")
     if password is not None:
         parsed = parsed.set(password=password)
     return Database(parsed, f"{parsed.host or 'local socket'}/{parsed.database or ''}")
+
+
+def _refuse_steering(url: URL) -> None:
+    """Refuse variables that lead the driver to another machine than the URL, and without TLS.
+
+    Raises:
+        JournalError: `UNAVAILABLE`.
+    """
+    name = next((name for name in _STEERING if os.environ.get(name)), None)
+    if name is not None and url.query.get("sslmode") not in ENCRYPTED:
+        raise JournalError(
+            JournalFault.UNAVAILABLE,
+            f"The variable {name} leads elsewhere than the journal's URL says, and may do so without TLS.",
+            now="Nothing was opened.",
+            todo=f"Unset {name}, or write ?sslmode=verify-full at the end of the journal's URL.",
+        )
 
 
 def _unusable(what: str) -> JournalError:

@@ -167,14 +167,14 @@ def proofs(connection: Connection, rotation_id: str) -> Sequence[Confirmation]:
     return [read_record(Confirmation, row[0]) for row in connection.execute(_PROOFS, {"id": rotation_id})]
 
 
-def verify(connection: Connection) -> ChainReport:
-    """Verify the whole journal as it stood at one moment."""
+def verify(connection: Connection, expect: str | None) -> ChainReport:
+    """Verify the whole journal as it stood at one moment, and look for a hash of its chain."""
     connection.exec_driver_sql(_SNAPSHOT[connection.dialect.name])
     try:
         end = connection.execute(select(meta)).mappings().first()
         if end is None:
             return ChainReport(0, ("The journal has lost its salt and the end of its chain.",))
-        verifier = Verifier(end["salt"])
+        verifier = Verifier(end["salt"], expect)
         for row in _pages(connection, events, events.c.number):
             verifier.chained(dict(row))
         verifier.head(Head(end["head_number"], end["head_hash"]))

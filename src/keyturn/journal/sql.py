@@ -154,11 +154,11 @@ class SqlJournal:
         """Give the proofs that consumers produced for a rotation."""
         return await self._reader.look_up(reads.proofs, rotation_id)
 
-    async def verify(self, rotation_id: str | None = None) -> ChainReport:
+    async def verify(self, rotation_id: str | None = None, *, expect: str | None = None) -> ChainReport:
         """Check the hash chain, and that what it tells is what the tables show; of one rotation, or all."""
         if rotation_id is not None:
             return await self._reader.look_up(reads.verify_one, rotation_id)
-        return await self._reader.read(reads.verify)
+        return await self._reader.read(reads.verify, expect)
 
     async def close(self) -> None:
         """Finish what is queued and release connections."""

@@ -34,11 +34,16 @@ class Verifier:
     """Reads a journal once, in the order of its chain: rows first, tables after, then `report`.
 
     Args:
-        salt: as in the journal's `meta` row; the chain begins with it.
+        salt: as in the journal's `meta` row; the chain begins with it. Empty for the rows of one rotation,
+            which are no chain.
+        expect: a hash that was the newest once.
     """
 
-    def __init__(self, salt: str) -> None:
+    def __init__(self, salt: str, expect: str | None = None) -> None:
         self._head = genesis(salt)
+        self._chain = bool(salt)
+        self._expect = expect
+        self._expected_at = 0 if expect == self._head.hash else None
         self._count = 0
         self._breaks: list[str] = []
         #: The replayed rotations; None for one whose story is broken, which has been said by then.
@@ -57,6 +62,8 @@ class Verifier:
             self._breaks.append(f"Event {number} does not follow the event before it.")
         self._head = Head(number, row["hash"])
         self.told(row)
+        if row["hash"] == self._expect:
+            self._expected_at = self._count
 
     def told(self, row: Row) -> None:
         """Check a row by itself, whatever came before it, and go on with what it tells."""
@@ -183,7 +190,8 @@ class Verifier:
 
     def report(self) -> ChainReport:
         """Give what was found."""
-        return ChainReport(self._count, tuple(self._breaks))
+        since = None if self._expected_at is None else self._count - self._expected_at
+        return ChainReport(self._count, tuple(self._breaks), self._head.hash if self._chain else "", since)
 
 
 def _hash(row: Row) -> str | None:

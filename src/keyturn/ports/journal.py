@@ -44,6 +44,10 @@ class ChainReport:
     events: int
     #: One sentence per broken place; empty when all is well.
     breaks: tuple[str, ...]
+    #: The hash at the end of the chain, which stands for all that came before it; of the whole journal only.
+    newest: str = ""
+    #: How many events follow the one with the expected hash; None where none has it, or none was expected.
+    since: int | None = None
 
 
 class Journal(Protocol):
@@ -138,12 +142,13 @@ class Journal(Protocol):
         """Give the proofs that consumers produced for a rotation."""
         ...
 
-    async def verify(self, rotation_id: str | None = None) -> ChainReport:
+    async def verify(self, rotation_id: str | None = None, *, expect: str | None = None) -> ChainReport:
         """Check the hash chain and that the events replay to the rotations as they stand.
 
         Args:
             rotation_id: check the events of this rotation alone, each by its own hash, and that they lead to
                 the rotation and the confirmations as they stand; None for the whole journal.
+            expect: a hash that was the newest once, to be looked for in the whole journal.
         """
         ...
 

@@ -11,16 +11,33 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from keyturn.simulator.vault_rights import seconds
+
 _DEFAULT_VERSIONS = 10
 MISMATCH = "check-and-set parameter did not match the current version"
 REQUIRED = "check-and-set parameter required for this call"
 
 
-def stamp() -> str:
+def stamp(ahead: float = 0.0) -> str:
     """Give the time as the server writes it, to the nanosecond."""
-    nanoseconds = time.time_ns()
+    nanoseconds = time.time_ns() + int(ahead * 10**9)
     whole = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(nanoseconds // 10**9))
     return f"{whole}.{nanoseconds % 10**9:09d}Z"
+
+
+def _duration(given: object) -> str:
+    """Write a duration as the server shows it: `1h0m0s`."""
+    whole = int(seconds(given))
+    if whole < 0:
+        return f"{whole}s"
+    hours, minutes = whole // 3600, whole % 3600 // 60
+    return (
+        f"{hours}h{minutes}m{whole % 60}s"
+        if hours
+        else f"{minutes}m{whole % 60}s"
+        if minutes
+        else f"{whole}s"
+    )
 
 
 @dataclass
@@ -50,6 +67,12 @@ class Version:
     created: str = field(default_factory=stamp)
     deleted: str = ""
     destroyed: bool = False
+
+    @property
+    def gone(self) -> bool:
+        """Whether it was deleted. The time may lie ahead: a mount or a path may delete by itself."""
+        # Stamps are of one length and one zone, and sort by their text.
+        return bool(self.deleted) and self.deleted <= stamp()
 
     def metadata(self, custom: dict[str, str] | None) -> dict[str, Any]:
         """Give what is told beside the data."""
@@ -81,7 +104,9 @@ class KvMount:
 
     def __init__(self, version: int = 2) -> None:
         self.version = version
+        self.max_versions = 0
         self.cas_required = False
+        self.delete_after = "0s"
         self.secrets: dict[str, Secret] = {}
         #: What a mount of version 1 was made to store.
         self.flat: dict[str, dict[str, Any]] = {}
@@ -96,9 +121,6 @@ class KvMount:
             return self._flat(method, rest, body)
         kind, _, path = rest.partition("/")
         verb = "WRITE" if method in {"POST", "PUT"} else method
-        if kind == "config" and verb == "WRITE":
-            self.cas_required = bool(body.get("cas_required", self.cas_required))
-            return Reply(204)
         handler = getattr(self, f"_{kind}_{verb.lower()}", None)
         if handler is None:
             return refusal(404)
@@ -113,6 +135,33 @@ class KvMount:
         found = self.flat.get(path)
         return gives(found) if found is not None else refusal(404)
 
+    def _config_get(self, path: str, query: Mapping[str, str], body: dict[str, Any]) -> Reply:
+        return gives(
+            {
+                "max_versions": self.max_versions,
+                "cas_required": self.cas_required,
+                "delete_version_after": self.delete_after,
+            }
+        )
+
+    def _config_write(self, path: str, query: Mapping[str, str], body: dict[str, Any]) -> Reply:
+        self.max_versions = int(body.get("max_versions", self.max_versions))
+        self.cas_required = bool(body.get("cas_required", self.cas_required))
+        self.delete_after = _duration(body.get("delete_version_after", self.delete_after))
+        return Reply(204)
+
+    def _kept(self, secret: Secret) -> int:
+        # The larger of the two, and not the path's before the mount's: AddVersion in path_data.go of
+        # https://github.com/hashicorp/vault-plugin-secrets-kv (read 2026-11-28).
+        return max(secret.max_versions, self.max_versions) or _DEFAULT_VERSIONS
+
+    def _deletion(self, secret: Secret) -> str:
+        """Give the time at which a new version is deleted; empty for never."""
+        after = [seconds(each) for each in (self.delete_after, secret.delete_after)]
+        if after[0] < 0 or not any(after):
+            return ""
+        return stamp(min(each for each in after if each))
+
     def _data_get(self, path: str, query: Mapping[str, str], body: dict[str, Any]) -> Reply:
         secret = self.secrets.get(path)
         if secret is None:
@@ -121,7 +170,7 @@ class KvMount:
         if version is None:
             return refusal(404)
         metadata = version.metadata(secret.custom)
-        if version.data is None or version.deleted:
+        if version.data is None or version.gone:
             return Reply(404, {"data": {"data": None, "metadata": metadata}})
         return gives({"data": version.data, "metadata": metadata})
 
@@ -136,8 +185,9 @@ class KvMount:
             return refusal(400, MISMATCH)
         self.secrets[path] = secret
         secret.current += 1
-        made = secret.versions[secret.current] = Version(secret.current, body["data"])
-        for number in range(1, secret.current - (secret.max_versions or _DEFAULT_VERSIONS) + 1):
+        made = Version(secret.current, body["data"], deleted=self._deletion(secret))
+        secret.versions[secret.current] = made
+        for number in range(1, secret.current - self._kept(secret) + 1):
             secret.versions.pop(number, None)
         return gives(made.metadata(secret.custom))
 
@@ -177,7 +227,7 @@ class KvMount:
         secret.max_versions = int(body.get("max_versions", secret.max_versions))
         secret.cas_required = bool(body.get("cas_required", secret.cas_required))
         secret.custom = body.get("custom_metadata", secret.custom)
-        secret.delete_after = body.get("delete_version_after", secret.delete_after)
+        secret.delete_after = _duration(body.get("delete_version_after", secret.delete_after))
         return Reply(204)
 
     def _metadata_delete(self, path: str, query: Mapping[str, str], body: dict[str, Any]) -> Reply:

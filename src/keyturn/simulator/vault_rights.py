@@ -18,12 +18,16 @@ path "auth/token/revoke-self" { capabilities = ["update"] }
 path "sys/capabilities-self" { capabilities = ["update"] }
 """
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+_PART = re.compile(r"([0-9.]+)([smh])")
 
 
 def seconds(value: Any) -> float:
-    """Read a duration: a number of seconds, or text with its unit."""
+    """Read a duration: a number of seconds, or text with its units, such as `1h0m0s`."""
     text = str(value or 0)
-    return float(text[:-1]) * _UNITS[text[-1]] if text[-1] in _UNITS else float(text)
+    if text[-1] not in _UNITS:
+        return float(text)
+    sign = -1.0 if text[0] == "-" else 1.0
+    return sign * sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))
 
 
 def parse_policy(text: str) -> dict[str, frozenset[str]]:

@@ -67,11 +67,10 @@ class _Row:
 @dataclass(slots=True)
 class _Fault:
     method: str
-    fault: ExchangeFault
+    error: ExchangeError
     effect: bool
     times: int
     skip: int
-    retry_after: float | None
 
 
 class MemoryExchange:
@@ -159,6 +158,7 @@ class MemoryExchange:
         times: int = 1,
         skip: int = 0,
         retry_after: float | None = None,
+        unexplained: bool = False,
     ) -> None:
         """Let coming calls of a method fail.
 
@@ -169,8 +169,11 @@ class MemoryExchange:
             times: how many calls fail.
             skip: how many calls go well first.
             retry_after: seconds that the caller is asked to wait.
+            unexplained: whether the answer is one that no table explains.
         """
-        self._faults.append(_Fault(method, fault, effect, times, skip, retry_after))
+        error = _no(fault, "a test ordered it", retry_after)
+        error.unexplained = unexplained
+        self._faults.append(_Fault(method, error, effect, times, skip))
 
     def serve_stale_list(self, changes: int = 1, times: int = 1) -> None:
         """Let the next listings show the books as they were before the last so many changes."""
@@ -277,10 +280,9 @@ class MemoryExchange:
             injected.times -= 1
             if not injected.times:
                 self._faults.remove(injected)
-            error = _no(injected.fault, "a test ordered it", injected.retry_after)
             if injected.effect:
-                return error
-            raise error
+                return injected.error
+            raise injected.error.with_traceback(None)
         return None
 
     @staticmethod

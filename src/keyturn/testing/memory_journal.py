@@ -187,12 +187,12 @@ class MemoryJournal:
             if row["rotation_id"] == rotation_id
         ]
 
-    async def verify(self, rotation_id: str | None = None) -> ChainReport:
+    async def verify(self, rotation_id: str | None = None, *, expect: str | None = None) -> ChainReport:
         """Check the hash chain, and that what it tells is what the tables show; of one rotation, or all."""
         if rotation_id is not None:
             return self._verify_one(rotation_id)
         meta = self.tables["meta"][0]
-        verifier = Verifier(meta["salt"])
+        verifier = Verifier(meta["salt"], expect)
         for row in sorted(self.tables["events"], key=lambda row: row["number"]):
             verifier.chained(row)
         verifier.head(Head(meta["head_number"], meta["head_hash"]))

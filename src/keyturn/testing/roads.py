@@ -13,7 +13,7 @@ from keyturn.domain.keys import Permission
 from keyturn.domain.manifest import AddedRight
 from keyturn.domain.rotation import Fate, Mode, State
 from keyturn.domain.slots import Slot
-from keyturn.engine import adopt
+from keyturn.engine import adopt, sweep
 from keyturn.engine.engine import Engine
 from keyturn.testing.crash import Killed, Mishap, Row
 from keyturn.testing.fake_world import NAME, PATH, FakeWorld
@@ -285,6 +285,28 @@ async def made_after_all(fake: FakeWorld, engine: Engine) -> None:
     await fake.sweep_until_rest(traced=True)
 
 
+async def answers_unexplained(fake: FakeWorld, engine: Engine) -> None:
+    """Rotate after a ban, while the edit, and after a person's abort the revoke, are answered unexplained."""
+    opened = await engine.open(NAME, mode=Mode.MANUAL, reason="crash suite")
+    fake.exchange.fail("list_keys", ExchangeFault.BARRED_REGION)
+    fake.state = State.PLANNED
+    await engine.advance(opened.id)
+    fake.state = "sweep"
+    await sweep.due_work(fake.world(traced=True))
+    fake.exchange.fail("edit_key", ExchangeFault.OUTCOME_UNKNOWN, unexplained=True)
+    for _ in range(20):
+        rotation = await engine.get(opened.id)
+        fake.state = rotation.state
+        if not rotation.is_open or (rotation.state is State.STAGED and rotation.failures):
+            break
+        progress = await engine.step(opened.id)
+        if progress.rest and progress.rest.until:
+            fake.clock.travel_to(progress.rest.until)
+    fake.exchange.fail("revoke_key", ExchangeFault.OUTCOME_UNKNOWN, unexplained=True)
+    await engine.abort(NAME, "a test wants it")
+    await fake.run(engine, opened.id)
+
+
 async def slots_emptied(fake: FakeWorld, engine: Engine) -> None:
     """Rotate when it is due, after somebody emptied the store twice: two keys live that it does not show."""
     second = fake.exchange.add_key([Permission(p) for p in fake.permissions], label="made by hand")
@@ -325,6 +347,9 @@ ROADS: dict[str, Road] = {
     "rolled back when promoted": Road(rolled_back_at(State.PROMOTED)),
     "rolled back in grace": Road(rolled_back_at(State.GRACE)),
     "outcome of the mint unknown": Road(mint_unknown),
+    "answers that no table explains": Road(
+        answers_unexplained, {"manifest": AFTER_CREATION, "ips": ("127.0.0.1",)}
+    ),
     "the list is stale": Road(stale_list),
     "the store was emptied": Road(slots_emptied),
     "the store was emptied, and the mirror was not": Road(slots_emptied, {"mirrored": True}),

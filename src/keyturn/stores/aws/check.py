@@ -8,6 +8,7 @@ elsewhere the finding says that nobody could tell.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from secrets import token_hex
 
 from keyturn.domain.errors import StoreError
 from keyturn.domain.slots import Slot, Stored
@@ -70,6 +71,9 @@ def check_secrets(
             arn = arns.get(where) or _secret_arn(wire, who.detail, shelf.name(where))
             needed = (*SECRETS_NEEDED, *(["secretsmanager:ReplicateSecretToRegions"] if regions else []))
             findings += iam.rights(where, arn, needed, _SECRETS_TOO_MUCH)
+    if who.ok:
+        stranger = _secret_arn(wire, who.detail, _nobodys())
+        findings += iam.beyond(stranger, "secretsmanager:GetSecretValue", shelf.name(""))
     return findings
 
 
@@ -84,7 +88,15 @@ def check_parameters(
         if who.ok:
             arn = _parameter_arn(wire, who.detail, parameters.name(path))
             findings += iam.rights(path, arn, PARAMETERS_NEEDED, _PARAMETERS_TOO_MUCH)
+    if who.ok:
+        stranger = _parameter_arn(wire, who.detail, _nobodys())
+        findings += iam.beyond(stranger, "ssm:GetParameter", parameters.name(""))
     return findings
+
+
+def _nobodys() -> str:
+    """Make up a name that is under no prefix."""
+    return f"kt-nobodys-{token_hex(8)}"
 
 
 def _failed(subject: str, error: StoreError) -> Finding:
@@ -163,7 +175,7 @@ class _Iam:
 
     def rights(self, path: str, arn: str, needed: Sequence[str], too_much: Sequence[str]) -> list[Finding]:
         """Name each action that is missing, and each that is allowed and should not be."""
-        allowed = self._allowed(arn, (*needed, *too_much)) if self._answers else None
+        allowed = self._allowed(arn, (*needed, *too_much))
         if allowed is None:
             detail = "whether keyturn may write cannot be told without writing"
             return [Finding(path, ok=True, detail=f"{detail}; {_POLICY} lists what it needs")]
@@ -181,7 +193,26 @@ class _Iam:
         ]
         return findings or [Finding(path, ok=True, detail="every right is there, and none too many")]
 
+    def beyond(self, stranger: str, action: str, prefix: str) -> list[Finding]:
+        """Tell a role that may read what is none of keyturn's, as one does whose policy has an empty prefix.
+
+        Args:
+            stranger: the ARN of something that is not there, outside of every prefix.
+            action: that reads it.
+            prefix: of the store.
+        """
+        allowed = self._allowed(stranger, (action,))
+        if allowed:
+            detail = f"{action} is allowed on all of the account, not on the store's prefix alone"
+            return [Finding("prefix", ok=False, detail=detail, todo=f"Write PREFIX as in {_POLICY}.")]
+        if allowed is None and not prefix:
+            detail = f"the store has none: with an empty PREFIX {_POLICY} would allow all of the account"
+            return [Finding("prefix", ok=True, detail=detail)]
+        return []
+
     def _allowed(self, arn: str, actions: Sequence[str]) -> set[str] | None:
+        if not self._answers:
+            return None
         try:
             answer = self._wire.call(
                 "iam",

@@ -6,6 +6,7 @@ the line that could not be parsed, and either may hold a secret: none gets out, 
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +15,8 @@ from urllib.parse import urlsplit
 from keyturn.domain.errors import StoreError, StoreFault
 from keyturn.machine import proxy_for, usable_proxy
 from keyturn.stores.aws import quiet
-from keyturn.stores.aws.faults import Failure, Trouble, refusal
+from keyturn.stores.aws.endpoints import AstrayError, faulty_variable, watch
+from keyturn.stores.aws.faults import Failure, Trouble, astray, refusal
 
 _SESSION_NAME = "keyturn"
 _TRY = "try `aws sts get-caller-identity`."
@@ -28,25 +30,31 @@ class Identity:
         store: its name, for messages.
         region: of the session.
         profile: of the AWS configuration; None for boto3's default chain.
+        seconds: for the whole of an answer of what gives credentials.
 
     Raises:
         StoreError: `MISCONFIGURED`, `DENIED`, `UNAVAILABLE`; the text names the kind of failure alone.
     """
 
-    def __init__(self, store: str, region: str, profile: str | None) -> None:
+    def __init__(self, store: str, region: str, profile: str | None, seconds: float) -> None:
         self._region = region
+        if (found := faulty_variable(os.environ)) is not None:
+            raise _misconfigured(
+                f"The variable {found[0]}, which the store {store} heeds, names {found[1].wrong}.",
+                f"In {found[0]} {found[1].write}; or unset it.",
+            )
         failure: Exception | None = None
         try:
-            import boto3
+            from keyturn.stores.aws.sessions import bounded_session
 
             quiet.install()
             with quiet.silently():
-                self.session = boto3.session.Session(profile_name=profile, region_name=region)
+                self.session = bounded_session(region, profile, seconds)
                 self._credentials = self.session.get_credentials()
         except Exception as error:  # noqa: BLE001 - sorted at once, and never let out
             failure = error
         if failure is not None:
-            raise _unusable(store, failure)
+            raise unusable(store, failure)
         self._store = store
         if self._credentials is not None and not self._renewed():
             self._ensure_sendable()
@@ -90,6 +98,7 @@ class Identity:
         core = botocore.session.Session()
         core.register_component("credential_provider", CredentialResolver([Role()]))
         self.session = boto3.session.Session(botocore_session=core, region_name=self._region)
+        watch(self.session)
         self._credentials = self.session.get_credentials()
 
     def missing(self) -> Failure | None:
@@ -149,6 +158,8 @@ def lacking(error: Exception) -> Failure:
     from botocore import exceptions as known
 
     kind = type(error).__name__
+    if isinstance(error, AstrayError):
+        return Failure(Trouble.ASTRAY, error.fault.wrong)
     if isinstance(error, known.ClientError):
         answer = error.response.get("Error", {})
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
@@ -166,8 +177,8 @@ def lacking(error: Exception) -> Failure:
     return Failure(Trouble.NOT_SENT if transport or container else Trouble.NO_CREDENTIALS, kind)
 
 
-def _unusable(store: str, error: Exception) -> StoreError:
-    """Tell why there is no session, by the kind of the exception."""
+def unusable(store: str, error: Exception) -> StoreError:
+    """Build the error for credentials that cannot be had, by the kind of the exception."""
     if isinstance(error, ImportError):
         return _misconfigured(
             f"The store {store} is in AWS, and boto3 is not installed.", "pip install 'keyturn[aws]'"
@@ -175,6 +186,8 @@ def _unusable(store: str, error: Exception) -> StoreError:
     from botocore import exceptions as known
 
     kind = type(error).__name__
+    if isinstance(error, AstrayError):
+        return astray(f"The AWS configuration of the store {store}", error.fault.wrong)
     if isinstance(error, known.ProfileNotFound):
         return _misconfigured(
             f"The AWS configuration has no profile {error.kwargs.get('profile')}.",

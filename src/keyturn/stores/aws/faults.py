@@ -58,6 +58,8 @@ class Trouble(StrEnum):
     NOT_SENT = "not sent"
     #: It left, and whether AWS did it is open.
     UNANSWERED = "unanswered"
+    #: Its URL is none that keyturn calls: it was not made, and `code` says why.
+    ASTRAY = "astray"
     #: There is nothing to sign it with.
     NO_CREDENTIALS = "no credentials"
 
@@ -140,6 +142,8 @@ def _passing(path: str, error: AwsError) -> StoreError:
 def _permanent(path: str, error: AwsError) -> StoreError | None:
     """Translate what only a person can mend; None for the rest."""
     action, code = error.action, error.code
+    if error.trouble is Trouble.ASTRAY:
+        return astray(f"The URL for {action} of {path}", code)
     if error.trouble is Trouble.NO_CREDENTIALS and code.startswith(ASSUME_ROLE):
         return _no_role(error)
     if error.trouble is Trouble.NO_CREDENTIALS:
@@ -170,6 +174,17 @@ def _permanent(path: str, error: AwsError) -> StoreError | None:
     else:
         return None
     return StoreError(fault, what, now=NOTHING, todo=todo)
+
+
+def astray(subject: str, wrong: str) -> StoreError:
+    """Build the error for an endpoint that keyturn does not call."""
+    return StoreError(
+        StoreFault.MISCONFIGURED,
+        f"{subject} names {wrong}.",
+        now="Nothing was sent there.",
+        todo="Correct `endpoint_url` in the AWS configuration (~/.aws/config, or AWS_CONFIG_FILE): https://HOST,"
+        " or this machine.",
+    )
 
 
 def _no_role(error: AwsError) -> StoreError:

@@ -12,13 +12,17 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from keyturn.domain.errors import ProgrammingError
+from keyturn.domain.urls import is_plain
 from keyturn.stores.aws import quiet
-from keyturn.stores.aws.answers import Bounded, fits
+from keyturn.stores.aws.answers import fits
 from keyturn.stores.aws.credentials import Identity, ensure_proxy, lacking
-from keyturn.stores.aws.faults import ASSUME_ROLE, AwsError, Failure, Trouble, refusal
+from keyturn.stores.aws.endpoints import AstrayError
+from keyturn.stores.aws.faults import ASSUME_ROLE, AwsError, Failure, Trouble, astray, refusal
+from keyturn.stores.aws.sessions import bound_client
 
 T = TypeVar("T")
 
@@ -90,7 +94,7 @@ class Wire:
                 return answer
             failure = answer
             unanswered = unanswered or failure.trouble is Trouble.UNANSWERED
-            if failure.trouble in {Trouble.REFUSED, Trouble.NO_CREDENTIALS}:
+            if failure.trouble in {Trouble.REFUSED, Trouble.NO_CREDENTIALS, Trouble.ASTRAY}:
                 break
             time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - spreads retries, hides nothing
         raise AwsError(action, failure, unanswered=unanswered)
@@ -107,9 +111,13 @@ class Wire:
         with self._lock:
             identity = self._as_whom()
             if service not in self._clients:
-                with quiet.silently():
+                client = None
+                # botocore says of some endpoints itself that they are none; its text quotes them.
+                with quiet.silently(), suppress(ValueError):
                     client = self._client_of(identity.session, service)
                 quiet.install()
+                if client is None:
+                    raise astray(f"The AWS configuration of the store {self.name}", "no URL with a host")
                 ensure_proxy(self.name, client.meta.endpoint_url)
                 self._clients[service] = client
             return self._clients[service], identity
@@ -132,7 +140,7 @@ class Wire:
 
     def _endpoint(self, service: str) -> str | None:
         url = self._endpoint_url
-        return None if url and service in _IDENTITY and url.startswith("https://") else url
+        return None if url and service in _IDENTITY and not is_plain(url) else url
 
     def _config(self) -> Any:
         from botocore import __version__ as version
@@ -150,22 +158,26 @@ class Wire:
 
     def _as_whom(self) -> Identity:
         if self._identity is None:
-            identity = Identity(self.name, self.region, self._profile)
+            identity = Identity(self.name, self.region, self._profile, self.timeout)
             if self._assume_role is not None:
                 identity.assume(self._assume_role, self._external_id, self._client_of)
             self._identity = identity
         return self._identity
 
     def _client_of(self, session: Any, service: str, **arguments: Any) -> Any:
+        from botocore.config import Config
+
         given = {
             "region_name": self.region,
             "endpoint_url": self._endpoint(service),
             "config": self._config(),
         }
         client = session.client(service, **{**arguments, **given})
-        endpoint = client._endpoint  # noqa: SLF001 - botocore has no public way to bound what it reads
-        endpoint.http_session = Bounded(endpoint.http_session, self.timeout)
-        return client
+        if is_plain(client.meta.endpoint_url):
+            # What is not encrypted stays on this machine: a proxy of the environment may be another.
+            given["config"] = given["config"].merge(Config(proxies={}))
+            client = session.client(service, **{**arguments, **given})
+        return bound_client(client, self.timeout)
 
 
 def _once(
@@ -196,7 +208,9 @@ def _sorted(error: Exception) -> Failure | None:
     """Sort what boto3 raises; None for a mistake in our own call."""
     from botocore import exceptions as known
 
-    if isinstance(error, known.ClientError) and error.operation_name.startswith(ASSUME_ROLE):
+    if isinstance(error, AstrayError) or (
+        isinstance(error, known.ClientError) and error.operation_name.startswith(ASSUME_ROLE)
+    ):
         return lacking(error)
     if isinstance(error, known.ClientError):
         answer = error.response.get("Error", {})

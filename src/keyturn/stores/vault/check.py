@@ -40,21 +40,38 @@ def check(session: Session, shelf: Shelf, paths: Sequence[str]) -> list[Finding]
     findings = [_login(found), _clock(found)]
     try:
         shelf.kv.ensure_version_2()
+        of_mount = shelf.kv.config()
     except StoreError as error:
         return [*findings, _failed(shelf.places.mount, error)]
-    findings.append(Finding(shelf.places.mount, ok=True, detail="a KV mount of version 2"))
+    findings += _mount(shelf.places.mount, of_mount)
     for path in paths:
         try:
-            findings += _path(shelf, path)
+            findings += _path(shelf, path, of_mount or {})
         except StoreError as error:
             findings.append(_failed(path, error))
     return [*findings, *_beyond(shelf, paths)]
 
 
+def _mount(mount: str, config: Mapping[str, Any] | None) -> Iterator[Finding]:
+    if config is None:
+        detail = "read is missing: how many versions the mount keeps, and for how long, cannot be told"
+        yield Finding(f"{mount}/config", ok=False, detail=detail, todo=_POLICY)
+        return
+    # keyturn names it in every write; it is others who are held to it.
+    cas = ", where every write names the version before it" if config.get("cas_required") else ""
+    yield Finding(mount, ok=True, detail=f"a KV mount of version 2{cas}")
+    if _ends_by_itself(config):
+        detail = "the mount deletes versions after a time, the current ones, too"
+        yield Finding(
+            mount, ok=False, detail=detail, todo=f"vault write {mount}/config delete_version_after=0s"
+        )
+
+
 def _beyond(shelf: Shelf, paths: Sequence[str]) -> Iterator[Finding]:
     """Name what the login may do where keyturn has nothing to do."""
     mount, stranger = shelf.places.mount, f"kt{token_hex(8)}"
-    shown = {where: where for where in (f"{mount}/config", *_OTHERS)}
+    config = f"{mount}/config"
+    shown = {where: where for where in (config, *_OTHERS)}
     if all("/" in path for path in paths):
         # Where keys stand in folders, whatever else is on the mount is not keyturn's.
         shown |= {f"{mount}/{kind}/{stranger}": f"{mount}/{kind}/*" for kind in _KINDS}
@@ -63,7 +80,7 @@ def _beyond(shelf: Shelf, paths: Sequence[str]) -> Iterator[Finding]:
     except StoreError:
         return  # the findings before tell
     for where, has in held.items():
-        more = sorted(has - {"deny"})
+        more = sorted(has - {"deny"} - ({"read"} if where == config else set()))
         if more and "root" not in has:
             yield Finding(shown[where], ok=False, detail=f"{', '.join(more)} is too much", todo=_TOO_MUCH)
 
@@ -98,7 +115,7 @@ def _clock(found: Answer) -> Finding:
     return Finding("clock", ok=ok, detail=detail, todo="" if ok else "Let both follow a time server.")
 
 
-def _path(shelf: Shelf, path: str) -> Iterator[Finding]:
+def _path(shelf: Shelf, path: str, of_mount: Mapping[str, Any]) -> Iterator[Finding]:
     needed = _needed(shelf, path)
     held = shelf.kv.capabilities(list(needed))
     if held is None:
@@ -111,7 +128,10 @@ def _path(shelf: Shelf, path: str) -> Iterator[Finding]:
         slots = [f"{Slot.CURRENT} holds a secret that keyturn did not write"]
     shelf.pending(path)
     yield Finding(path, ok=True, detail=", ".join(slots) or "nothing is stored yet")
-    yield from _settings(path, shelf.kv.metadata(shelf.places.current(path)) or {})
+    where = shelf.places.current(path)
+    yield from _settings(
+        path, f"-mount={shelf.places.mount} {where}", shelf.kv.metadata(where) or {}, of_mount
+    )
 
 
 def _needed(shelf: Shelf, path: str) -> Mapping[str, frozenset[str]]:
@@ -152,12 +172,37 @@ def _rights(
         yield Finding(path, ok=True, detail="every right that a rotation needs is there")
 
 
-def _settings(path: str, metadata: Mapping[str, Any]) -> Iterator[Finding]:
-    most = metadata.get("max_versions")
-    if isinstance(most, int) and 0 < most < _FEWEST_VERSIONS:
-        todo = f"vault kv metadata put -max-versions=10 (at least {_FEWEST_VERSIONS})"
+def _settings(
+    path: str, place: str, of_path: Mapping[str, Any], of_mount: Mapping[str, Any]
+) -> Iterator[Finding]:
+    """Name settings that would lose a key.
+
+    Args:
+        path: of the credential.
+        place: the same, as the server's command line takes it.
+        of_path: the metadata there.
+        of_mount: the configuration of the mount.
+    """
+    # The server keeps as many as the larger of the two says, and ten where both say nothing.
+    most = max(_count(of_path), _count(of_mount))
+    if 0 < most < _FEWEST_VERSIONS:
         detail = f"only {most} versions are kept: the previous key may be gone before its grace is over"
-        yield Finding(path, ok=False, detail=detail, todo=todo)
-    if str(metadata.get("delete_version_after") or "0s") != "0s":
+        yield Finding(path, ok=False, detail=detail, todo=f"vault kv metadata put -max-versions=10 {place}")
+    if _ends_by_itself(of_path) and not _never_ends(of_mount):
         detail = "the server deletes versions after a time, the current one, too"
-        yield Finding(path, ok=False, detail=detail, todo="vault kv metadata put -delete-version-after=0s")
+        todo = f"vault kv metadata put -delete-version-after=0s {place}"
+        yield Finding(path, ok=False, detail=detail, todo=todo)
+
+
+def _count(settings: Mapping[str, Any]) -> int:
+    most = settings.get("max_versions")
+    return most if isinstance(most, int) else 0
+
+
+def _ends_by_itself(settings: Mapping[str, Any]) -> bool:
+    return not _never_ends(settings) and str(settings.get("delete_version_after") or "0s") != "0s"
+
+
+def _never_ends(settings: Mapping[str, Any]) -> bool:
+    # A negative time at the mount puts those of the paths out of force.
+    return str(settings.get("delete_version_after") or "").startswith("-")

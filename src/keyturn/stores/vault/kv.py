@@ -213,6 +213,20 @@ class Kv:
             return None
         raise self._refusal(answer, where, ("read",))
 
+    def config(self) -> Mapping[str, Any] | None:
+        """Give the settings of the mount, which hold beside those of each path; None: they may not be read.
+
+        Raises:
+            StoreError: `UNAVAILABLE`, `MISCONFIGURED`.
+        """
+        where = f"{self._mount}/config"
+        answer = self._session.call("get", where)
+        if answer.status == 403:
+            return None
+        if answer.status != 200:
+            raise self._refusal(answer, where, ("read",))
+        return answer.data
+
     def ensure_version_2(self) -> None:
         """Make sure, once, that this is a KV mount of version 2.
 

@@ -18,6 +18,8 @@ from keyturn.stores.vault.transport import Answer, ListedAdapter
 
 # Whatever else stood in a header would end in an error of the HTTP library's that quotes it.
 _TOKEN = re.compile(r"[!-~]+")
+# For the whole of an answer of what gives this machine its AWS credentials.
+_HELPER_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,21 +88,33 @@ class Login:
         return self._by_aws(auth)
 
     def _by_aws(self, auth: VaultAws) -> Answer:
+        from keyturn.stores.aws import quiet
+        from keyturn.stores.aws.credentials import sendable, unusable
+        from keyturn.stores.aws.endpoints import AstrayError
+        from keyturn.stores.aws.sessions import bounded_session
+
+        failure, keys = None, None
         try:
-            import boto3
+            # A profile may assume a role, and botocore logs what STS answers.
+            quiet.install()
+            with quiet.silently():
+                found = bounded_session(None, None, _HELPER_SECONDS).get_credentials()
+                keys = found.get_frozen_credentials() if found else None
         except ImportError:
             raise misconfigured(
                 f"The store {self._name} logs in with AWS, and boto3 is not installed.",
                 "pip install 'keyturn[aws]'",
             ) from None
-        from keyturn.stores.aws import quiet
-        from keyturn.stores.aws.credentials import sendable
-
-        # A profile may assume a role, and botocore logs what STS answers.
-        quiet.install()
-        with quiet.silently():
-            found = boto3.Session().get_credentials()
-            keys = found.get_frozen_credentials() if found else None
+        except Exception as error:  # noqa: BLE001 - sorted at once, and never let out
+            failure = error
+        if isinstance(failure, AstrayError):
+            raise misconfigured(
+                f"The AWS configuration with which the store {self._name} logs in names"
+                f" {failure.fault.wrong}.",
+                f"In its place {failure.fault.write}; see AWS_ENDPOINT_URL_STS and ~/.aws/config.",
+            )
+        if failure is not None:
+            raise unusable(self._name, failure)
         if keys is None:
             raise misconfigured(
                 f"The store {self._name} logs in with AWS, and this machine has no AWS credentials.",
