@@ -21,7 +21,7 @@ $(READY): requirements.lock pyproject.toml
 STORE := age
 
 demo: $(READY)
-	$(BIN)/python -m keyturn.demo --store "$(STORE)"
+	$(BIN)/python -P -m keyturn.demo --store "$(STORE)"
 
 # One more than cores: much of the suite waits for servers to start, and for clocks.
 WORKERS := 3

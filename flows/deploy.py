@@ -3,7 +3,7 @@
 Prefect keeps what once was deployed: a schedule that left the file still fires, a drop-down shows the
 names of the day it was deployed. So whatever carries our tag and is not listed here is removed.
 
-After `prefect deploy`, run `python -m flows.deploy`: it does what `prefect deploy` leaves out.
+After `prefect deploy`, run `python -P -m flows.deploy`: it does what `prefect deploy` leaves out.
 """
 
 from __future__ import annotations

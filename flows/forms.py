@@ -72,6 +72,15 @@ class RotateRequest(Form):
         description="Rights and addresses of the living key that the new one may lack, with commas between"
         " them: those behind `-` in a dry run, or that a parked rotation names. It then goes on.",
     )
+    confirmed: str = Field(
+        "",
+        max_length=500,
+        pattern=r"^[A-Za-z0-9_., -]*$",
+        title="Confirmed by me",
+        description="Consumers of the open rotation that you have seen run on the new key, with commas"
+        " between them. Your word stands in the journal in the place of their proof: the old key is revoked"
+        " by it.",
+    )
     now: bool = Field(
         False,
         title="After an incident",

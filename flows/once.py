@@ -22,6 +22,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from flows.own_server import OwnServer
+from keyturn.processes import leave_folder
+from keyturn.settings import INVENTORY_VARIABLE, find_inventory
 
 if TYPE_CHECKING:
     from flows.ending import Ending
@@ -98,15 +100,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Read the arguments, work, and return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m flows.once", description="Run keyturn's flows now.")
     parser.add_argument("--prefect-home", type=Path, required=True, help="Prefect's folder for these runs")
-    given = parser.parse_args(arguments)
+    home = parser.parse_args(arguments).prefect_home.absolute()
+    # A relative path would mean another file elsewhere.
+    os.environ[INVENTORY_VARIABLE] = str(find_inventory())
     # The leader of its group, so that the group can be ended as one; a session's leader is that already.
     with suppress(PermissionError):
         os.setpgid(0, 0)
     _alone()
+    leave_folder()
     # What a library prints is for the log; our stdout is for the program above.
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    with OwnServer(given.prefect_home.absolute()) as server:
+    with OwnServer(home) as server:
         asyncio.run(_run(out, server))
     return 0
 

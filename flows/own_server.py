@@ -12,6 +12,8 @@ from types import TracebackType
 from typing import Self
 
 from keyturn.loopback import answers, past_proxies
+from keyturn.prefect_access import draw_auth, shared_settings
+from keyturn.processes import importing_safely, python
 
 # Prefect's first start makes its database: 25 seconds on a busy machine with two cores.
 _START_SECONDS = 180.0
@@ -40,15 +42,17 @@ class OwnServer:
         if "prefect" in sys.modules:
             raise RuntimeError("Prefect has read the environment already; it would not see its server.")
         port = _free_port()
-        self._url = f"http://127.0.0.1:{port}/api"
-        os.environ |= past_proxies(os.environ) | {
+        self._url = f"http://127.0.0.1:{port}"
+        os.environ |= past_proxies(os.environ) | importing_safely(os.environ)
+        os.environ |= shared_settings(self._url, draw_auth()) | {
             "DO_NOT_TRACK": "1",
-            "PREFECT_API_URL": self._url,
             "PREFECT_HOME": str(self._home),
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            # No browser ever gets the string, and each token costs a look into the database.
+            "PREFECT_SERVER_API_CSRF_PROTECTION_ENABLED": "false",
         }
-        command = [sys.executable, "-m", "flows.prefect_server", "--host", "127.0.0.1", "--port", str(port)]
-        leash = [sys.executable, "-m", "keyturn.cli.leash", str(os.getpid())]
+        command = python("-m", "flows.prefect_server", "--host", "127.0.0.1", "--port", str(port))
+        leash = python("-m", "keyturn.cli.leash", str(os.getpid()))
         self._process = subprocess.Popen(  # noqa: S603 - a list of arguments built above, no shell
             [*leash, *command, "--no-ui"],
             stdin=subprocess.DEVNULL,
@@ -63,7 +67,7 @@ class OwnServer:
             RuntimeError: it ended, or does not answer in time; stderr tells why.
         """
         deadline = time.monotonic() + _START_SECONDS
-        while not answers(f"{self._url}/health"):
+        while not answers(f"{self._url}/api/health"):
             if self._process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError("Prefect's server did not start; see what it wrote above.")
             time.sleep(_LOOK_SECONDS)

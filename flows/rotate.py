@@ -14,7 +14,7 @@ from flows.report import publish_plan, publish_story
 from keyturn.domain.difference import read_names
 from keyturn.domain.rotation import Mode
 from tasks.boundary import PlainError, PlainRefusalError, bounded
-from tasks.rotation import open_rotation, plan_rotation
+from tasks.rotation import confirm_consumers, open_rotation, plan_rotation
 from tasks.world import engine, opened
 
 
@@ -52,10 +52,13 @@ async def _rotate(answers: object) -> Ending:
         if request.dry_run:
             text = await publish_plan(await plan_rotation(request.credential, mode))
             return Completed(name="Planned", message=text)
-        lost = read_names(request.accept_loss)
-        begun = await open_rotation(
-            request.credential, mode, request.reason, engine().world.actor, accept_loss=lost
-        )
+        if vouched := read_names(request.confirmed):
+            begun = await confirm_consumers(request.credential, vouched, request.requested_by, request.reason)
+        else:
+            lost = read_names(request.accept_loss)
+            begun = await open_rotation(
+                request.credential, mode, request.reason, engine().world.actor, accept_loss=lost
+            )
         view = await follow(begun)
         await publish_story(view)
         return ending(view)

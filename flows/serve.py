@@ -57,7 +57,7 @@ async def serve(*, cron: str, limit: int, ready_file: Path | None = None) -> Non
         await client.create_flow_run_from_deployment(deployments[SWEEP])
     log.info("Serving %s", ", ".join(deployments))
     if ready_file is not None:
-        await asyncio.to_thread(ready_file.touch)
+        await asyncio.to_thread(ready_file.touch, 0o600)
     await _until_stopped(runner)
 
 

@@ -9,7 +9,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from keyturn.domain import machine
-from keyturn.domain.evidence import Confirmation
+from keyturn.domain.evidence import Confirmation, Evidence
 from keyturn.domain.rotation import EventType, Mode, Park, Rotation, State
 from keyturn.engine.engine import Progress
 from keyturn.engine.plan import PlanLine, plan, prove_nothing, unproved
@@ -91,6 +91,33 @@ async def open_rotation(
         return view_of(await engine().resume(credential, accept_loss=accept_loss), rests=False)
     opened = await engine().open(credential, mode=mode, reason=reason, accept_loss=accept_loss)
     return view_of(opened, rests=False)
+
+
+@task(task_run_name="confirm {credential}", persist_result=False, cache_policy=NO_CACHE, log_prints=False)
+@bounded
+async def confirm_consumers(credential: str, consumers: frozenset[str], by: str, reason: str) -> RotationView:
+    """Take a person's word for consumers of the open rotation, and give the rotation to go on with.
+
+    A flow run that is started again from the top finds its own words in the journal.
+
+    Raises:
+        PlainRefusalError: none is open, or it does not wait for one of them.
+    """
+    at_work = engine()
+    latest = await at_work.world.journal.rotations(credential, limit=1)
+    said = [
+        each.event.data.get("note", "")
+        for rotation in latest
+        for each in await at_work.world.journal.events(rotation.id)
+        if each.event.type is EventType.CONSUMER_CONFIRMED and each.event.actor == at_work.world.actor
+    ]
+    rotation = latest[0] if latest else None
+    for name in sorted(consumers):
+        if not any(note.startswith(f"{name}: {Evidence.PERSON}; ") for note in said):
+            rotation = await at_work.confirm(credential, name, by=by, reason=reason)
+    if rotation is None:
+        raise PlainRefusalError(f"No rotation of {credential} is open.")
+    return view_of(rotation, rests=not rotation.is_open)
 
 
 async def _own_rotation(credential: str, actor: str) -> Rotation | None:

@@ -15,6 +15,7 @@ from keyturn.domain.rotation import Rotation, State
 from keyturn.engine.aftermath import aftermath
 from keyturn.engine.engine import Engine
 from keyturn.exchanges import catalog
+from keyturn.processes import keep_memory_private
 from keyturn.settings import LoadedInventory
 
 _engine: ContextVar[Engine] = ContextVar("keyturn_engine")
@@ -39,6 +40,7 @@ async def opened(actor: str) -> AsyncIterator[Engine]:
     Raises:
         KeyturnError: the inventory or the journal cannot be used.
     """
+    keep_memory_private()
     async with wiring.open_world(inventory(), actor=actor) as world:
         _engine.set(Engine(world))
         yield engine()

@@ -38,6 +38,9 @@ SHARED = {
     "tests/flows/test_deploy.py": "tests/flows/test_rotate.py",
     "tests/flows/test_prefect_yaml.py": "tests/flows/test_rotate.py",
     "tests/flows/test_sweep.py": "tests/flows/test_rotate.py",
+    "tests/security/test_folder_is_not_trusted.py": "tests/flows/test_real_server.py",
+    "tests/security/test_memory_is_private.py": "tests/flows/test_real_server.py",
+    "tests/security/test_prefect_is_ours.py": "tests/flows/test_real_server.py",
 }
 
 
@@ -157,3 +160,19 @@ def _make_prefect_database(home: Path) -> None:
         timeout=300,
     )
     making.rename(home)
+
+
+@pytest.fixture(scope="session")
+def town(tmp_path_factory: pytest.TempPathFactory, furnish_prefect: Callable[[Path], None]) -> Iterator[Any]:
+    """One running `keyturn up`, with a house whose exchange is a process; of two folders of tests."""
+    if not Path("/proc/self/environ").exists():
+        pytest.skip("these tests find their processes in /proc: run them on Linux")
+    from tests.flows.conftest import Town
+
+    made = Town(tmp_path_factory.mktemp("town"))
+    furnish_prefect(made.folder / ".keyturn" / "prefect")
+    try:
+        made.up()
+        yield made
+    finally:
+        made.close()

@@ -12,4 +12,7 @@ def uvloop_in(pid: int) -> bool:
     maps = Path(f"/proc/{pid}/maps")
     if not maps.exists():
         pytest.skip("what a process has loaded is read from /proc: run it on Linux")
-    return "/uvloop/" in maps.read_text()
+    try:
+        return "/uvloop/" in maps.read_text()
+    except PermissionError:
+        pytest.skip("a process that opens secrets shows its memory to root alone: run this as root")

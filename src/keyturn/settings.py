@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shlex
 import stat
@@ -13,13 +14,13 @@ from pathlib import Path
 from keyturn.domain.errors import InventoryError
 from keyturn.domain.inventory import Inventory
 from keyturn.domain.inventory_text import parse_inventory
+from keyturn.domain.inventory_yaml import MOST_BYTES
 from keyturn.domain.manifest import DriverManifest
+from keyturn.files import read_file
 
 #: Names the inventory where the command line does not.
 INVENTORY_VARIABLE = "KEYTURN_INVENTORY"
 DEFAULT_NAME = "keyturn.yaml"
-# 10,000 credentials are 3 MB; more than this is a wrong file.
-_MAX_BYTES = 10_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,21 +99,19 @@ def _read(path: Path) -> str:
             raise _refused(
                 f"{path} is not a regular file", "save the inventory in a file: paths start at its folder"
             )
-        with path.open("rb") as file:
-            raw = file.read(_MAX_BYTES + 1)
+        raw = read_file(path, MOST_BYTES, links=True)
     except FileNotFoundError:
         raise _refused(
             f"there is no inventory at {path}",
             f"keyturn init, or name one with --inventory or {INVENTORY_VARIABLE}",
         ) from None
     except (OSError, ValueError) as e:
+        if isinstance(e, OSError) and e.errno == errno.EFBIG:
+            raise _refused(
+                f"{path} is larger than {MOST_BYTES // 1_000_000} MB", "check that it is an inventory"
+            ) from None
         reason = e.strerror if isinstance(e, OSError) and e.strerror else "not a path"
         raise _refused(f"{path} cannot be read: {reason}", "check the path and who may read it") from None
-    if len(raw) > _MAX_BYTES:
-        raise _refused(
-            f"{path} is larger than {_MAX_BYTES // 1_000_000} MB",
-            "check that it is an inventory",
-        )
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as e:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 
 from keyturn.domain.place import api_url
 from keyturn.domain.slots import Slot, Stored
 from keyturn.engine.world import World
 from keyturn.exchanges import catalog
 from keyturn.ports.clock import Clock, SystemClock
-from keyturn.ports.consumer import Consumer, ReadCurrent
+from keyturn.ports.consumer import Consumer, ReadKey
 from keyturn.ports.exchange import ExchangeDriver
 from keyturn.ports.journal import Journal
 from keyturn.ports.store import SecretStore
@@ -67,17 +68,18 @@ class InventoryAdapters:
                 self._loaded.inventory.consumers[name],
                 credential=credential,
                 base=self._loaded.base,
-                read_current=self._reader(credential),
+                read_current=self._reader(credential, Slot.CURRENT),
+                read_pending=self._reader(credential, Slot.PENDING),
             )
         return self._consumers[name, credential]
 
-    def _reader(self, credential: str) -> ReadCurrent:
+    def _reader(self, credential: str, slot: Slot) -> ReadKey:
         address = self._loaded.inventory.store_of(credential)
 
-        async def read_current() -> Stored | None:
-            return await self.store(address.store).read(address.path, Slot.CURRENT)
+        async def read() -> Stored | None:
+            return await self.store(address.store).read(address.path, slot)
 
-        return read_current
+        return read
 
     async def close(self) -> None:
         """Close whatever was built."""
@@ -107,6 +109,17 @@ async def open_journal(loaded: LoadedInventory, *, create: bool = True) -> Async
         yield journal
     finally:
         await journal.close()
+
+
+def journal_file(loaded: LoadedInventory) -> Path | None:
+    """Give the journal's file, where it is one.
+
+    Raises:
+        JournalError: its URL cannot be read.
+    """
+    from keyturn.journal.database import locate
+
+    return locate(_located(loaded.inventory.journal.url, loaded)).path
 
 
 def _located(url: str, loaded: LoadedInventory) -> str:

@@ -168,6 +168,7 @@ class House:
 
             await asyncio.gather(*(one(adopt.put_manager, world, n, k) for n, k in managers.items()))
             await asyncio.gather(*(one(adopt.put_credential, world, n, k) for n, k in first.items()))
+            self.street.salt = await world.journal.salt()
 
 
 def material(key: IssuedKey) -> SecretMaterial:

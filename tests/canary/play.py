@@ -25,6 +25,7 @@ import certifi
 
 from keyturn import wiring
 from keyturn.exchanges import catalog
+from keyturn.prefect_access import draw_auth, shared_settings
 from keyturn.settings import load_inventory
 from tests.ports import free_port
 
@@ -69,7 +70,7 @@ class Play:
             (self.folder / each).mkdir(parents=True)
         self._apart.mkdir()
         self.prefect_home = self.folder / "home" / "prefect"
-        self._port = free_port()
+        self._port, self._auth = free_port(), draw_auth()
         self._stack = ExitStack()
         self.sampler = self._stack.enter_context(Sampler())
         self.street = self._stack.enter_context(Street(self.canary, self.hmac_key))
@@ -248,7 +249,7 @@ class Play:
                 "KEYTURN_DEBUG": "1",
                 "DO_NOT_TRACK": "1",
                 "PREFECT_HOME": str(self.prefect_home),
-                "PREFECT_API_URL": f"http://127.0.0.1:{self._port}/api",
+                **shared_settings(f"http://127.0.0.1:{self._port}", self._auth),
                 "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
                 "PREFECT_CLIENT_MAX_RETRIES": "100",
                 "PREFECT_LOGGING_LEVEL": "DEBUG",

@@ -15,6 +15,7 @@ from typing import Any, Self, TypeVar
 from aiohttp import web
 
 from keyturn.client import webhook
+from keyturn.domain.labels import fingerprint
 from keyturn.simulator import SimBybit, SimDeribit, SimExchange, SimOkx
 from keyturn.simulator.state import SimAccount, SimKey
 from keyturn.simulator.wire import Call, Reply, alphanumeric
@@ -123,6 +124,8 @@ class Street:
         #: Every notice as it came: headers and body.
         self.notices: list[bytes] = []
         self.hook_url = ""
+        #: Of the journal, by which fingerprints are made; the service behind the hook knows the keys by them.
+        self.salt = b""
         self._hmac_key = hmac_key
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
@@ -150,9 +153,20 @@ class Street:
         await web.TCPSite(self._runner, "127.0.0.1", 0).start()
         return f"http://127.0.0.1:{self._runner.addresses[0][1]}/"
 
+    def _secret_of(self, print_: str) -> str:
+        """Be the bot behind the hook, which holds the key that it is told of."""
+        return next(
+            key.secret.value
+            for venue, exchange in self.exchanges.items()
+            for account in exchange.accounts.values()
+            for key in account.keys.values()
+            if fingerprint(self.salt, venue, key.key_ref) == print_
+        )
+
     async def _take(self, request: web.BaseRequest) -> web.Response:
         body = await request.read()
         self.notices.append(request.raw_path.encode() + repr(request.raw_headers).encode() + body)
         notice = webhook.verify(body, request.headers.get(webhook.HEADER), self._hmac_key)
-        answer, headers = webhook.sign_ack(notice, self._hmac_key)
+        secret = self._secret_of(notice.fingerprint)
+        answer, headers = webhook.sign_ack(notice, self._hmac_key, secret=secret)
         return web.Response(body=answer, headers=headers)

@@ -136,18 +136,8 @@ def test_prefects_server_is_started_on_asyncio(monkeypatch: pytest.MonkeyPatch) 
     from flows import prefect_server
 
     given: list[object] = []
-    monkeypatch.setattr(uvicorn, "run", lambda _app, **options: given.append(options["loop"]))
-    prefect_server.stay_on_asyncio()
-    uvicorn.run("an app", workers=2)
-    assert given == ["asyncio"]
-
-
-def test_prefects_server_in_the_background_is_told_so_too() -> None:
-    pytest.importorskip("uvicorn")
-    from uvicorn.main import main as command
-
-    from flows.prefect_server import SERVER_WISHES
-
-    chosen = SERVER_WISHES["UVICORN_LOOP"]
-    prefix = command.context_settings["auto_envvar_prefix"]
-    assert (f"{prefix}_LOOP", chosen) == ("UVICORN_LOOP", "asyncio")
+    monkeypatch.setattr(uvicorn, "run", lambda app, **options: given.append((app, options["loop"])))
+    prefect_server.serve_our_way()
+    uvicorn.run("prefect.server.api.server:create_app", workers=2)
+    # Each of its processes makes the application with what guards it.
+    assert given == [("flows.prefect_server:create_app", "asyncio")]

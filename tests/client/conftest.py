@@ -18,7 +18,8 @@ import ccxt.pro
 import pytest
 
 import keyturn.client
-from keyturn.client.mailbox import Mailbox, NoticeMessage, ProbeMessage
+from keyturn.client.mailbox import Mailbox
+from keyturn.client.messages import NoticeMessage, ProbeMessage
 from keyturn.client.settings import StoreSource
 from keyturn.domain.evidence import NoticeKind
 from keyturn.domain.labels import Attempt, fingerprint

@@ -9,11 +9,12 @@ import pytest
 
 import keyturn.client
 from keyturn.client import watcher as watcher_module
-from keyturn.client.mailbox import AckMessage
+from keyturn.client.messages import AckMessage
 from keyturn.client.settings import StoreSource
 from keyturn.consumers.client import MailboxConsumer
 from keyturn.domain.errors import KEY_FAULTS, ExchangeFault, StoreError, StoreFault
 from keyturn.domain.evidence import NoticeKind, ProbeFault, ProbeRequest
+from keyturn.domain.material import SecretMaterial
 from keyturn.domain.slots import Slot
 from keyturn.simulator import Fault, FaultKind
 
@@ -23,6 +24,21 @@ from .conftest import BALANCE, CONSUMER, CREDENTIAL, PATH, until
 async def quiet(world, seconds=0.8):
     """Give the watcher time for several looks."""
     await asyncio.sleep(seconds)
+
+
+def material_of(key):
+    return SecretMaterial(key.key_ref, key.secret)
+
+
+def keyturn_of(world):
+    """Give the consumer that keyturn asks."""
+    return MailboxConsumer(
+        CONSUMER,
+        CREDENTIAL,
+        world.root / "mailbox",
+        read_current=lambda: world.store.read(PATH, Slot.CURRENT),
+        read_pending=lambda: world.store.read(PATH, Slot.PENDING),
+    )
 
 
 async def test_loading_a_key_is_no_acknowledgement_and_a_public_call_is_none_either(world):
@@ -199,7 +215,8 @@ async def test_the_acknowledgement_carries_no_secret_and_no_key_ref(world):
     await exchange.private_get_v5_account_wallet_balance()
     await until(lambda: world.box.ack("rotation1-promoted"))
     text = (world.box.folder / "ack-rotation1-promoted.json").read_text()
-    assert AckMessage.model_validate_json(text).fingerprint == new
+    assert world.box.answer(AckMessage, "rotation1-promoted").is_by(material_of(world.keys[new]))
+    assert world.box.ack("rotation1-promoted").fingerprint == new
     assert world.keys[new].secret not in text
     assert world.keys[new].key_ref not in text
     assert (world.box.folder.stat().st_mode & 0o777, len(list(world.box.folder.iterdir()))) == (0o700, 2)
@@ -292,7 +309,7 @@ async def test_a_pending_key_is_tried_again_when_keyturn_asks_anew(world):
     world.attach(world.exchange("sync"))
     pending, attempt, info = await world.stage(ips=("203.0.113.7",))
     request = ProbeRequest(CREDENTIAL, CONSUMER, attempt.rotation_id, attempt.number, pending, info.version)
-    keyturn = MailboxConsumer(CONSUMER, CREDENTIAL, world.box.folder.parent)
+    keyturn = keyturn_of(world)
     await keyturn.request_probe(request)
     await until(lambda: world.box.report(attempt.rotation_id, attempt.number))
     assert (await keyturn.probe_report(request)).fault == ExchangeFault.WRONG_IP
@@ -339,7 +356,7 @@ async def test_a_bot_that_may_not_read_the_pending_key_says_so_once_for_each_req
 
     monkeypatch.setattr(StoreSource, "read", current_only)
     pending, attempt, info = await world.stage()
-    keyturn = MailboxConsumer(CONSUMER, CREDENTIAL, world.root / "mailbox")
+    keyturn = keyturn_of(world)
     request = ProbeRequest(CREDENTIAL, CONSUMER, attempt.rotation_id, attempt.number, pending, info.version)
     await keyturn.request_probe(request)
     await until(lambda: world.box.report(attempt.rotation_id, attempt.number))

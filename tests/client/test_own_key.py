@@ -16,11 +16,11 @@ import pytest
 
 import keyturn.client
 from keyturn.client.holder import Loaded
-from keyturn.client.mailbox import OwnKeyMessage
-from keyturn.consumers.client import MailboxConsumer
+from keyturn.client.messages import OwnKeyMessage
 from keyturn.domain.errors import InventoryError, RefusedError
 
 from .conftest import BALANCE, CONSUMER, CREDENTIAL, until
+from .test_ack_probe import keyturn_of
 
 
 def as_attributes(exchange, key):
@@ -61,7 +61,7 @@ async def test_an_object_whose_key_the_bot_sets_is_attached_no_longer_and_confir
 
 async def found(world) -> str:
     """Give what `doctor`, and a rotation that waits, tell of the bot."""
-    bot = MailboxConsumer(CONSUMER, CREDENTIAL, world.root / "mailbox")
+    bot = keyturn_of(world)
     return "; ".join(each.detail for each in await bot.check() if not each.ok)
 
 

@@ -144,4 +144,4 @@ async def test_a_bot_that_is_refused_everything_fills_no_disk(world, monkeypatch
     assert len(told(world)) == holder_module.MAX_REFUSALS
     text = (world.box.folder / f"refusals-{SUBJECT}.json").read_bytes()
     assert len(text) < 16_384
-    assert json.loads(text)["consumer"] == CONSUMER
+    assert json.loads(json.loads(text)["message"])["consumer"] == CONSUMER

@@ -11,7 +11,8 @@ import ccxt.async_support
 import pytest
 
 import keyturn.client
-from keyturn.client.mailbox import Mailbox, NoticeMessage
+from keyturn.client.mailbox import Mailbox
+from keyturn.client.messages import NoticeMessage
 from keyturn.domain.evidence import NoticeKind
 from keyturn.domain.material import SecretMaterial
 from keyturn.domain.slots import KeyMeta, Slot, SlotInfo, Stored

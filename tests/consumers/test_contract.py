@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+import time
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from aiohttp import web
 
 from keyturn.client import webhook
-from keyturn.client.mailbox import AckMessage, Mailbox, ProbeReportMessage, RefusalsMessage, RefusedCall
+from keyturn.client.mailbox import Mailbox
+from keyturn.client.messages import AckMessage, ProbeReportMessage, RefusalsMessage, RefusedCall
 from keyturn.consumers.catalog import build
 from keyturn.domain.errors import ExchangeFault
 from keyturn.domain.evidence import Evidence
@@ -19,22 +21,34 @@ from keyturn.domain.slots import KeyMeta, Slot, SlotInfo, Stored
 from keyturn.testing.consumer_contract import (
     CREDENTIAL,
     FINGERPRINT,
+    OLD_SECRET,
+    OTHER,
     REFUSED,
+    SECRET,
     ConsumerContract,
     ConsumerSubject,
+    Forgery,
 )
 from keyturn.testing.memory_consumer import MemoryConsumer
 
 KEY = "not-a-real-hmac-key-1"
+HOUR = timedelta(hours=1)
 
 
 async def no_key():
     return None
 
 
+def stored(print_=FINGERPRINT, secret=SECRET):
+    meta = KeyMeta("bybit", "main", "key-1", print_, None, datetime.now(UTC))
+    return Stored(SlotInfo(Slot.CURRENT, "1", None, meta), SecretMaterial("key-1", secret))
+
+
 async def the_key():
-    meta = KeyMeta("bybit", "main", "key-1", FINGERPRINT, None, datetime.now(UTC))
-    return Stored(SlotInfo(Slot.CURRENT, "1", None, meta), SecretMaterial("key-1", "not-a-real-secret-1"))
+    return stored()
+
+
+OLD_KEY = SecretMaterial("key-0", OLD_SECRET)
 
 
 def a_refused_call():
@@ -43,6 +57,20 @@ def a_refused_call():
 
 async def nothing(notice):
     pass
+
+
+def forged(ack, forgery):
+    """Give what a forged acknowledgement says, and by which key it is sealed; None: by none."""
+    changes = {
+        Forgery.OLDER: {"at": datetime.now(UTC) - HOUR},
+        Forgery.FUTURE: {"at": datetime.now(UTC) + HOUR},
+        Forgery.OTHER_CREDENTIAL: {"credential": "other"},
+        Forgery.OTHER_CONSUMER: {"consumer": "other"},
+        Forgery.OTHER_NOTICE: {"rotation_id": "r0000000009"},
+        Forgery.OTHER_KEY: {"fingerprint": OTHER},
+    }
+    material = {Forgery.UNSEALED: None, Forgery.BY_OLD_KEY: OLD_KEY}
+    return ack.model_copy(update=changes.get(forgery, {})), material.get(forgery, stored().material)
 
 
 class TestMemory(ConsumerContract):
@@ -60,7 +88,19 @@ class TestMemory(ConsumerContract):
         async def refuse(notice):
             consumer.refused = [REFUSED]
 
-        return ConsumerSubject(consumer, "bot", move, report=report, refuse=refuse)
+        async def forge(notice, forgery=Forgery.BY_OLD_KEY):
+            consumer.forged = f"it is {forgery}"
+
+        return ConsumerSubject(
+            consumer,
+            "bot",
+            move,
+            report=report,
+            refuse=refuse,
+            forge=forge,
+            forge_refusal=forge,
+            forgeries=frozenset(Forgery),
+        )
 
 
 class TestMemoryWithTimedEvidence(ConsumerContract):
@@ -75,41 +115,57 @@ class TestClient(ConsumerContract):
     @pytest.fixture
     async def subject(self, tmp_path):
         entry = ClientConsumer(kind="client", mailbox="mail")
-        consumer = build("bot", entry, credential=CREDENTIAL, base=tmp_path, read_current=no_key)
+        consumer = build(
+            "bot", entry, credential=CREDENTIAL, base=tmp_path, read_current=the_key, read_pending=the_key
+        )
         box = Mailbox(tmp_path / "mail" / "bot")
 
-        async def move(notice):
+        def ack():
             (told,) = box.notices(CREDENTIAL)
-            box.put(
-                AckMessage(
-                    credential=told.credential,
-                    consumer="bot",
-                    rotation_id=told.rotation_id,
-                    fingerprint=told.fingerprint,
-                    kind=told.kind,
-                    at=datetime.now(UTC),
-                    call="GET balance",
-                )
+            return AckMessage(
+                credential=told.credential,
+                consumer="bot",
+                rotation_id=told.rotation_id,
+                fingerprint=told.fingerprint,
+                kind=told.kind,
+                at=datetime.now(UTC),
+                call="GET balance",
             )
+
+        async def move(notice):
+            box.put_sealed(ack(), stored().material)
 
         async def report(request):
             (asked,) = box.probes(CREDENTIAL)
-            box.put(
-                ProbeReportMessage(
-                    credential=asked.credential,
-                    consumer="bot",
-                    rotation_id=asked.rotation_id,
-                    fingerprint=asked.fingerprint,
-                    attempt=asked.attempt,
-                    at=datetime.now(UTC),
-                )
-            )
+            box.put_sealed(ProbeReportMessage.on(asked, None, datetime.now(UTC)), stored().material)
 
         async def refuse(notice):
             (told,) = box.notices(CREDENTIAL)
+            box.add_refusals(told, [(REFUSED, a_refused_call().fault, datetime.now(UTC))], stored().material)
+
+        async def forge(notice, forgery):
+            said, material = forged(ack(), forgery)
+            if material is None:
+                box.put(said)
+            else:
+                box.put_sealed(said, material)
+            # What a stranger writes has the name that he likes.
+            (box.folder / said.file_name).rename(box.folder / ack().file_name)
+
+        async def forge_refusal(notice):
+            (told,) = box.notices(CREDENTIAL)
             box.put(RefusalsMessage.about(told, (a_refused_call(),)))
 
-        return ConsumerSubject(consumer, "bot", move, report=report, refuse=refuse)
+        return ConsumerSubject(
+            consumer,
+            "bot",
+            move,
+            report=report,
+            refuse=refuse,
+            forge=forge,
+            forge_refusal=forge_refusal,
+            forgeries=frozenset(Forgery) - {Forgery.READS_OUR_FILE},
+        )
 
 
 class TestWebhook(ConsumerContract):
@@ -118,14 +174,31 @@ class TestWebhook(ConsumerContract):
         monkeypatch.setenv("HOOK_KEY", KEY)
         moved: set[str] = set()
         refused = []
+        forgery = None
+
+        def answer(notice):
+            # The service acknowledges the key that it runs on; asked about another one, it says the same.
+            said = notice.model_copy(update={"fingerprint": FINGERPRINT})
+            changes = {
+                Forgery.OTHER_CREDENTIAL: {"credential": "other"},
+                Forgery.OTHER_CONSUMER: {"consumer": "other"},
+                Forgery.OTHER_NOTICE: {"notice_id": "r0000000009-promoted"},
+                Forgery.OTHER_KEY: {"fingerprint": OTHER},
+            }
+            said = said.model_copy(update=changes.get(forgery, {}))
+            secret = OLD_SECRET if forgery is Forgery.BY_OLD_KEY else SECRET
+            body, headers = webhook.sign_ack(said, KEY, secret=secret, refusals=refused)
+            age = {Forgery.OLDER: -3600, Forgery.FUTURE: 3600}.get(forgery, 0)
+            if age:
+                headers[webhook.PROOF_HEADER] = webhook.prove(body, SECRET, now=time.time() + age)
+            if forgery is Forgery.UNSEALED:
+                del headers[webhook.PROOF_HEADER]
+            return web.Response(body=body, headers=headers)
 
         async def hook(request):
             body = await request.read()
             notice = webhook.verify(body, request.headers.get(webhook.HEADER), KEY)
-            if notice.notice_id not in moved:
-                return web.Response(status=202)
-            body, headers = webhook.sign_ack(notice, KEY, refusals=refused)
-            return web.Response(body=body, headers=headers)
+            return answer(notice) if notice.notice_id in moved else web.Response(status=202)
 
         server = web.ServerRunner(web.Server(hook))
         await server.setup()
@@ -135,7 +208,9 @@ class TestWebhook(ConsumerContract):
             url=f"http://127.0.0.1:{server.addresses[0][1]}/hook",
             hmac_key=SecretRef(env="HOOK_KEY"),
         )
-        consumer = build("bot", entry, credential=CREDENTIAL, base=tmp_path, read_current=no_key)
+        consumer = build(
+            "bot", entry, credential=CREDENTIAL, base=tmp_path, read_current=the_key, read_pending=no_key
+        )
 
         async def move(notice):
             moved.add(notice.notice_id)
@@ -143,15 +218,19 @@ class TestWebhook(ConsumerContract):
         async def refuse(notice):
             refused.append(a_refused_call())
 
-        # The service acknowledges the key that it runs on; asked about another one, it has nothing to say.
-        original = webhook.sign_ack
+        async def forge(notice, kind):
+            nonlocal forgery
+            forgery = kind
+            moved.add(notice.notice_id)
 
-        def for_its_key(notice, key, **options):
-            plain = notice.model_copy(update={"fingerprint": FINGERPRINT})
-            return original(plain, key, **options)
-
-        monkeypatch.setattr(webhook, "sign_ack", for_its_key)
-        yield ConsumerSubject(consumer, "bot", move, refuse=refuse)
+        yield ConsumerSubject(
+            consumer,
+            "bot",
+            move,
+            refuse=refuse,
+            forge=forge,
+            forgeries=frozenset(Forgery) - {Forgery.READS_OUR_FILE},
+        )
         await server.cleanup()
 
 
@@ -159,7 +238,9 @@ class TestFile(ConsumerContract):
     @pytest.fixture
     async def subject(self, tmp_path):
         entry = FileConsumer(kind="file", path="key.json")
-        consumer = build("bot", entry, credential=CREDENTIAL, base=tmp_path, read_current=the_key)
+        consumer = build(
+            "bot", entry, credential=CREDENTIAL, base=tmp_path, read_current=the_key, read_pending=no_key
+        )
         return ConsumerSubject(consumer, "bot", nothing, evidence=Evidence.TIMED)
 
 
@@ -173,7 +254,9 @@ class TestFileThatConfirms(ConsumerContract):
             run=("/bin/sh", "-c", "true"),
             confirm=("/bin/cat", "running-on"),
         )
-        consumer = build("bot", entry, credential=CREDENTIAL, base=tmp_path, read_current=the_key)
+        consumer = build(
+            "bot", entry, credential=CREDENTIAL, base=tmp_path, read_current=the_key, read_pending=no_key
+        )
         (tmp_path / "running-on").write_text("fp-of-old\n")
 
         async def move(notice):
@@ -181,3 +264,30 @@ class TestFileThatConfirms(ConsumerContract):
             (tmp_path / "running-on").write_text(loaded["print"] + "\n")
 
         return ConsumerSubject(consumer, "bot", move)
+
+
+class TestFileWhoseConfirmReadsIt(ConsumerContract):
+    @pytest.fixture
+    async def subject(self, tmp_path):
+        entry = FileConsumer(
+            kind="file",
+            path="key.env",
+            format="env",
+            fields={"api_key": "KEY", "secret": "SECRET", "fingerprint": "PRINT"},
+            confirm=("sed", "-n", "s/^PRINT=//p", "key.env"),
+        )
+        consumer = build(
+            "bot", entry, credential=CREDENTIAL, base=tmp_path, read_current=the_key, read_pending=no_key
+        )
+
+        async def forge(notice, forgery):
+            pass
+
+        return ConsumerSubject(
+            consumer,
+            "bot",
+            nothing,
+            evidence=Evidence.TIMED,
+            forge=forge,
+            forgeries=frozenset({Forgery.READS_OUR_FILE}),
+        )

@@ -90,7 +90,9 @@ async def test_mode_owner_and_links_are_kept(world):
     if os.geteuid() == 0:
         os.chown(target, 65534, 65534)
     (world.base / "key.json").symlink_to(target)
-    await world.consumer(mode="0640").notify(notice())
+    # Of another user's file it must be said that it is the consumer's.
+    entry = {"owner": "65534"} if os.geteuid() == 0 else {}
+    await world.consumer(mode="0640", **entry).notify(notice())
     assert (world.base / "key.json").is_symlink()
     after = target.stat()
     assert stat.S_IMODE(after.st_mode) == 0o640
@@ -230,8 +232,8 @@ async def test_a_bot_that_the_command_starts_in_the_background_is_started_once_a
 
 
 async def test_a_confirm_command_is_over_when_it_ends_whoever_holds_its_output(world):
-    confirm = script(world, "which", "sleep 30 & echo $! >child; echo fp1")
-    bot = world.consumer(confirm=[confirm], timeout="5s")
+    confirm = script(world, "which", "test -e told || exit 1; sleep 30 & echo $! >child; echo fp1")
+    bot = world.consumer(run=["touch", "told"], confirm=[confirm], timeout="5s")
     await bot.notify(notice())
     try:
         (proof,) = await asyncio.wait_for(bot.confirmations(notice()), 4)
@@ -379,3 +381,66 @@ def test_a_passphrase_is_written_where_there_is_one():
     fields = {"api_key": "k", "passphrase": "p"}
     assert json.loads(render(stored(), fields, "json")) == {"k": "key-1"}
     assert json.loads(render(stored(passphrase="pass-1"), fields, "json")) == {"k": "key-1", "p": "pass-1"}
+
+
+# -- what `confirm` is worth ---------------------------------------------------------------
+
+READS_IT = ["sed", "-n", 's/.*"kt": "\\([^"]*\\)".*/\\1/p', "key.json"]
+FIELDS = {"api_key": "apiKey", "secret": "secret", "fingerprint": "kt"}
+
+
+async def test_a_confirm_that_reads_the_file_that_keyturn_writes_proves_nothing_and_says_so(world):
+    bot = world.consumer(fields=FIELDS, run=["true"], confirm=READS_IT)
+    await bot.notify(notice())
+    for each in (bot, world.consumer(fields=FIELDS, run=["true"], confirm=READS_IT)):
+        (proof,) = await each.confirmations(notice())
+        assert proof.evidence is Evidence.TIMED
+        assert "reads the file that keyturn writes" in proof.detail
+
+
+async def test_a_bot_that_moved_before_the_command_failed_is_believed_when_it_is_told_again(world):
+    # It prints what the bot runs on, and the command that moves the bot ends badly once.
+    run = script(world, "restart", "cp moves running; test -e ok")
+    (world.base / "running").write_text("fp0")
+    (world.base / "moves").write_text("fp1")
+    bot = world.consumer(run=[run], confirm=["cat", "running"])
+    await error_of(bot.notify(notice()))
+    (world.base / "ok").touch()
+    await world.consumer(run=[run], confirm=["cat", "running"]).notify(notice())
+    (proof,) = await bot.confirmations(notice())
+    assert proof.evidence is Evidence.ACK
+
+
+async def test_what_confirm_was_worth_is_not_forgotten_when_the_notice_comes_again(world):
+    run = script(world, "restart", "test -e ok")
+    entry = {"fields": FIELDS, "run": [run], "confirm": READS_IT}
+    await error_of(world.consumer(**entry).notify(notice()))
+    (world.base / "ok").touch()
+    await world.consumer(**entry).notify(notice())
+    (world.base / "key.json").write_text("{}")
+    bot = world.consumer(**entry)
+    await bot.notify(notice())
+    (proof,) = await bot.confirmations(notice())
+    assert proof.evidence is Evidence.TIMED
+
+
+async def test_a_bot_that_never_left_the_old_key_confirms_a_roll_back(world):
+    (world.base / "running").write_text("fp0")
+    bot = world.consumer(confirm=["cat", "running"])
+    world.current = stored(print_="fp1")
+    await bot.notify(notice())
+    world.current = stored("not-a-real-secret-0", print_="fp0")
+    back = Notice("mm", "bot", "r1", NoticeKind.ROLLED_BACK, "fp0", "1", notice().confirm_by)
+    await bot.notify(back)
+    (proof,) = await bot.confirmations(back)
+    assert proof.evidence is Evidence.ACK
+
+
+async def test_a_confirm_that_reads_our_file_proves_no_roll_back_either(world):
+    bot = world.consumer(fields=FIELDS, confirm=READS_IT)
+    await bot.notify(notice())
+    world.current = stored("not-a-real-secret-0", print_="fp0")
+    back = Notice("mm", "bot", "r1", NoticeKind.ROLLED_BACK, "fp0", "1", notice().confirm_by)
+    await bot.notify(back)
+    (proof,) = await bot.confirmations(back)
+    assert proof.evidence is Evidence.TIMED

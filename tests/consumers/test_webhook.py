@@ -13,6 +13,8 @@ from keyturn.client.webhook import BadSignatureError
 from keyturn.consumers.webhook import HttpConsumer
 from keyturn.domain.errors import ConsumerError, ConsumerFault, RefusedError
 from keyturn.domain.evidence import Evidence, Notice, NoticeKind
+from keyturn.domain.material import SecretMaterial
+from keyturn.domain.slots import KeyMeta, Slot, SlotInfo, Stored
 
 KEY = "not-a-real-hmac-key-1"
 NOTICE = Notice(
@@ -45,8 +47,16 @@ async def service():
     await runner.cleanup()
 
 
+SECRET = "not-a-real-secret-1"
+
+
+async def the_key():
+    meta = KeyMeta("bybit", "main", "key-1", "fp1", None, datetime.now(UTC))
+    return Stored(SlotInfo(Slot.CURRENT, "7", None, meta), SecretMaterial("key-1", SECRET))
+
+
 def consumer(service, key=KEY, timeout=5.0):
-    return HttpConsumer("bot", service.url, lambda: key, timeout=timeout)
+    return HttpConsumer("bot", service.url, lambda: key, timeout=timeout, read_current=the_key)
 
 
 async def fault_of(call):
@@ -63,7 +73,7 @@ async def test_a_receiver_in_ten_lines_takes_the_notice_and_confirms(service):
         notice = webhook.verify(body, request.headers.get(webhook.HEADER), KEY)
         if notice.fingerprint != running_on:
             return web.Response(status=202)
-        body, headers = webhook.sign_ack(notice, KEY, detail="order placed")
+        body, headers = webhook.sign_ack(notice, KEY, secret=SECRET, detail="order placed")
         return web.Response(body=body, headers=headers)
 
     service.answer = hook
@@ -81,7 +91,7 @@ async def test_a_receiver_in_ten_lines_takes_the_notice_and_confirms(service):
 async def test_an_acknowledgement_of_an_older_library_tells_no_refused_calls(service):
     def hook(request, body):
         notice = webhook.verify(body, request.headers.get(webhook.HEADER), KEY)
-        body, headers = webhook.sign_ack(notice, KEY)
+        body, headers = webhook.sign_ack(notice, KEY, secret=SECRET)
         assert b"refusals" not in body
         return web.Response(body=body, headers=headers)
 
@@ -191,7 +201,7 @@ async def test_no_proxy_of_the_environment_is_used(service, monkeypatch):
 def answering(sign_with=KEY, **changes):
     def answer(request, body):
         notice = webhook.verify(body, request.headers.get(webhook.HEADER), KEY)
-        body, headers = webhook.sign_ack(notice.model_copy(update=changes), sign_with)
+        body, headers = webhook.sign_ack(notice.model_copy(update=changes), sign_with, secret=SECRET)
         return web.Response(body=body, headers=headers)
 
     return answer
@@ -200,19 +210,19 @@ def answering(sign_with=KEY, **changes):
 async def test_an_acknowledgement_with_a_bad_signature_is_refused(service):
     service.answer = answering(sign_with="another")
     await consumer(service).notify(NOTICE)
-    assert await fault_of(consumer(service).confirmations(NOTICE)) is ConsumerFault.REFUSED
+    assert await fault_of(consumer(service).confirmations(NOTICE)) is ConsumerFault.UNAUTHENTICATED
 
 
 async def test_an_answer_that_echoes_the_signed_notice_is_no_acknowledgement(service):
     service.answer = lambda request, body: web.Response(
         body=body, headers={webhook.HEADER: request.headers[webhook.HEADER]}
     )
-    assert await fault_of(consumer(service).confirmations(NOTICE)) is ConsumerFault.REFUSED
+    assert await fault_of(consumer(service).confirmations(NOTICE)) is ConsumerFault.UNAUTHENTICATED
 
 
 async def test_an_unsigned_200_is_no_acknowledgement(service):
     service.answer = lambda request, body: web.Response(text="ok")
-    assert await fault_of(consumer(service).confirmations(NOTICE)) is ConsumerFault.REFUSED
+    assert await fault_of(consumer(service).confirmations(NOTICE)) is ConsumerFault.UNAUTHENTICATED
 
 
 @pytest.mark.parametrize(
@@ -222,14 +232,14 @@ async def test_an_unsigned_200_is_no_acknowledgement(service):
 )
 async def test_an_acknowledgement_of_another_key_notice_or_consumer_confirms_nothing(service, changes):
     service.answer = answering(**changes)
-    assert await consumer(service).confirmations(NOTICE) == []
+    assert await fault_of(consumer(service).confirmations(NOTICE)) is ConsumerFault.UNAUTHENTICATED
 
 
 async def test_a_missing_hmac_key_is_a_matter_of_settings(service):
     def missing():
         raise RefusedError("The environment variable HOOK_KEY is not set.", todo="Set it.")
 
-    bot = HttpConsumer("bot", service.url, missing, timeout=1)
+    bot = HttpConsumer("bot", service.url, missing, timeout=1, read_current=the_key)
     assert await fault_of(bot.notify(NOTICE)) is ConsumerFault.MISCONFIGURED
     assert service.requests == []
     (finding,) = await bot.check()

@@ -17,8 +17,12 @@ NOTICE = Notice(
 )
 
 
+async def no_key() -> None:
+    return None
+
+
 def consumer(url: str, timeout: float = 5.0) -> HttpConsumer:
-    return HttpConsumer("bot", url, lambda: "not-a-real-hmac-key-1", timeout=timeout)
+    return HttpConsumer("bot", url, lambda: "not-a-real-hmac-key-1", timeout=timeout, read_current=no_key)
 
 
 @pytest.mark.parametrize("odd", ODD)

@@ -84,7 +84,7 @@ async def test_a_consumer_that_does_not_answer_holds_up_no_sweep_and_is_asked_on
     asked.clear()
     silent: set[str] = set()
     for _ in range(3):
-        assert await refusals.reported(Work(fake.world(), rotation), silent) == []
+        assert (await refusals.told(Work(fake.world(), rotation), silent)).calls == ()
     assert len(asked) == 1
 
 

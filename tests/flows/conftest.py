@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import os
 import secrets
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -23,8 +24,11 @@ from keyturn.domain.material import SecretMaterial
 from keyturn.domain.slots import Slot
 from keyturn.engine import adopt
 from keyturn.exchanges import catalog
+from keyturn.prefect_access import draw_auth
+from keyturn.processes import python
 from keyturn.simulator import IssuedKey, SimBybit
 from keyturn.stores.keys import generate_identity
+from tests.plants import plant
 from tests.ports import free_port
 
 NAMES = ("mm-bybit", "arb.bybit")
@@ -160,11 +164,48 @@ def wait_for(what: str, look: Callable[[], Any], seconds: float = 90, every: flo
     return found
 
 
+def _environ(pid: int) -> str:
+    """Give a process's environment; where only root may look (it keeps its memory private), its parent's."""
+    proc = Path("/proc")
+    try:
+        return (proc / str(pid) / "environ").read_bytes().decode(errors="replace")
+    except PermissionError:
+        parent = (proc / str(pid) / "stat").read_text(errors="replace").rpartition(")")[2].split()[1]
+        return (proc / parent / "environ").read_bytes().decode(errors="replace")
+
+
+def settings_for_ones_own(url: str, auth: str) -> dict[str, str]:
+    """What `deployments/prefect.env` tells a Prefect of one's own, with its place and string filled in."""
+    text = (Path(__file__).parents[2] / "deployments" / "prefect.env").read_text()
+    text = text.replace("https://prefect.example", url).replace("keyturn:CHANGE-ME", auth)
+    return dict(line.split("=", 1) for line in text.splitlines() if line and not line.startswith("#"))
+
+
+class Login(httpx.Auth):
+    """Goes in as the UI does: by the string, and with a token fetched for each change."""
+
+    requires_response_body = True
+
+    def __init__(self, api: str, auth: str) -> None:
+        self.api, self.auth = api, auth
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        login = {"Authorization": f"Basic {base64.b64encode(self.auth.encode()).decode()}"}
+        if request.method not in {"GET", "HEAD"}:
+            given = yield httpx.Request("GET", f"{self.api}/csrf-token?client=test", headers=login)
+            if given.status_code == 200:  # else the call itself tells
+                login |= {"Prefect-Csrf-Client": "test", "Prefect-Csrf-Token": given.json()["token"]}
+        request.headers.update(login)
+        yield request
+
+
 class Town:
     """`keyturn up` over a house whose exchange is a process, and what a person does to them."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.port, self.processes = folder, free_port(), []
+        #: Where everything starts: a folder in which a stranger left things.
+        self.planted = plant(folder / "shared")
         secret = {name: secrets.token_hex(18) for name in ("manager", *NAMES)}
         ref = {name: f"ref{i}{secrets.token_hex(6)}" for i, name in enumerate(secret)}
         uids = {name: str(200_000_001 + i) for i, name in enumerate(NAMES)}
@@ -185,9 +226,17 @@ class Town:
         self.house = House(folder, self.url, uids)
         material = {n: SecretMaterial(ref[n], secret[n]) for n in secret}
         asyncio.run(self.house.furnish(material.pop("manager"), material))
-        self.api = httpx.Client(base_url=f"http://127.0.0.1:{self.port}/api", timeout=20)
+        api = f"http://127.0.0.1:{self.port}/api"
+        #: With the string of the server that a test starts; `keyturn up` draws its own.
+        self.login = Login(api, draw_auth())
+        self.api = httpx.Client(base_url=api, timeout=20, auth=self.login)
 
     # -- processes ---------------------------------------------------------------------------
+
+    @property
+    def auth(self) -> str:
+        """What a person pastes to log in."""
+        return self.login.auth
 
     @property
     def supervisor(self) -> subprocess.Popen[str]:
@@ -201,24 +250,24 @@ class Town:
         """What a process of Prefect gets that `keyturn up` does not start."""
         return {
             **{k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")},
+            **settings_for_ones_own(f"http://127.0.0.1:{self.port}", self.login.auth),
             "KEYTURN_INVENTORY": str(self.house.file),
-            "PREFECT_API_URL": f"http://127.0.0.1:{self.port}/api",
             "PREFECT_HOME": str(self.folder / "prefect"),
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "PREFECT_WORKER_QUERY_SECONDS": "2",
         }
 
-    def prefect(self, *arguments: str) -> subprocess.Popen[str]:
+    def prefect(self, *arguments: str, folder: Path | None = None) -> subprocess.Popen[str]:
         """Start Prefect's command."""
-        return self.python("prefect", "--no-prompt", *arguments)
+        return self.python("prefect", "--no-prompt", *arguments, folder=folder)
 
-    def python(self, *module: str) -> subprocess.Popen[str]:
-        """Start a module of Python's, in the folder of the project."""
+    def python(self, *module: str, folder: Path | None = None) -> subprocess.Popen[str]:
+        """Start a module of Python's, where somebody left things unless a folder is named."""
         with (self.folder / "prefect.out").open("a") as out:
             process = subprocess.Popen(
-                [sys.executable, "-m", *module],
+                [*python("-m"), *module],
                 env=self.environ(),
-                cwd=Path(__file__).parents[2],
+                cwd=folder or self.planted.folder,
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 text=True,
@@ -230,12 +279,12 @@ class Town:
         environ = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}
         # All that leaves this machine goes by a proxy, and nobody answers there.
         environ |= {"http_proxy": "http://127.0.0.1:9", "no_proxy": "x.example"}
-        command = "from pathlib import Path; from keyturn.cli.up import run_up; import sys;"
-        command += "sys.exit(run_up(Path(sys.argv[1]), port=int(sys.argv[2])))"
+        keyturn = Path(sys.executable).with_name("keyturn")
         with (self.folder / "up.out").open("a") as out:
             return subprocess.Popen(
-                [sys.executable, "-c", command, str(self.house.file), str(self.port)],
+                [keyturn, "up", "--inventory", self.house.file, "--port", str(self.port)],
                 env=environ,
+                cwd=self.planted.folder,
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 text=True,
@@ -248,6 +297,7 @@ class Town:
         self.processes.append(process)
         wait_for("keyturn up", lambda: ready.exists() or process.poll() is not None, 240)
         assert process.poll() is None, self.said()
+        self.login.auth = (self.folder / ".keyturn" / "prefect-auth").read_text().strip()
 
     def pids(self, part: str) -> list[int]:
         """The processes of this town whose command line has this part."""
@@ -256,7 +306,7 @@ class Town:
             if entry.name.isdigit():
                 try:
                     line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-                    environ = (entry / "environ").read_bytes().decode(errors="replace")
+                    environ = _environ(int(entry.name))
                 except OSError:
                     continue
                 if part in line and str(self.folder) in environ and "leash" not in line:
@@ -376,17 +426,3 @@ class Town:
 def make_town() -> type[Town]:
     """The class itself, for tests that run Prefect in another way."""
     return Town
-
-
-@pytest.fixture(scope="session")
-def town(tmp_path_factory: pytest.TempPathFactory, furnish_prefect: Callable[[Path], None]) -> Iterator[Town]:
-    """One running `keyturn up`, with a house whose exchange is a process."""
-    if not Path("/proc/self/environ").exists():
-        pytest.skip("these tests find their processes in /proc: run them on Linux")
-    made = Town(tmp_path_factory.mktemp("town"))
-    furnish_prefect(made.folder / ".keyturn" / "prefect")
-    try:
-        made.up()
-        yield made
-    finally:
-        made.close()

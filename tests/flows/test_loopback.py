@@ -69,7 +69,7 @@ def test_what_the_user_exempts_stays_exempt(before: dict[str, str], after: str) 
 def test_the_children_of_keyturn_up_reach_its_server_past_the_proxy(
     server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    environ = up._environment(tmp_path / "keyturn.yaml", tmp_path, "http://192.0.2.1:4200")
+    environ = up._environment(tmp_path / "keyturn.yaml", tmp_path, "http://192.0.2.1:4200", "keyturn:x")
     monkeypatch.setenv("no_proxy", environ["no_proxy"])
     assert all(urllib.request.proxy_bypass(host) for host in ("127.0.0.1", "localhost", "::1", "192.0.2.1"))
     assert not urllib.request.proxy_bypass("api.bybit.com")

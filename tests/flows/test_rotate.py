@@ -321,3 +321,20 @@ async def test_an_inventory_that_cannot_be_read_is_told_with_its_line(house: Any
     assert state.type == "FAILED"
     assert "keyturn.yaml" in state.message
     assert "colour" in state.message
+
+
+async def test_the_form_takes_a_persons_word_for_a_bot_that_cannot_confirm(house: Any) -> None:
+    house.write("mm-bybit", consumers="bot", confirm_within="1s")
+    (before,) = house.live("mm-bybit")
+    parked = await rotate()
+    assert (parked.type, parked.name) == ("FAILED", "Parked")
+    wrong = await rotate(confirmed="other")
+    assert (wrong.type, wrong.name) == ("FAILED", "Refused")
+    assert before in house.live("mm-bybit")
+    done = await rotate(confirmed=" bot")
+    assert done.type == "COMPLETED"
+    assert before not in house.live("mm-bybit")
+    async with house.world() as world:
+        (latest,) = await world.journal.rotations("mm-bybit", limit=1)
+        (proof,) = await world.journal.confirmations(latest.id)
+    assert (proof.evidence, proof.detail) == ("person", "by alice: a test asks for it")

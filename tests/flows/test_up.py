@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from keyturn.cli import up
+from keyturn.cli.login import Login
 from keyturn.cli.up import run_up
 from keyturn.domain.errors import KeyturnError, RefusedError
 
@@ -54,7 +55,8 @@ def test_children_get_the_callers_wishes_and_what_must_be_so(
     monkeypatch.setenv("PREFECT_API_URL", "http://somewhere.else/api")
     monkeypatch.setenv("PREFECT_API_DATABASE_CONNECTION_URL", "postgresql+asyncpg://db/prefect")
     monkeypatch.setenv("PREFECT_SERVER_API_AUTH_STRING", "admin:not-a-real-secret-1")
-    environ = up._environment(tmp_path / "keyturn.yaml", tmp_path / ".keyturn", "http://127.0.0.1:4200")
+    auth = Login.of(os.environ, tmp_path).auth
+    environ = up._environment(tmp_path / "keyturn.yaml", tmp_path / ".keyturn", "http://127.0.0.1:4200", auth)
     assert environ["PREFECT_SERVER_ANALYTICS_ENABLED"] == "false"
     assert environ["PREFECT_API_URL"] == "http://127.0.0.1:4200/api"
     assert environ["PREFECT_API_DATABASE_CONNECTION_URL"] == "postgresql+asyncpg://db/prefect"
@@ -63,7 +65,7 @@ def test_children_get_the_callers_wishes_and_what_must_be_so(
 
 
 def test_a_child_that_keeps_dying_is_started_ever_more_slowly_and_never_given_up(tmp_path: Path) -> None:
-    child = up.Child("it", ["/bin/false"], {}, tmp_path / "log")
+    child = up.Child("it", ["/bin/false"], {}, tmp_path / "log", tmp_path)
     waits = []
     for _ in range(12):
         child.start()

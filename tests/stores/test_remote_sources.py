@@ -17,7 +17,8 @@ import ccxt
 import pytest
 
 import keyturn.client
-from keyturn.client.mailbox import Mailbox, NoticeMessage
+from keyturn.client.mailbox import Mailbox
+from keyturn.client.messages import NoticeMessage
 from keyturn.client.settings import StoreSource, for_a_bot, source_of
 from keyturn.domain.errors import StoreError, StoreFault
 from keyturn.domain.evidence import NoticeKind

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from keyturn.cli.guard import guarded
 
@@ -34,12 +35,41 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "verify-journal": ("verify_journal:verify_journal", _LOOK),
     "rotate": ("rotate:rotate", _ACT),
     "sweep": ("sweep:sweep", _ACT),
+    "confirm": ("steer:confirm", _ACT),
     "resume": ("steer:resume", _ACT),
     "abort": ("steer:abort", _ACT),
     "rollback": ("steer:rollback", _ACT),
     "store move": ("store:move", _ACT),
     "store reseal": ("reseal:reseal", _ACT),
 }
+
+
+class _Commands(TyperGroup):
+    """The commands; an error about a command line repeats none of its values: one may be a secret."""
+
+    def make_context(self, info_name: str | None, args: list[str], *more: Any, **options: Any) -> Any:
+        """Read the command line."""
+        self._typed = list(args)
+        try:
+            return super().make_context(info_name, args, *more, **options)
+        except Exception as error:
+            self._forget_values(error)
+            raise
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; its own arguments are read here."""
+        try:
+            return super().invoke(ctx)
+        except Exception as error:
+            self._forget_values(error)
+            raise
+
+    def _forget_values(self, error: Any) -> None:
+        if hasattr(error, "format_message"):
+            from keyturn.cli.names import without_values
+
+            text = without_values(error.format_message(), self._typed)
+            error.format_message = lambda: text
 
 
 def _show_version(value: bool) -> None:
@@ -62,6 +92,7 @@ def _root(
 def build(names: Sequence[str]) -> typer.Typer:
     """Make the application with these commands."""
     app = typer.Typer(
+        cls=_Commands,
         add_completion=False,
         no_args_is_help=True,
         pretty_exceptions_enable=False,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 from collections.abc import Collection
@@ -11,6 +12,8 @@ import typer
 from keyturn.domain.errors import KeyturnError, RefusedError
 
 _LONGEST_REASON = 500
+# As in the form in Prefect: a name, an e-mail address, a login.
+_PERSON = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._@-]{0,62}")
 
 
 class UsageError(KeyturnError):
@@ -97,3 +100,21 @@ def reason(given: str | None) -> str:
             todo="Say why in words: the journal keeps it for ever.",
         )
     return text
+
+
+def person(given: str) -> str:
+    """Take who says something, for the journal.
+
+    Raises:
+        UsageError: it is no name, or looks like a secret.
+    """
+    from keyturn.domain.inventory_secrets import sentence_holds_secret
+
+    text = " ".join(given.split())
+    if _PERSON.fullmatch(text) and not sentence_holds_secret(text):
+        return text
+    raise UsageError(
+        "What stands behind --by is no name.",
+        now="Nothing was changed; it was not recorded.",
+        todo='Say who has seen it: --by "Ada Lovelace" (letters, digits and ._@-, at most 63).',
+    )

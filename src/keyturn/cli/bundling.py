@@ -19,11 +19,14 @@ from keyturn.domain.inventory import (
     VaultKv2Store,
     VaultToken,
 )
+from keyturn.files import make_folder, read_file
 
 if TYPE_CHECKING:
     from keyturn.settings import LoadedInventory
 
 _CA = "ca.pem"
+# All authorities that a system trusts have a quarter of this.
+_MOST_CA_BYTES = 1 << 20
 #: What gives a bot its Vault token where the inventory says nothing of how bots log in.
 _TOKEN = "KEYTURN_VAULT_TOKEN"  # noqa: S105 - the name of a variable
 
@@ -180,7 +183,7 @@ def write(loaded: LoadedInventory, order: Order, made: BundleSettings) -> Made:
     recipient = (order.recipient or declared) if in_files else None
     _refuse_strange(folder)
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(folder)
         folder.chmod(0o700)
         write_atomic(folder / ".gitignore", b"# Nothing in here belongs in a repository.\n*\n")
         if order.new_identity:
@@ -189,7 +192,7 @@ def write(loaded: LoadedInventory, order: Order, made: BundleSettings) -> Made:
             recipient = generate_identity(folder / IDENTITY)
             files.append(IDENTITY)
         if ca := _ca_file(loaded, order.consumer):
-            write_atomic(folder / _CA, ca.read_bytes())
+            write_atomic(folder / _CA, read_file(ca, _MOST_CA_BYTES, links=True))
             files.append(_CA)
         document = made.model_dump(mode="json", exclude_none=True)
         write_atomic(folder / SETTINGS, (json.dumps(document, indent=2) + "\n").encode())

@@ -9,6 +9,7 @@ from keyturn.cli import session, shapes
 from keyturn.cli.codes import ExitCode
 from keyturn.cli.options import InventoryPath
 from keyturn.cli.output import Out
+from keyturn.cli.writers import who_can_write
 
 if TYPE_CHECKING:
     from keyturn.ports.store import Finding
@@ -16,9 +17,9 @@ if TYPE_CHECKING:
 
 
 def doctor(out: Out, inventory: InventoryPath = None) -> ExitCode:
-    """Check accounts, clocks, key slots, stores and consumers for real; read-only."""
+    """Check accounts, clocks, key slots, stores and consumers for real, and who can write here; read-only."""
     loaded = session.load(inventory, warn=True)
-    findings = session.run(_examine(loaded))
+    findings = [*who_can_write(loaded), *session.run(_examine(loaded))]
     bad = [finding for finding in findings if not finding.ok]
     out.document({"ok": not bad, "findings": [shapes.finding(finding) for finding in findings]})
     out.table(

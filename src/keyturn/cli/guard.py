@@ -8,6 +8,7 @@ import signal
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, get_type_hints
 
 from keyturn.cli.codes import ExitCode
@@ -59,6 +60,7 @@ def _run(command: Callable[..., ExitCode | None], arguments: dict[str, Any]) -> 
         code = command(out, **arguments) or ExitCode.OK
     except KeyturnError as error:
         code = ExitCode(error.exit_code)
+        _forget_secrets(error, arguments)
         complain("Error: " + error.diagnostics())
         _document(out, error)
     except KeyboardInterrupt:
@@ -93,6 +95,15 @@ def _told(out: Out, error: BaseException) -> ExitCode:
         complain("Error: " + told.diagnostics())
     _document(out, told)
     return ExitCode(told.exit_code)
+
+
+def _forget_secrets(error: KeyturnError, arguments: dict[str, Any]) -> None:
+    """Take out of an error what stood on the command line and may be a secret."""
+    from keyturn.cli.names import unrepeated
+
+    several = [value if isinstance(value, list) else [value] for value in arguments.values()]
+    typed = [str(each) for values in several for each in values if isinstance(each, str | Path)]
+    error.what, error.now, error.todo = (unrepeated(t, typed) for t in (error.what, error.now, error.todo))
 
 
 def _document(out: Out, error: KeyturnError) -> None:

@@ -16,12 +16,15 @@ from keyturn.cli import ask, rights, session
 from keyturn.cli.output import Out
 from keyturn.domain.errors import InventoryError, RefusedError
 from keyturn.domain.urls import BASE, url_fault
+from keyturn.files import make_folder, write_new
 
 if TYPE_CHECKING:
     from keyturn.cli.template import Choices, StoreKind
     from keyturn.domain.manifest import DriverManifest
     from keyturn.settings import LoadedInventory
 
+# What bots of other users may read, and nobody else may change, whatever the umask allows.
+_SHARED_FOLDER, _SHARED_FILE = 0o755, 0o644
 # As AWS writes them: eu-central-1, us-gov-west-1.
 _REGION = r"[a-z]{2}(-[a-z]+)+-\d"
 
@@ -259,18 +262,17 @@ def _write(folder: Path, loaded: LoadedInventory, text: str, kind: StoreKind) ->
             )
     made: list[Path] = []
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder, _SHARED_FOLDER)
         for name in (DATA, RUNTIME):
             (folder / name).mkdir(mode=0o700)
             made.append(folder / name)
-            (folder / name / ".gitignore").write_text("# Nothing in here belongs in a repository.\n*\n")
+            write_new(folder / name / ".gitignore", b"# Nothing in here belongs in a repository.\n*\n")
         recipient = None
         if kind == "age":
             recipient = generate_identity(folder / IDENTITY)
             (folder / DATA / "store").mkdir(mode=0o700)
         session.run(_make_journal(loaded))
-        with loaded.path.open("x", encoding="utf-8") as file:
-            file.write(text)
+        write_new(loaded.path, text.encode(), _SHARED_FILE)
     except BaseException as error:
         for each in made:
             # Made a moment ago by this very call: the identity in it has encrypted nothing yet.

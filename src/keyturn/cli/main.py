@@ -6,10 +6,12 @@ import sys
 from collections.abc import Sequence
 
 from keyturn.cli.output import settle_streams
+from keyturn.processes import keep_memory_private
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; ends the process with an exit code of `codes.ExitCode`."""
+    keep_memory_private()
     settle_streams()
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:

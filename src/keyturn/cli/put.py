@@ -12,7 +12,6 @@ from keyturn.cli import ask, rights, session, shapes
 from keyturn.cli.options import InventoryPath
 from keyturn.cli.output import Out
 from keyturn.domain.difference import ANY_ADDRESS
-from keyturn.domain.errors import RefusedError
 from keyturn.domain.keys import Permission
 from keyturn.domain.material import SecretMaterial
 
@@ -83,13 +82,11 @@ def _account_of(loaded: LoadedInventory, name: str) -> str:
 
 
 def _known_account(loaded: LoadedInventory, account: str) -> None:
+    from keyturn.cli.names import known_name
+
     accounts = loaded.inventory.accounts
-    if account not in accounts:
-        raise RefusedError(
-            f"There is no account {account} in the inventory {loaded.path}.",
-            now="Nothing was read or changed.",
-            todo=f"The accounts are: {', '.join(sorted(accounts)) or 'none'}",
-        )
+    todo = f"The accounts are: {', '.join(sorted(accounts)) or 'none'}."
+    known_name(loaded, "account", account, accounts, todo, now="Nothing was read or changed.")
 
 
 def _manifest(loaded: LoadedInventory, account: str) -> DriverManifest:

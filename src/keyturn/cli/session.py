@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from keyturn.cli.output import complain
-from keyturn.domain.errors import RefusedError
 
 if TYPE_CHECKING:
     from keyturn.engine.world import World
@@ -112,14 +111,7 @@ def known_credential(loaded: LoadedInventory, name: str) -> None:
     Raises:
         RefusedError: the inventory has no such credential; near misses are named.
     """
-    from difflib import get_close_matches
+    from keyturn.cli.names import known_name
 
     names = loaded.inventory.credentials
-    if name in names:
-        return
-    near = get_close_matches(name, names, n=3)
-    raise RefusedError(
-        f"There is no credential {name} in the inventory {loaded.path}.",
-        now="Nothing was changed.",
-        todo=f"Did you mean {' or '.join(near)}?" if near else "keyturn status lists the names.",
-    )
+    known_name(loaded, "credential", name, names, "keyturn status lists the names.")

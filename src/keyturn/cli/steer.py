@@ -1,4 +1,4 @@
-"""`keyturn rollback`, `keyturn abort`, `keyturn resume`: what a person decides about an open rotation."""
+"""`keyturn rollback`, `abort`, `resume`, `confirm`: what a person decides about an open rotation."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 from keyturn.cli import ask, follow, session
 from keyturn.cli.codes import ExitCode
 from keyturn.cli.options import Credential, InventoryPath, NoWait, Reason, Yes
-from keyturn.cli.output import Out
+from keyturn.cli.output import Out, complain
 from keyturn.domain.difference import read_names
 from keyturn.domain.rotation import Rotation
 
@@ -63,6 +63,40 @@ def resume(
         ask.give_up(name, lost, yes=yes)
     begin = _of_known(loaded, name, lambda engine: engine.resume(name, accept_loss=lost))
     return follow.conduct(out, loaded, begin, wait=not no_wait)
+
+
+def confirm(
+    out: Out,
+    name: Credential,
+    consumer: Annotated[
+        str, typer.Option("--consumer", "-c", help="Whose proof you give.", show_default=False)
+    ],
+    by: Annotated[str, typer.Option("--by", help="Who has seen it: your name.", show_default=False)],
+    reason: Reason,
+    no_wait: NoWait = False,
+    yes: Yes = False,
+    inventory: InventoryPath = None,
+) -> ExitCode:
+    """Say for a consumer that it runs on the key that it was told of; the other key is revoked by that."""
+    loaded = session.load(inventory, warn=True)
+    person, why = ask.person(by), ask.reason(reason)
+    if follows := session.run(_follows(loaded, name)):
+        complain(
+            f"By the word of {person} that {consumer} has moved, {follows}:"
+            f" if {consumer} still uses that one, its calls fail."
+        )
+        ask.confirm(f"Take it in the place of the proof of {consumer}?", yes=yes)
+    begin = _of_known(loaded, name, lambda engine: engine.confirm(name, consumer, by=person, reason=why))
+    return follow.conduct(out, loaded, begin, wait=not no_wait)
+
+
+async def _follows(loaded: LoadedInventory, name: str) -> str:
+    """Say what a proof leads to in the open rotation; empty where there is none: the engine refuses."""
+    from keyturn.engine.person import allows
+
+    async with session.reading_journal(loaded) as journal:
+        rotation = await journal.open_rotation(name)
+    return allows(rotation) if rotation is not None else ""
 
 
 async def _shown(loaded: LoadedInventory, name: str) -> frozenset[str]:

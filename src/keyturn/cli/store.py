@@ -231,15 +231,11 @@ def _as(loaded: LoadedInventory, inventory: Inventory) -> LoadedInventory:
 def _place(loaded: LoadedInventory, store: str, path: str) -> StoreAddress:
     from pydantic import ValidationError
 
+    from keyturn.cli.names import known_name
     from keyturn.domain.inventory import StoreAddress
 
     stores = loaded.inventory.stores
-    if store not in stores:
-        raise RefusedError(
-            f"There is no store {store} in the inventory {loaded.path}.",
-            now="Nothing was changed.",
-            todo=f"The stores are: {', '.join(sorted(stores))}",
-        )
+    known_name(loaded, "store", store, stores, f"The stores are: {', '.join(sorted(stores))}.")
     try:
         return StoreAddress(store=store, path=path)
     except ValidationError:

@@ -22,9 +22,13 @@ from tempfile import TemporaryFile
 from types import FrameType
 from urllib.parse import urlsplit
 
+from keyturn.access import OpenToOthersError, expect_own_folder
+from keyturn.cli.login import Login
 from keyturn.domain.errors import KeyturnError, MachineError, RefusedError
 from keyturn.loopback import answers, past_proxies
 from keyturn.machine import refuse_environment, with_home
+from keyturn.prefect_access import SERVER_AUTH, shared_settings
+from keyturn.processes import importing_safely, python
 from keyturn.settings import INVENTORY_VARIABLE
 
 # Prefect's first start makes its database: 25 seconds on a busy machine with two cores.
@@ -35,7 +39,6 @@ _LOOK_SECONDS = 0.2
 _BACKOFF_FLOOR_SECONDS, _BACKOFF_CAP_SECONDS, _LIVED_SECONDS = 1.0, 60.0, 60.0
 # The flows need a few seconds to cancel their runs, the server a moment to close its database.
 _STOP_SECONDS = 20.0
-_AUTH = "PREFECT_SERVER_API_AUTH_STRING"
 
 
 class StopError(Exception):
@@ -50,6 +53,7 @@ class Child:
     command: list[str]
     environ: Mapping[str, str]
     log: Path
+    folder: Path
     process: subprocess.Popen[bytes] | None = None
     started_at: float = 0.0
     deaths: int = 0
@@ -63,11 +67,13 @@ class Child:
 
     def start(self) -> None:
         """Start it in a session of its own, so that Ctrl-C in the terminal reaches the supervisor alone."""
-        leash = [sys.executable, "-m", "keyturn.cli.leash", str(os.getpid())]
+        leash = python("-m", "keyturn.cli.leash", str(os.getpid()))
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(  # noqa: S603 - a list of arguments built below, no shell
                 [*leash, *self.command],
                 env=dict(self.environ),
+                # Prefect reads settings from files where it starts (`.env` and others); here only we write.
+                cwd=self.folder,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -146,13 +152,21 @@ def _settle(folder: Path) -> None:
 
     Raises:
         MachineError: they cannot.
+        RefusedError: somebody else owns one of them, or every user may write to it.
     """
     try:
         for each in (folder, folder / "prefect", folder / "logs"):
             each.mkdir(mode=0o700, exist_ok=True)
+            expect_own_folder(each)
         for each in (folder, folder / "prefect", folder / "logs"):
             with TemporaryFile(dir=each) as trial:
                 trial.write(b"\0")
+    except OpenToOthersError as error:
+        raise RefusedError(
+            f"What runs here would be in other hands, too: {error.strerror}.",
+            now="Nothing was started.",
+            todo=error.todo,
+        ) from None
     except OSError as error:
         raise MachineError(
             f"keyturn up cannot write to {folder}: {error.strerror or type(error).__name__}.",
@@ -169,15 +183,17 @@ class _Supervisor:
     def __init__(self, inventory: Path, folder: Path, host: str, port: int) -> None:
         self._url = f"http://{_reachable(host)}:{port}"
         self._ready = folder / "ready"
-        environ = _environment(inventory, folder, self._url)
+        self._login = Login.of(os.environ, folder)
+        environ = _environment(inventory, folder, self._url, self._login.auth)
         self.server = Child(
             "Prefect's server",
-            [sys.executable, "-m", "flows.prefect_server", "--host", host, "--port", str(port)],
+            python("-m", "flows.prefect_server", "--host", host, "--port", str(port)),
             environ,
             folder / "logs" / "server.log",
+            folder / "prefect",
         )
-        flows = [sys.executable, "-m", "flows.serve", "--ready-file", str(self._ready)]
-        self.flows = Child("The flows", flows, environ, folder / "logs" / "flows.log")
+        flows = python("-m", "flows.serve", "--ready-file", str(self._ready))
+        self.flows = Child("The flows", flows, environ, folder / "logs" / "flows.log", folder / "prefect")
 
     def run(self) -> int:
         """Run until somebody asks for the end."""
@@ -195,12 +211,14 @@ class _Supervisor:
             self.flows.stop()
             self.server.stop()
             self._ready.unlink(missing_ok=True)
+            self._login.forget()
 
     def _begin(self) -> None:
         say("Starting Prefect's server; the first start takes half a minute.")
+        self._login.write()
         self.server.start()
         self._wait(self.server, self._healthy, _SERVER_START_SECONDS)
-        say(f"Prefect's UI: {self._url}")
+        say(f"Prefect's UI: {self._url}\n{self._login.told(sys.stdout)}")
         self._ready.unlink(missing_ok=True)
         self.flows.start()
         self._wait(self.flows, self._ready.exists, _READY_SECONDS)
@@ -238,20 +256,18 @@ class _Supervisor:
             child.start()
 
 
-def _environment(inventory: Path, folder: Path, url: str) -> dict[str, str]:
+def _environment(inventory: Path, folder: Path, url: str, auth: str) -> dict[str, str]:
     """Give the children's environment: the caller's, with what must be so."""
-    musts = {
+    musts = shared_settings(url, auth) | {
         "PREFECT_HOME": str(folder / "prefect"),
-        "PREFECT_API_URL": f"{url}/api",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
         INVENTORY_VARIABLE: str(inventory),
     }
     environ = dict(os.environ) | past_proxies(os.environ, urlsplit(url).hostname or "") | musts
-    environ |= with_home(environ, folder / "prefect")
-    if _AUTH in environ:
-        environ.setdefault("PREFECT_API_AUTH_STRING", environ[_AUTH])
-    return environ
+    # The page that was opened by another name of this machine calls that name, and so its own origin.
+    environ.setdefault("PREFECT_UI_API_URL", "/api")
+    return environ | with_home(environ, folder / "prefect") | importing_safely(environ)
 
 
 def _reachable(host: str) -> str:
@@ -265,11 +281,12 @@ def _refuse_open_door(host: str) -> None:
         loopback = host == "localhost" or ip_address(host).is_loopback
     except ValueError:
         loopback = False
-    if not loopback and not os.environ.get(_AUTH):
+    if not loopback and not os.environ.get(SERVER_AUTH):
         raise RefusedError(
             f"Prefect's API would be open to everybody who reaches {host}; who reaches it can run commands.",
             now="Nothing was started.",
-            todo=f"Leave the host out, or set {_AUTH} to USER:PASSWORD and put a proxy with TLS before it.",
+            todo=f"Leave the host out, or set {SERVER_AUTH} to USER:PASSWORD and put a proxy with TLS before"
+            " it.",
         )
 
 

@@ -32,6 +32,8 @@ from keyturn.domain.inventory import (
 )
 from keyturn.domain.inventory_findings import choose_from
 from keyturn.domain.inventory_types import Entry, Name, Text
+from keyturn.domain.inventory_yaml import MOST_BYTES
+from keyturn.files import read_file
 from keyturn.stores.formats import FIELDS, Formats, format_of
 
 SETTINGS = "keyturn-bot.json"
@@ -173,7 +175,7 @@ def read_settings(place: str | Path | None) -> Settings:
         return FromInventory(*read_inventory(path))
     file = path / SETTINGS
     try:
-        return Bundle(BundleSettings.model_validate_json(file.read_bytes()), path)
+        return Bundle(BundleSettings.model_validate_json(read_file(file, MOST_BYTES, links=True)), path)
     except OSError as error:
         raise InventoryError(
             f"The settings file {file} cannot be read ({type(error).__name__}).",

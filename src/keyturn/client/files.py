@@ -7,8 +7,17 @@ import secrets
 from contextlib import suppress
 from pathlib import Path
 
+from keyturn.files import open_file
 
-def write_atomic(path: Path, content: bytes, mode: int = 0o600, owner: tuple[int, int] | None = None) -> None:
+
+def write_atomic(
+    path: Path,
+    content: bytes,
+    mode: int = 0o600,
+    owner: tuple[int, int] | None = None,
+    *,
+    folder: int | None = None,
+) -> None:
     """Put `content` at `path` so that a reader, and a power cut, find the old file or the new one.
 
     Args:
@@ -16,13 +25,14 @@ def write_atomic(path: Path, content: bytes, mode: int = 0o600, owner: tuple[int
         content: all of it.
         mode: permission bits, set before the first byte is written.
         owner: user and group ids to give the file; None leaves the process's own.
+        folder: a descriptor of the folder that `path` starts in; None for the working directory.
 
     Raises:
         OSError: nothing was replaced, and no temporary file stays behind.
     """
     # The name begins with a dot, so that no reader of the folder takes it for a message.
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0), 0o600)
+    handle = open_file(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, folder=folder)
     try:
         with os.fdopen(handle, "wb") as file:
             if owner is not None:
@@ -31,17 +41,17 @@ def write_atomic(path: Path, content: bytes, mode: int = 0o600, owner: tuple[int
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
+        os.replace(temporary, path, src_dir_fd=folder, dst_dir_fd=folder)
     except BaseException:
         with suppress(FileNotFoundError):
-            temporary.unlink()
+            os.unlink(temporary, dir_fd=folder)
         raise
-    sync_folder(path.parent)
+    sync_folder(path.parent, folder)
 
 
-def sync_folder(folder: Path) -> None:
+def sync_folder(path: Path, folder: int | None = None) -> None:
     """Flush a folder's entries to the disk: the rename itself must outlive a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
     try:
         os.fsync(handle)
     finally:

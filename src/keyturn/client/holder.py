@@ -52,7 +52,6 @@ class Proof:
     loaded: Loaded
     #: Method and path, no parameters.
     call: str
-    at: datetime
 
 
 #: A right that a call needs, or the address that it comes from: what a new key may lack though it works.
@@ -167,7 +166,7 @@ class Holder:
     def note_success(self, loaded: Loaded | None, call: str) -> None:
         """Take note that a call signed with this key came back well."""
         if loaded is not None and loaded is self._current and self.proof is None:
-            self._proof = Proof(loaded, call, datetime.now(UTC))
+            self._proof = Proof(loaded, call)
             self.on_news()
 
     def note_refusal(self, loaded: Loaded | None, call: str, fault: ExchangeFault) -> None:

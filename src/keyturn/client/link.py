@@ -11,7 +11,7 @@ from typing import Any
 
 from keyturn.client import calls, copies, hooked, readings
 from keyturn.client.holder import Holder, Loaded, log
-from keyturn.client.mailbox import NoticeMessage
+from keyturn.client.messages import NoticeMessage
 from keyturn.client.refusal import is_refused_key
 from keyturn.client.streams import PrivateStream, Streams
 from keyturn.domain.errors import RefusedError

@@ -12,214 +12,41 @@ JSON files, each written whole:
 | `probe-report-<rotation>-<attempt>.json` | bot | it worked, or the fault |
 | `own-key-<credential>.json` | bot | it signs with a key that it set itself |
 
-Whatever cannot be read as one of these is ignored: the folder is a meeting place, not a trusted input.
+Whatever cannot be read as one of these is ignored: the folder is a meeting place, not a trusted input, and
+one that every user may write to is not used at all. What the bot says of a key is sealed with that key's
+secret (`sealed`): nobody else can say it.
 """
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Iterable, Iterator
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, TypeVar
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
-from keyturn.client.files import write_atomic
-from keyturn.client.holder import Loaded
-from keyturn.client.shared_folder import settle
+from keyturn.client.message_folder import MessageFolder
+from keyturn.client.messages import (
+    AckMessage,
+    Message,
+    MessageT,
+    NoticeMessage,
+    OwnKeyMessage,
+    ProbeMessage,
+    ProbeReportMessage,
+    ReadT,
+    RefusalsMessage,
+    RefusedCall,
+)
+from keyturn.client.sealed import Answer, Sealed
 from keyturn.domain.errors import ExchangeFault
-from keyturn.domain.evidence import MAX_REFUSALS, Notice, NoticeKind, ProbeFault, ProbeRequest, Refusal
-from keyturn.domain.inventory import NAME_PATTERN
-from keyturn.groups import number_of
-
-# Our own messages stay under one kilobyte; anything much longer is not one of them.
-_MAX_BYTES = 16_384
+from keyturn.domain.evidence import MAX_REFUSALS
+from keyturn.domain.material import SecretMaterial
 
 #: The name of the last refused call that is told, where there are more than `MAX_REFUSALS`.
 MORE_CALLS = "(and other calls)"
-
-RotationId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_]{0,63}$")]
-Fingerprint = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
-Name = Annotated[str, Field(pattern=NAME_PATTERN)]
-
-
-class Message(BaseModel):
-    """Base of all messages: nothing unknown, nothing coerced, nothing quoted in errors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
-
-    prefix: ClassVar[str]
-
-    format: Literal[1] = 1
-    credential: Name
-    consumer: Name
-    rotation_id: RotationId
-    fingerprint: Fingerprint
-
-    @property
-    @abstractmethod
-    def subject(self) -> str:
-        """What the message is about, as the file's name has it."""
-
-    @property
-    def file_name(self) -> str:
-        """Name the file of this message; the same message has the same name."""
-        return f"{self.prefix}-{self.subject}.json"
-
-
-class NoticeMessage(Message):
-    """Which key is current now."""
-
-    prefix = "notice"
-
-    kind: NoticeKind
-    version: str = Field(max_length=200)
-    confirm_by: AwareDatetime
-
-    @property
-    def subject(self) -> str:
-        """The notice's id, as `Notice.notice_id` gives it."""
-        return f"{self.rotation_id}-{self.kind}"
-
-    def is_about(self, loaded: Loaded) -> bool:
-        """Tell whether this is the key that a bot has read."""
-        # After a move the key is the same at both places; what counts is where it was read.
-        here = self.kind is not NoticeKind.MOVED or self.version == loaded.version
-        return here and self.fingerprint == loaded.fingerprint
-
-    @classmethod
-    def of(cls, notice: Notice) -> NoticeMessage:
-        """Write down a notice."""
-        return cls(
-            credential=notice.credential,
-            consumer=notice.consumer,
-            rotation_id=notice.rotation_id,
-            fingerprint=notice.fingerprint,
-            kind=notice.kind,
-            version=notice.version,
-            confirm_by=notice.confirm_by,
-        )
-
-
-class AckMessage(Message):
-    """A signed call with this fingerprint worked."""
-
-    prefix = "ack"
-
-    kind: NoticeKind
-    at: AwareDatetime
-    #: The call that worked, as method and path; never a parameter.
-    call: str = Field(max_length=200)
-    #: What became of the private stream that was open when the key changed.
-    private_stream: Literal["none", "logged_in", "not_reopened"] = "none"
-
-    @property
-    def subject(self) -> str:
-        """The id of the notice that this answers."""
-        return f"{self.rotation_id}-{self.kind}"
-
-
-class RefusedCall(BaseModel):
-    """One call that the exchange refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
-
-    #: Method and path, never a parameter; printable, and without what separates calls in a list.
-    call: str = Field(pattern=r"^[ -:<-~]{1,200}$")
-    fault: Literal[ExchangeFault.MISSING_PERMISSION, ExchangeFault.WRONG_IP]
-    at: AwareDatetime
-
-    def about(self, notice: Notice) -> Refusal:
-        """Give what the consumer of a notice tells by this."""
-        return Refusal(
-            notice.consumer, notice.rotation_id, notice.fingerprint, self.call, self.fault, self.at
-        )
-
-
-class RefusalsMessage(Message):
-    """Calls that the exchange refuses to this key, though the key works."""
-
-    prefix = "refusals"
-
-    kind: NoticeKind
-    calls: tuple[RefusedCall, ...] = Field(max_length=MAX_REFUSALS)
-
-    @property
-    def subject(self) -> str:
-        """The id of the notice whose key they were refused to."""
-        return f"{self.rotation_id}-{self.kind}"
-
-    @classmethod
-    def about(cls, notice: NoticeMessage, calls: tuple[RefusedCall, ...]) -> RefusalsMessage:
-        """Write down what was refused to a notice's key."""
-        return cls(
-            credential=notice.credential,
-            consumer=notice.consumer,
-            rotation_id=notice.rotation_id,
-            fingerprint=notice.fingerprint,
-            kind=notice.kind,
-            calls=calls,
-        )
-
-
-class ProbeMessage(Message):
-    """Try the pending key."""
-
-    prefix = "probe"
-
-    attempt: int = Field(ge=1)
-    version: str = Field(max_length=200)
-
-    @property
-    def subject(self) -> str:
-        """The attempt, as `Attempt` writes it."""
-        return f"{self.rotation_id}-{self.attempt}"
-
-    @classmethod
-    def of(cls, request: ProbeRequest) -> ProbeMessage:
-        """Write down a request."""
-        return cls(
-            credential=request.credential,
-            consumer=request.consumer,
-            rotation_id=request.rotation_id,
-            fingerprint=request.fingerprint,
-            attempt=request.attempt,
-            version=request.version,
-        )
-
-
-class ProbeReportMessage(Message):
-    """What the pending key did at the exchange."""
-
-    prefix = "probe-report"
-
-    attempt: int = Field(ge=1)
-    at: AwareDatetime
-    #: None when the key worked.
-    fault: ExchangeFault | ProbeFault | None = None
-
-    @property
-    def subject(self) -> str:
-        """The attempt that this answers."""
-        return f"{self.rotation_id}-{self.attempt}"
-
-
-class OwnKeyMessage(BaseModel):
-    """The bot has set another key on an attached object: it follows no rotation and confirms none."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
-
-    format: Literal[1] = 1
-    credential: Name
-    consumer: Name
-    says: Literal["own_key"] = "own_key"
-    at: AwareDatetime
-
-
-MessageT = TypeVar("MessageT", bound=Message)
-ReadT = TypeVar("ReadT", bound=BaseModel)
 
 
 class Mailbox:
@@ -229,36 +56,62 @@ class Mailbox:
         folder: `<mailbox>/<consumer>`; it is made, 0700, by the first write.
         group: that may use it, too, where keyturn and the bot are two users: 2770 then, its files 0660. None:
             as it stands; a folder of mailboxes with the set-group-id bit is shared by its group.
+        owners: users that may own it, beside those of the group that shares it; None for any.
     """
 
-    def __init__(self, folder: Path, group: str | None = None) -> None:
+    def __init__(
+        self, folder: Path, group: str | None = None, *, owners: AbstractSet[int] | None = None
+    ) -> None:
         self.folder = folder
-        self._group = group
+        self._files = MessageFolder(folder, group, owners=owners)
+
+    def users(self) -> frozenset[int] | None:
+        """Give the users that may own the folder as it is, also where it cannot be opened; None for any.
+
+        Raises:
+            OSError: this machine has no such group.
+        """
+        return self._files.users()
 
     def notices(self, credential: str) -> list[NoticeMessage]:
-        """Read the notices for a credential, oldest file first."""
+        """Read the notices for a credential, in the order of their names."""
         return [m for m in self._all(NoticeMessage) if m.credential == credential]
 
+    def answer(self, model: type[MessageT], subject: str) -> Answer[MessageT] | None:
+        """Read what the bot says of a subject; None when there is nothing that can be read."""
+        return self._answer(f"{model.prefix}-{subject}.json", model)
+
     def ack(self, notice_id: str) -> AckMessage | None:
-        """Read the acknowledgement of a notice; None when there is none that can be read."""
-        return self._read(self.folder / f"ack-{notice_id}.json", AckMessage)
+        """Read the acknowledgement of a notice, whoever wrote it; None when there is none."""
+        found = self.answer(AckMessage, notice_id)
+        return found.message if found else None
 
     def refusals(self, notice_id: str) -> RefusalsMessage | None:
-        """Read what was refused to the key of a notice; None when there is nothing that can be read."""
-        return self._read(self.folder / f"refusals-{notice_id}.json", RefusalsMessage)
+        """Read what was refused to the key of a notice, whoever wrote it; None when there is nothing."""
+        found = self.answer(RefusalsMessage, notice_id)
+        return found.message if found else None
 
     def add_refusals(
-        self, notice: NoticeMessage, refused: Iterable[tuple[str, ExchangeFault, datetime]]
+        self,
+        notice: NoticeMessage,
+        refused: Iterable[tuple[str, ExchangeFault, datetime]],
+        material: SecretMaterial,
     ) -> None:
         """Tell calls that the exchange refuses to the key of a notice, beside those that are told already.
 
-        Another process of the bot, or this one before it was started anew, may have told some. What there is
-        no room for is told as `MORE_CALLS`.
+        Another process of the bot, or this one before it was started anew, may have told some; what somebody
+        else wrote there is not repeated in the bot's name. What there is no room for is told as `MORE_CALLS`.
+
+        Args:
+            notice: whose key it is.
+            refused: the calls.
+            material: the key itself, which seals the report.
 
         Raises:
             OSError: they were not told.
         """
-        told = self.refusals(notice.subject)
+        found = self.answer(RefusalsMessage, notice.subject)
+        told = found.message if found and found.is_by(material) else None
         known = told.calls if told and told.fingerprint == notice.fingerprint else ()
         calls = {(each.call, each.fault): each for each in known}
         for call, fault, at in refused:
@@ -268,7 +121,7 @@ class Mailbox:
             one = RefusedCall.model_validate({"call": name, "fault": fault, "at": at})
             calls[one.call, one.fault] = one
         if len(calls) > len(known):
-            self.put(RefusalsMessage.about(notice, tuple(calls.values())))
+            self.put_sealed(RefusalsMessage.about(notice, tuple(calls.values())), material)
 
     def own_key(self, credential: str) -> OwnKeyMessage | None:
         """Read whether the bot has said that it signs with a key that it set itself."""
@@ -281,7 +134,7 @@ class Mailbox:
         Raises:
             OSError: it was not told.
         """
-        self._write(self._own_key(message.credential), message)
+        self._files.write(self._own_key(message.credential), message.model_dump_json().encode())
 
     def forget_own_key(self, credential: str) -> None:
         """Take that word back: the bot is attached anew, or has detached itself.
@@ -289,10 +142,11 @@ class Mailbox:
         Raises:
             OSError: it is still there.
         """
-        self._own_key(credential).unlink(missing_ok=True)
+        self._files.remove(self._own_key(credential))
 
-    def _own_key(self, credential: str) -> Path:
-        return self.folder / f"own-key-{credential}.json"
+    @staticmethod
+    def _own_key(credential: str) -> str:
+        return f"own-key-{credential}.json"
 
     def probes(self, credential: str) -> list[ProbeMessage]:
         """Read the probe requests for a credential."""
@@ -300,7 +154,7 @@ class Mailbox:
 
     def report(self, rotation_id: str, attempt: int) -> ProbeReportMessage | None:
         """Read the report of a probe; None when there is none that can be read."""
-        return self._read(self.folder / f"probe-report-{rotation_id}-{attempt}.json", ProbeReportMessage)
+        return self._read(f"probe-report-{rotation_id}-{attempt}.json", ProbeReportMessage)
 
     def put(self, message: Message) -> None:
         """Write a message, whole.
@@ -308,11 +162,21 @@ class Mailbox:
         Raises:
             OSError: it was not written.
         """
-        self._write(self.folder / message.file_name, message)
+        self._files.write(message.file_name, message.model_dump_json().encode())
 
-    def _write(self, path: Path, message: BaseModel) -> None:
-        mode = settle(self.folder, number_of(self._group) if self._group is not None else None)
-        write_atomic(path, message.model_dump_json().encode(), mode)
+    def put_sealed(self, message: Message, material: SecretMaterial) -> None:
+        """Write what the bot says of a key, sealed with that key.
+
+        Raises:
+            OSError: it was not written.
+        """
+        sealed = Sealed.with_key(material, message.prefix, message.model_dump_json())
+        self._files.write(message.file_name, sealed.model_dump_json().encode())
+
+    def forget_answer(self, model: type[Message], subject: str) -> None:
+        """Remove an answer that the bot cannot know to be wrong, so that it answers anew; best effort."""
+        with suppress(OSError):
+            self._files.remove(f"{model.prefix}-{subject}.json")
 
     def forget_report(self, rotation_id: str, attempt: int) -> None:
         """Remove the report of a probe, so that the bot tries the key again.
@@ -320,41 +184,51 @@ class Mailbox:
         Raises:
             OSError: it is still there.
         """
-        (self.folder / f"probe-report-{rotation_id}-{attempt}.json").unlink(missing_ok=True)
+        self._files.remove(f"probe-report-{rotation_id}-{attempt}.json")
 
     def forget_others(self, credential: str, rotation_id: str) -> None:
-        """Remove what earlier rotations of this credential left, so that the folder stays small."""
-        for model in _MODELS:
-            for path in self._files(model.prefix):
-                message = self._read(path, model)
-                if message and message.credential == credential and message.rotation_id != rotation_id:
-                    with suppress(FileNotFoundError):
-                        path.unlink()
+        """Remove what earlier rotations of this credential left, as far as that can be done.
 
-    def _files(self, prefix: str) -> Iterator[Path]:
-        try:
-            found = [p for p in self.folder.iterdir() if p.name.startswith(f"{prefix}-")]
-        except (FileNotFoundError, NotADirectoryError):
-            return
-        for path in sorted(found):
-            if prefix == "probe-report" or not path.name.startswith("probe-report-"):
-                yield path
+        What stays does no harm: a message is for its own rotation alone.
+        """
+        models = {model.prefix: model for model in _MODELS}
+        with suppress(OSError):
+            for name in self._files.names():
+                if name.rotation_id != rotation_id:
+                    self._forget(name.file, models[name.prefix], credential)
+
+    def _forget(self, file: str, model: type[Message], credential: str) -> None:
+        with suppress(OSError):
+            message = self._read(file, model)
+            if message and message.credential == credential:
+                self._files.remove(file)
 
     def _all(self, model: type[MessageT]) -> Iterator[MessageT]:
-        for path in self._files(model.prefix):
-            message = self._read(path, model)
+        for name in self._files.names():
+            message = self._read(name.file, model) if name.prefix == model.prefix else None
             # The name must say what the content says: a copied file is not a second message.
-            if message is not None and path.name == message.file_name:
+            if message is not None and name.file == message.file_name:
                 yield message
 
-    @staticmethod
-    def _read(path: Path, model: type[ReadT]) -> ReadT | None:
-        try:
-            with path.open("rb") as file:
-                content = file.read(_MAX_BYTES + 1)
-            return model.model_validate_json(content) if len(content) <= _MAX_BYTES else None
-        except (FileNotFoundError, IsADirectoryError, ValidationError):
-            return None
+    def _answer(self, file: str, model: type[MessageT]) -> Answer[MessageT] | None:
+        text, sealed = self._unwrapped(file)
+        with suppress(ValidationError):
+            return Answer(model.model_validate_json(text), sealed)
+        return None
+
+    def _read(self, file: str, model: type[ReadT]) -> ReadT | None:
+        text, _ = self._unwrapped(file)
+        with suppress(ValidationError):
+            return model.model_validate_json(text)
+        return None
+
+    def _unwrapped(self, file: str) -> tuple[bytes | str, Sealed | None]:
+        """Read what a message says, and its seal; nothing where there is none that could be one."""
+        content = self._files.read(file) or b""
+        with suppress(ValidationError):
+            sealed = Sealed.model_validate_json(content)
+            return sealed.message, sealed
+        return content, None
 
 
 _MODELS: tuple[type[Message], ...] = (

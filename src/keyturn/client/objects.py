@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from keyturn.client.link import Link
-from keyturn.client.mailbox import NoticeMessage
+from keyturn.client.messages import NoticeMessage
 from keyturn.client.peers import Peers
 from keyturn.client.streams import PrivateStream
 

@@ -7,7 +7,8 @@ from contextlib import suppress
 from datetime import UTC, datetime
 
 from keyturn.client.link import Link
-from keyturn.client.mailbox import Mailbox, OwnKeyMessage
+from keyturn.client.mailbox import Mailbox
+from keyturn.client.messages import OwnKeyMessage
 
 
 class OwnKeyWord:

@@ -7,7 +7,8 @@ import threading
 from weakref import WeakSet
 
 from keyturn.client.link import Link
-from keyturn.client.mailbox import Mailbox, NoticeMessage
+from keyturn.client.mailbox import Mailbox
+from keyturn.client.messages import NoticeMessage
 from keyturn.client.streams import PrivateStream
 
 _lock = threading.Lock()

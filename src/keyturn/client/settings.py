@@ -30,8 +30,9 @@ from keyturn.domain.inventory import (
     VaultToken,
 )
 from keyturn.domain.inventory_findings import choose_from
-from keyturn.domain.inventory_yaml import read
+from keyturn.domain.inventory_yaml import MOST_BYTES, read
 from keyturn.domain.slots import Slot, Stored
+from keyturn.files import read_file
 from keyturn.stores.formats import Formats, formats_of
 
 #: Seconds between two questions to a server whether the key has changed. Two a second and bot are little
@@ -91,7 +92,7 @@ def read_inventory(file: str | Path | None) -> tuple[Inventory, Path]:
         )
     path = Path(file).absolute()
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_file(path, MOST_BYTES, links=True).decode()
     except (OSError, UnicodeDecodeError) as error:
         raise InventoryError(
             f"The inventory {path} cannot be read ({type(error).__name__}).",

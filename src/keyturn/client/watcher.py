@@ -15,13 +15,15 @@ from datetime import UTC, datetime
 from keyturn.client import peers
 from keyturn.client.holder import Holder, Loaded
 from keyturn.client.link import Link
-from keyturn.client.mailbox import AckMessage, Mailbox, NoticeMessage, ProbeMessage, ProbeReportMessage
+from keyturn.client.mailbox import Mailbox
+from keyturn.client.messages import AckMessage, NoticeMessage, ProbeMessage, ProbeReportMessage
 from keyturn.client.objects import Objects
 from keyturn.client.own_key import OwnKeyWord
 from keyturn.client.peers import Peers
 from keyturn.client.trial import PASSING, try_key
 from keyturn.domain.errors import KEY_FAULTS, ExchangeFault, KeyturnError, StoreError, StoreFault
 from keyturn.domain.evidence import NoticeKind, ProbeFault
+from keyturn.domain.material import SecretMaterial
 from keyturn.domain.slots import Slot
 
 # A key that the venue does not know is tried again: ten seconds in all, five times the slowest propagation
@@ -48,6 +50,8 @@ class _Trial:
 
     future: Future[ExchangeFault | None] | None = None
     loaded: Loaded | None = None
+    #: The pending key that is tried; it seals the report on it.
+    pending: SecretMaterial | None = None
     refusals: int = 0
     pause: float = 0.0
     not_before: float = 0.0
@@ -181,10 +185,12 @@ class Watcher:
             for each in self.objects:
                 each.swap_soon()
         # Of a forked process, too.
-        if self._mailbox is not None and (refused := self._holder.refused):
+        current, refused = self._holder.current, self._holder.refused
+        # A key that came in between was refused none of these.
+        if self._mailbox is not None and refused and current is self._holder.current:
             for notice in (n for n in notices if n.consumer == self._consumer):
-                if notice.is_about(self._holder.current):
-                    self._mailbox.add_refusals(notice, refused)
+                if notice.is_about(current):
+                    self._mailbox.add_refusals(notice, refused, current.material)
         if not self._answers:
             return
         self._own_key.tell(self.objects)
@@ -263,10 +269,13 @@ class Watcher:
         return moved
 
     def _wants_ack(self, notice: NoticeMessage) -> bool:
-        if notice.consumer != self._consumer or not notice.is_about(self._holder.current):
+        current = self._holder.current
+        if notice.consumer != self._consumer or not notice.is_about(current):
             return False
-        ack = self._mailbox.ack(notice.subject) if self._mailbox else None
-        return ack is None or ack.fingerprint != notice.fingerprint
+        found = self._mailbox.answer(AckMessage, notice.subject) if self._mailbox else None
+        # What somebody else wrote, or copied from elsewhere, is written over. One that came too early keyturn
+        # takes away.
+        return found is None or not (found.message.answers(notice) and found.is_by(current.material))
 
     def _acknowledge(self, notice: NoticeMessage) -> None:
         current, proof = self._holder.current, self._holder.proof
@@ -275,17 +284,18 @@ class Watcher:
         if proof is None or stream is None or not notice.is_about(current):
             return
         if self._mailbox is not None and proof.loaded is current:
-            self._mailbox.put(
+            self._mailbox.put_sealed(
                 AckMessage(
                     credential=notice.credential,
                     consumer=self._consumer,
                     rotation_id=notice.rotation_id,
                     fingerprint=current.fingerprint,
                     kind=notice.kind,
-                    at=proof.at,
+                    at=datetime.now(UTC),
                     call=proof.call,
                     private_stream=stream,
-                )
+                ),
+                current.material,
             )
 
     def _verify(self, link: Link) -> None:
@@ -327,24 +337,9 @@ class Watcher:
             trial.not_before = now + trial.pause
             return
         trial.refusals += fault in KEY_FAULTS
-        if fault in KEY_FAULTS and trial.refusals < _PROBE_TRIES:
+        if (fault in KEY_FAULTS and trial.refusals < _PROBE_TRIES) or trial.pending is None:
             return
-        self._report(probe, mailbox, fault)
-
-    def _report(
-        self, probe: ProbeMessage, mailbox: Mailbox, fault: ExchangeFault | ProbeFault | None
-    ) -> None:
-        mailbox.put(
-            ProbeReportMessage(
-                credential=probe.credential,
-                consumer=self._consumer,
-                rotation_id=probe.rotation_id,
-                fingerprint=probe.fingerprint,
-                attempt=probe.attempt,
-                at=datetime.now(UTC),
-                fault=fault,
-            )
-        )
+        mailbox.put_sealed(ProbeReportMessage.on(probe, fault, datetime.now(UTC)), trial.pending)
 
     def _begin(self, link: Link, probe: ProbeMessage, trial: _Trial, mailbox: Mailbox) -> None:
         try:
@@ -354,7 +349,8 @@ class Watcher:
                 raise
             # Many bots may read what is current and no more. A person must act: asking again is of no use.
             self._holder.complain("Reading the pending key", error)
-            self._report(probe, mailbox, ProbeFault.PENDING_DENIED)
+            denied = ProbeReportMessage.on(probe, ProbeFault.PENDING_DENIED, datetime.now(UTC))
+            mailbox.put_sealed(denied, self._holder.current.material)
             return
         self._holder.well("Reading the pending key")
         meta = stored.info.meta if stored else None
@@ -362,6 +358,7 @@ class Watcher:
             return
         # Only the very key that was asked about: a later attempt's key would prove nothing.
         if meta.fingerprint == probe.fingerprint and stored.info.version == probe.version:
+            trial.pending = stored.material
             trial.future = try_key(link, stored.material, self._verify_with or "fetch_balance")
 
 

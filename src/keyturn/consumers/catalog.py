@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from keyturn.domain.inventory import ClientConsumer, FileConsumer, WebhookConsumer
-from keyturn.ports.consumer import Consumer, ReadCurrent
+from keyturn.ports.consumer import Consumer, ReadKey
 
 
 def build(
@@ -14,7 +14,8 @@ def build(
     *,
     credential: str,
     base: Path,
-    read_current: ReadCurrent,
+    read_current: ReadKey,
+    read_pending: ReadKey,
 ) -> Consumer:
     """Build one consumer; nothing is contacted yet.
 
@@ -23,12 +24,21 @@ def build(
         entry: what the inventory says of it.
         credential: the credential that it uses.
         base: the folder of the inventory, which relative paths start from.
-        read_current: for consumers that are handed the key itself.
+        read_current: opens the key that is current: some consumers are handed it, and with it is checked who
+            speaks in their name.
+        read_pending: opens the key that is pending, for reports of those that try it.
     """
     if isinstance(entry, ClientConsumer):
         from keyturn.consumers.client import MailboxConsumer
 
-        return MailboxConsumer(name, credential, base / entry.mailbox, entry.group)
+        return MailboxConsumer(
+            name,
+            credential,
+            base / entry.mailbox,
+            entry.group,
+            read_current=read_current,
+            read_pending=read_pending,
+        )
     if isinstance(entry, WebhookConsumer):
         from keyturn.consumers.webhook import HttpConsumer
         from keyturn.stores.keys import resolve_secret
@@ -38,6 +48,7 @@ def build(
             entry.url,
             lambda: resolve_secret(entry.hmac_key, base),
             timeout=entry.timeout.total_seconds(),
+            read_current=read_current,
         )
     from keyturn.consumers.file import RenderedFile
 

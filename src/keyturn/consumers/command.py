@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import signal
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -31,11 +29,6 @@ _PASSED_ON = frozenset(
 # A fingerprint has eight characters; whoever prints a page prints something else.
 _MAX_OUTPUT = 4096
 _PIPE_HOLDS = 65536
-_PID = re.compile(r"[0-9]{1,9}")
-# Where `starttime` stands in /proc/<pid>/stat, counted from the state (proc_pid_stat(5)).
-_BEGAN = 19
-# Seconds that the time of a file and the age of a process may disagree; a clock is set a little now and then.
-_CLOCKS_DIFFER = 60.0
 
 
 async def run(argv: Sequence[str], *, cwd: Path, facts: Mapping[str, str], timeout: float) -> None:  # noqa: ASYNC109
@@ -133,83 +126,3 @@ async def _finish(
             now="The file is written; the command will be run again.",
             todo="Run it by hand to see why; keyturn keeps no output.",
         )
-
-
-def send_signal(name: str, pid_file: Path) -> None:
-    """Signal the process that a pid file names.
-
-    Raises:
-        ConsumerError: `MISCONFIGURED` for an unusable file or signal, `UNREACHABLE` when the process is gone,
-            or another that has its number now.
-    """
-    number = getattr(signal, name if name.startswith("SIG") else f"SIG{name}", None)
-    if not isinstance(number, signal.Signals):
-        raise ConsumerError(ConsumerFault.MISCONFIGURED, f"There is no signal {name} on this system.")
-    try:
-        text = pid_file.read_text(encoding="ascii", errors="replace").strip()
-        written = pid_file.stat().st_mtime
-    except FileNotFoundError:
-        raise ConsumerError(
-            ConsumerFault.UNREACHABLE,
-            f"The pid file {pid_file} does not exist.",
-            now="The file is written; the process was not told.",
-            todo="Start the consumer.",
-        ) from None
-    except OSError as error:
-        raise ConsumerError(
-            ConsumerFault.MISCONFIGURED, f"The pid file {pid_file} cannot be read: {error.strerror}."
-        ) from None
-    # 0, 1 and negative numbers mean groups, init and everybody.
-    if not _PID.fullmatch(text) or int(text) <= 1:
-        raise ConsumerError(ConsumerFault.MISCONFIGURED, f"{pid_file} holds no process id.")
-    if _is_another(int(text), written):
-        raise _untold(f"The process that {pid_file} names started after that file was written.")
-    if _has_ended(int(text)):
-        raise _untold(f"The process that {pid_file} names has ended.")
-    try:
-        os.kill(int(text), number)
-    except ProcessLookupError:
-        raise _untold(f"The process that {pid_file} names is not running.") from None
-    except PermissionError:
-        raise ConsumerError(
-            ConsumerFault.MISCONFIGURED, f"keyturn's user may not signal the process that {pid_file} names."
-        ) from None
-
-
-def _untold(what: str) -> ConsumerError:
-    return ConsumerError(
-        ConsumerFault.UNREACHABLE,
-        what,
-        now="The file is written; no process was told.",
-        todo="Start the consumer anew, and let it write its process id.",
-    )
-
-
-def _has_ended(pid: int) -> bool:
-    """Tell whether a process has ended and only waits for its parent to look; it takes signals still."""
-    facts = _facts(pid)
-    return bool(facts) and facts[0] in {"Z", "X"}
-
-
-def _is_another(pid: int, written: float) -> bool:
-    """Tell whether a process began after its pid file was written: numbers are given out again.
-
-    A clock that was put forward in between makes ours look like another: then nobody is told, which is
-    seen and mended, where a signal to a stranger ends it.
-    """
-    facts = _facts(pid)
-    if not facts:
-        return False
-    began = int(facts[_BEGAN]) / os.sysconf("SC_CLK_TCK")
-    age = time.clock_gettime(time.CLOCK_BOOTTIME) - began
-    return time.time() - written > age + _CLOCKS_DIFFER
-
-
-def _facts(pid: int) -> list[str]:
-    """Give what Linux tells of a process, from its state on; nothing on other systems, or if hidden."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return []
-    # The name before may hold anything, also spaces and brackets.
-    return text.rpartition(")")[2].split()

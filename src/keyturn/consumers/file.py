@@ -7,21 +7,32 @@ import errno
 import os
 import shutil
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
-from keyturn.client.files import write_atomic
-from keyturn.consumers.command import ask, run, send_signal
+from keyturn.access import who_writes
+from keyturn.consumers.command import ask, run
+from keyturn.consumers.opened import key_of
+from keyturn.consumers.pid_file import send_signal
+from keyturn.consumers.place import find_owner, mine
 from keyturn.consumers.render import into_freqtrade, render
-from keyturn.domain.errors import ConsumerError, ConsumerFault, StoreError
-from keyturn.domain.evidence import Confirmation, Evidence, Notice, ProbeReport, ProbeRequest, Refusal
+from keyturn.consumers.target import Target
+from keyturn.domain.errors import ConsumerError, ConsumerFault
+from keyturn.domain.evidence import (
+    Confirmation,
+    Evidence,
+    Notice,
+    NoticeKind,
+    ProbeReport,
+    ProbeRequest,
+    Refusal,
+)
 from keyturn.domain.inventory import FileConsumer
 from keyturn.domain.slots import Stored
-from keyturn.ports.consumer import ReadCurrent
+from keyturn.ports.consumer import ReadKey
 from keyturn.ports.store import Finding
 
 T = TypeVar("T")
@@ -30,21 +41,32 @@ T = TypeVar("T")
 _PASSING = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.EAGAIN})
 
 
+#: The detail of a `confirm` that had the new key before anybody was told of it.
+READS_OUR_FILE = (
+    "its confirm command printed the new fingerprint before the consumer was told: it reads the file that"
+    " keyturn writes, and proves nothing. Let it ask the running process"
+)
+
+
 class _Done(BaseModel):
-    """What stands beside the file once a notice is carried out: written, run, signalled."""
+    """What stands beside the file: how far a notice is carried out (written; then run, signalled)."""
 
     model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
 
     notice_id: str
     fingerprint: str
-    at: AwareDatetime
+    #: None: the file is written, and nobody was told yet.
+    at: AwareDatetime | None
+    #: Whether `confirm` showed this fingerprint by the writing alone.
+    reads_our_file: bool = False
 
 
 class RenderedFile:
     """Renders the key into a file, then runs a command or sends a signal.
 
     A notice that was carried out is not carried out again unless the file has changed since; one whose
-    command failed is.
+    command failed is. Between the writing and the telling `confirm` is asked once: one that has the new
+    fingerprint by then reads keyturn's own file.
 
     Args:
         name: of the consumer.
@@ -55,22 +77,27 @@ class RenderedFile:
 
     can_probe = False
 
-    def __init__(self, name: str, entry: FileConsumer, *, base: Path, read_current: ReadCurrent) -> None:
+    def __init__(self, name: str, entry: FileConsumer, *, base: Path, read_current: ReadKey) -> None:
         self._name = name
         self._entry = entry
         self._base = base
-        self._path = base / entry.path
+        self._target = Target(name, base / entry.path, int(entry.mode, 8), entry.owner)
         self._read_current = read_current
         self._one_at_a_time = asyncio.Lock()
 
     async def notify(self, notice: Notice) -> None:
         """Write the file and tell the process; see the port."""
         async with self._one_at_a_time:
-            stored = await self._current(notice)
+            stored = await key_of(
+                notice,
+                self._read_current,
+                now="The file was not touched.",
+                otherwise=ConsumerFault.REFUSED,
+            )
             content = await self._do(lambda: self._content(stored))
             if await self._do(lambda: self._carried_out(notice, content)):
                 return
-            await self._do(lambda: self._write(content))
+            mark = await self._written(notice, content)
             facts = {
                 "KEYTURN_CREDENTIAL": notice.credential,
                 "KEYTURN_FINGERPRINT": notice.fingerprint,
@@ -79,21 +106,23 @@ class RenderedFile:
             if self._entry.run:
                 await run(self._entry.run, cwd=self._base, facts=facts, timeout=self._timeout)
             if self._entry.signal and self._entry.pid_file:
-                await asyncio.to_thread(send_signal, self._entry.signal, self._base / self._entry.pid_file)
-            mark = _Done(notice_id=notice.notice_id, fingerprint=notice.fingerprint, at=datetime.now(UTC))
-            await self._do(lambda: write_atomic(self._marker(), mark.model_dump_json().encode()))
+                pid_file, owner = self._base / self._entry.pid_file, find_owner(self._entry.owner)
+                await asyncio.to_thread(send_signal, self._entry.signal, pid_file, owner)
+            await self._do(lambda: self._put(mark.model_copy(update={"at": datetime.now(UTC)})))
 
     async def confirmations(self, notice: Notice) -> Sequence[Confirmation]:
         """Tell that the notice was carried out, or what `confirm` proves; see the port."""
         done = await self._do(self._done)
         if done is None or (done.notice_id, done.fingerprint) != (notice.notice_id, notice.fingerprint):
             return []
+        if done.at is None:
+            return []
+        if done.reads_our_file:
+            return [self._proof(notice, Evidence.TIMED, done.at, READS_OUR_FILE)]
         if not self._entry.confirm:
             detail = "the file is written" + (" and its command ended well" if self._entry.run else "")
             return [self._proof(notice, Evidence.TIMED, done.at, detail)]
-        facts = {"KEYTURN_CREDENTIAL": notice.credential}
-        printed = await ask(self._entry.confirm, cwd=self._base, facts=facts, timeout=self._timeout)
-        if printed.strip() != notice.fingerprint:
+        if not await self._shows(notice):
             return []
         return [
             self._proof(
@@ -123,73 +152,69 @@ class RenderedFile:
     async def close(self) -> None:
         """Do nothing: no file stays open."""
 
-    async def _current(self, notice: Notice) -> Stored:
+    async def _written(self, notice: Notice, content: bytes) -> _Done:
+        """Write the file, and see whether that alone lets `confirm` show the new key; give the mark of it.
+
+        A notice that comes again keeps the first answer: the consumer may have been told since.
+        """
+        known = await self._do(self._done)
+        if known is not None and known.notice_id == notice.notice_id:
+            await self._do(lambda: self._target.write(content))
+            return known
+        # Who never left the key that comes back shows it rightly, and before the file is written, too.
+        stayed = (
+            notice.kind is NoticeKind.ROLLED_BACK
+            and not await self._do(lambda: self._holds(content))
+            and await self._shown_by_now(notice)
+        )
+        await self._do(lambda: self._target.write(content))
+        mark = _Done(
+            notice_id=notice.notice_id,
+            fingerprint=notice.fingerprint,
+            at=None,
+            reads_our_file=not stayed and await self._shown_by_now(notice),
+        )
+        await self._do(lambda: self._put(mark))
+        return mark
+
+    async def _shown_by_now(self, notice: Notice) -> bool:
+        """Ask `confirm` before anybody is told; one that fails shows nothing."""
+        if not self._entry.confirm:
+            return False
         try:
-            stored = await self._read_current()
-        except StoreError as error:
-            raise ConsumerError(
-                ConsumerFault.UNREACHABLE,
-                f"The key for {self._name} could not be read: {error.what}",
-                now="The file was not touched.",
-                todo=error.todo,
-            ) from None
-        meta = stored.info.meta if stored else None
-        if stored is None or meta is None or meta.fingerprint != notice.fingerprint:
-            raise ConsumerError(
-                ConsumerFault.REFUSED,
-                f"The store's current key is not the one that {self._name} was to be given.",
-                now="The file was not touched.",
-                todo=f"See where the rotation stands: keyturn status {notice.credential}",
-            )
-        return stored
+            return await self._shows(notice)
+        except ConsumerError:
+            return False
+
+    async def _shows(self, notice: Notice) -> bool:
+        """Run `confirm`, and tell whether it prints the fingerprint of the notice's key."""
+        facts = {"KEYTURN_CREDENTIAL": notice.credential}
+        printed = await ask(self._entry.confirm, cwd=self._base, facts=facts, timeout=self._timeout)
+        return printed.strip() == notice.fingerprint
 
     def _content(self, stored: Stored) -> bytes:
         if self._entry.format != "freqtrade":
             return render(stored, self._entry.fields, self._entry.format)
-        target = self._target()
-        return into_freqtrade(stored, target.read_bytes() if target.exists() else b"{}")
-
-    def _target(self) -> Path:
-        """Follow a link to what it names: the link itself belongs to whoever made it.
-
-        Raises:
-            OSError: `ELOOP`: the links name each other.
-        """
-        # Python 3.13 gives a link back where those before raise.
-        with suppress(RuntimeError):
-            if not (target := self._path.resolve()).is_symlink():
-                return target
-        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
-
-    def _marker(self) -> Path:
-        target = self._target()
-        return target.with_name(f".{target.name}.keyturn-{self._name}.json")
+        before = self._target.read()
+        return into_freqtrade(stored, b"{}" if before is None else before)
 
     def _carried_out(self, notice: Notice, content: bytes) -> bool:
         done = self._done()
-        try:
-            return (
-                done is not None
-                and done.notice_id == notice.notice_id
-                and self._target().read_bytes() == content
-            )
-        except FileNotFoundError:
-            return False
+        told = done is not None and done.notice_id == notice.notice_id and done.at is not None
+        return told and self._holds(content)
+
+    def _holds(self, content: bytes) -> bool:
+        return self._target.read() == content
+
+    def _put(self, mark: _Done) -> None:
+        self._target.write_mark(mark.model_dump_json().encode())
 
     def _done(self) -> _Done | None:
         try:
-            return _Done.model_validate_json(self._marker().read_bytes())
-        except (FileNotFoundError, ValidationError):
+            mark = self._target.read_mark()
+            return _Done.model_validate_json(mark) if mark is not None else None
+        except ValidationError:
             return None
-
-    def _write(self, content: bytes) -> None:
-        target = self._target()
-        owner = None
-        if target.exists():
-            before = target.stat()
-            if (before.st_uid, before.st_gid) != (os.geteuid(), os.getegid()):
-                owner = (before.st_uid, before.st_gid)
-        write_atomic(target, content, int(self._entry.mode, 8), owner)
 
     async def _do(self, work: Callable[[], T]) -> T:
         try:
@@ -197,7 +222,7 @@ class RenderedFile:
         except OSError as error:
             raise ConsumerError(
                 ConsumerFault.UNREACHABLE if error.errno in _PASSING else ConsumerFault.MISCONFIGURED,
-                f"The file of {self._name} ({self._path}) cannot be used: {error.strerror}.",
+                f"The file of {self._name} ({self._target.path}) cannot be used: {error.strerror}.",
                 now="The file is the old one or the new one, whole; nobody was told.",
                 todo="Make its folder, let keyturn's user write there, and see that the disk has room.",
             ) from None
@@ -210,7 +235,7 @@ class RenderedFile:
         return Confirmation(self._name, notice.rotation_id, notice.fingerprint, grade, at, detail=detail)
 
     def _findings(self) -> list[Finding]:
-        found = [self._file_finding()]
+        found = self._file_findings()
         for argv in filter(None, (self._entry.run, self._entry.confirm)):
             program = argv[0] if "/" not in argv[0] else str(self._base / argv[0])
             there = shutil.which(program) is not None
@@ -221,17 +246,28 @@ class RenderedFile:
             )
         return found
 
-    def _file_finding(self) -> Finding:
+    def _file_findings(self) -> list[Finding]:
+        subject = f"consumer {self._name}: {self._target.path}"
         try:
-            target = self._target()
+            with self._target.opened() as way:
+                folder = way.home.path
+        except ConsumerError as error:
+            return [Finding(subject, ok=False, detail=error.what, todo=error.todo)]
         except OSError as error:
-            return Finding(
-                f"consumer {self._name}: {self._path}",
-                ok=False,
-                detail=f"cannot be written: {error.strerror}",
-                todo="Name the file itself, or mend the link.",
+            todo = "Make its folder, name the file itself, or mend the link."
+            return [Finding(subject, ok=False, detail=f"cannot be written: {error.strerror}", todo=todo)]
+        if not os.access(folder, os.W_OK | os.X_OK):
+            todo = f"Make {folder} writable."
+            return [Finding(subject, ok=False, detail="cannot be written", todo=todo)]
+        owner = find_owner(self._entry.owner)
+        if owner and os.geteuid() not in {0, owner.user}:
+            detail = f"only root can give a file to {self._entry.owner}"
+            todo = f"Run keyturn as root or as {self._entry.owner}, or leave `owner` out."
+            return [Finding(subject, ok=False, detail=detail, todo=todo)]
+        found = [who_writes(subject, self._target.path, mine=mine(owner), more="; keyturn can write it")]
+        if self._entry.pid_file:
+            pid_file = self._base / self._entry.pid_file
+            found.append(
+                who_writes(f"consumer {self._name}: pid file {pid_file}", pid_file, mine=mine(owner))
             )
-        subject = f"consumer {self._name}: {target}"
-        if target.parent.is_dir() and os.access(target.parent, os.W_OK | os.X_OK) and not target.is_dir():
-            return Finding(subject, ok=True, detail="can be written")
-        return Finding(subject, ok=False, detail="cannot be written", todo=f"Make {target.parent} writable.")
+        return found

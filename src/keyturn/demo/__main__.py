@@ -20,6 +20,7 @@ from keyturn.demo.verdict import Verdict
 from keyturn.domain.errors import KeyturnError
 from keyturn.loopback import past_proxies
 from keyturn.machine import machine_error, refuse_environment
+from keyturn.processes import keep_memory_private
 
 _DOES_NOT_HOLD, _INTERRUPTED = 1, 130
 
@@ -37,7 +38,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--store", choices=KINDS, default=AGE, help="where the keys are kept (default: age, in the folder)"
     )
     given = parser.parse_args(arguments)
-    # All that the demo starts is on this machine, and inherits it.
+    keep_memory_private()
+    # All that the demo starts inherits these: what it leaves can be changed by its user alone, and what it
+    # calls is on this machine.
+    os.umask(os.umask(0o077) | 0o022)
     os.environ.update(past_proxies(os.environ))
     return asyncio.run(_main(House(given.folder), given.store))
 

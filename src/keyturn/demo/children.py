@@ -12,13 +12,13 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from keyturn.domain.errors import KeyturnError
+from keyturn.processes import importing_safely, python
 
 # For a bot to end its last call and say so, on a machine that is busy with something else.
 _LAST_WORDS_SECONDS = 30.0
@@ -137,12 +137,11 @@ async def running(
     """Run `python ARGUMENTS` for as long as the block lasts."""
     with log.open("wb") as errors:
         process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            *arguments,
+            *python(*arguments),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
-            env=dict(os.environ if environ is None else environ),
+            env={**(given := os.environ if environ is None else environ), **importing_safely(given)},
             cwd=folder,
             start_new_session=True,
         )

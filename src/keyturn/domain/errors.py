@@ -179,6 +179,8 @@ class ConsumerFault(StrEnum):
     #: The notice left and no answer came. Notices are idempotent, so it is simply sent again.
     OUTCOME_UNKNOWN = "outcome_unknown"
     MISCONFIGURED = "misconfigured"
+    #: Something was said in its name, and nothing shows that who said it holds the key that it is about.
+    UNAUTHENTICATED = "unauthenticated"
 
 
 class ConsumerError(KeyturnError):

@@ -15,15 +15,18 @@ from keyturn.domain.keys import KeyFacts
 class Evidence(StrEnum):
     """The grades of proof that a consumer moved, strongest first."""
 
-    #: The consumer reports the fingerprint that it loaded and that a signed call with it worked.
+    #: The consumer reports the fingerprint that it loaded and that a signed call with it worked. Where it has
+    #: the means, the report is sealed with that key.
     ACK = "ack"
+    #: A person says so, by name: `keyturn confirm`. No consumer owes it, and it stands in for what one owes.
+    PERSON = "person"
     #: The exchange shows the new key used and the old one idle.
     OBSERVED = "observed"
     #: The grace period alone.
     TIMED = "timed"
 
 
-STRENGTH = {Evidence.TIMED: 0, Evidence.OBSERVED: 1, Evidence.ACK: 2}
+STRENGTH = {Evidence.TIMED: 0, Evidence.OBSERVED: 1, Evidence.PERSON: 2, Evidence.ACK: 2}
 
 
 class NoticeKind(StrEnum):
@@ -56,6 +59,8 @@ class Notice:
     #: The store's version of it.
     version: str
     confirm_by: datetime
+    #: When the key became current, so that no answer can be older; None where nothing tells.
+    issued_at: datetime | None = None
 
     @property
     def notice_id(self) -> str:

@@ -40,6 +40,7 @@ from keyturn.domain.inventory_types import (
     PATH_PATTERN,
     PROXY_PATTERN,
     URL_PATTERN,
+    USER_PATTERN,
     BaseUrl,
     Clock,
     Duration,
@@ -71,6 +72,7 @@ __all__ = [
     "PROXY_PATTERN",
     "SINGLE_FIELDS",
     "URL_PATTERN",
+    "USER_PATTERN",
     "AccountEntry",
     "AgeFilesStore",
     "AwsParameterStore",
@@ -222,6 +224,12 @@ class FileConsumer(Entry):
         description="keyturn's field -> the name in the file.",
     )
     mode: str = Field("0600", pattern=r"^0?[0-7]{3}$", description="Permissions of the file, in quotes.")
+    owner: str | None = Field(
+        None,
+        pattern=USER_PATTERN,
+        description="User of this machine that the file is given to, and that its folder, a link to it and"
+        " `pid_file` may belong to, beside root and keyturn's own user.",
+    )
     run: tuple[str, ...] = Field((), description="A command, as a list of arguments; never a shell.")
     signal: str | None = Field(
         None, pattern=r"^(SIG)?[A-Z0-9]+$", description="Sent to the process of `pid_file`, such as SIGHUP."

@@ -15,14 +15,13 @@ from keyturn.domain.inventory import (
     AwsSecretsManagerStore,
     FileConsumer,
     FormatEntry,
-    SecretRef,
     StoreAddress,
     StoreEntry,
     VaultKv2Store,
-    WebhookConsumer,
 )
 from keyturn.domain.inventory_book import Book, refuse, warn
 from keyturn.domain.inventory_findings import Finding, choose_from, listed
+from keyturn.domain.inventory_references import secret_refs
 from keyturn.domain.inventory_secrets import REFERENCES_ONLY, Path, looks_random
 
 
@@ -64,7 +63,7 @@ def _references(book: Book) -> Iterator[tuple[Path, str, str]]:
 
 def secret_refs_name_one_place(book: Book) -> Iterator[Finding]:
     """A reference to a secret names one place, and is not the secret itself."""
-    for path, ref in _secret_refs(book):
+    for path, ref in secret_refs(book.inventory):
         given = {field: value for field, value in ref if value is not None}
         if len(given) != 1:
             wrong = "names no place" if not given else f"names {len(given)} places"
@@ -81,22 +80,6 @@ def secret_refs_name_one_place(book: Book) -> Iterator[Finding]:
                         "this looks like a secret",
                         "write the name that the field has in the file, such as apiSecret",
                     )
-
-
-def _secret_refs(book: Book) -> Iterator[tuple[Path, SecretRef]]:
-    for name, store in book.inventory.stores.items():
-        if isinstance(store, AgeFilesStore):
-            yield ("stores", name, "key"), store.key
-        elif isinstance(store, VaultKv2Store):
-            for way in ("auth", "consumer_auth"):
-                for field in ("token", "secret_id"):
-                    if isinstance(ref := getattr(getattr(store, way), field, None), SecretRef):
-                        yield ("stores", name, way, field), ref
-    for name, consumer in book.inventory.consumers.items():
-        if isinstance(consumer, WebhookConsumer):
-            yield ("consumers", name, "hmac_key"), consumer.hmac_key
-    if book.inventory.journal.password is not None:
-        yield ("journal", "password"), book.inventory.journal.password
 
 
 def one_path_one_secret(book: Book) -> Iterator[Finding]:
@@ -235,7 +218,9 @@ def evidence_can_be_given(book: Book) -> Iterator[Finding]:
     """A consumer owes only proof that it has a way to give."""
     for name, consumer in book.inventory.consumers.items():
         path = ("consumers", name, "evidence")
-        if consumer.evidence is Evidence.OBSERVED:
+        if consumer.evidence is Evidence.PERSON:
+            yield refuse(path, "nobody owes a person's word", "write ack or timed; keyturn confirm gives it")
+        elif consumer.evidence is Evidence.OBSERVED:
             yield refuse(
                 path, f"a {consumer.kind} consumer cannot be observed at the venue", "write ack or timed"
             )

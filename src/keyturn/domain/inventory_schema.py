@@ -17,6 +17,7 @@ from keyturn.domain.inventory import (
     PATH_PATTERN,
     PROXY_PATTERN,
     URL_PATTERN,
+    USER_PATTERN,
     Inventory,
     format_duration,
 )
@@ -33,6 +34,7 @@ PATTERN_HINTS = {
     CLOCK_PATTERN: "write a time of day as 02:00 or 23:30",
     FIELD_PATTERN: "write the name of a field: letters, digits, `_`, `.` and `-`",
     GROUP_PATTERN: "write the name of a group, such as bots, or its number in quotes",
+    USER_PATTERN: "write the name of a user of this machine, or its number in quotes",
     r"^0?[0-7]{3}$": 'write three octal digits in quotes, such as "0600"',
     r"^(SIG)?[A-Z0-9]+$": "write the name of a signal, such as SIGHUP",
     r"^[A-Za-z_][A-Za-z0-9_]*$": "write the name of an environment variable, such as KEYTURN_AGE_KEY",

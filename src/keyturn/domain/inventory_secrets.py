@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
+from keyturn.domain.inventory_types import NAME_PATTERN
+
 #: Names of sections, entries and fields, and indexes of lists, from the top down.
 Path = tuple[str | int, ...]
 
@@ -37,6 +39,7 @@ _RANDOM = re.compile(r"(?=[^0-9]*[0-9])(?=[^A-Za-z]*[A-Za-z])[A-Za-z0-9+/=]{24,}
 _URL = re.compile(r"\bhttps?://\S+")
 _WORD_ENDS = re.compile(r"[^A-Za-z0-9_+/-]+")
 _RUN_ENDS = re.compile(r"[_+/-]+")
+_NAME_BREAKS = re.compile(r"[._-]")
 _SHORTEST_WORD, _SHORTEST_RUN = 16, 8
 _UUID = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 # Of a commit, a digest or a container. No exchange that keyturn knows gives secrets in small hex digits.
@@ -68,6 +71,17 @@ def sentence_holds_secret(text: str) -> bool:
     Ticket numbers, UUIDs, commits (40 small hex digits), digests (64) and addresses of pages pass.
     """
     return looks_secret(text) or any(map(_is_drawn, _WORD_ENDS.split(_URL.sub(" ", text))))
+
+
+def may_be_shown(name: str) -> bool:
+    """Tell whether what stands where a name belongs can be a name: of that form, and not drawn.
+
+    Else it may be a secret that somebody pasted there, and no message repeats it.
+    """
+    if re.fullmatch(NAME_PATTERN, name) is None or _UUID.fullmatch(name) or sentence_holds_secret(name):
+        return False
+    runs = _NAME_BREAKS.split(name)
+    return not any(len(run) >= _SHORTEST_WORD and _DIGITS_APART.search(run) for run in runs)
 
 
 def _is_drawn(word: str) -> bool:

@@ -39,6 +39,8 @@ CLOCK_PATTERN = r"^([01][0-9]|2[0-3]):[0-5][0-9]$"
 FIELD_PATTERN = r"^[A-Za-z_][A-Za-z0-9_.-]{0,63}$"
 #: A group of this machine, by name or number.
 GROUP_PATTERN = r"^([a-z_][a-z0-9_-]{0,30}|[0-9]{1,9})$"
+#: A user of this machine, by name or number.
+USER_PATTERN = r"^([A-Za-z_][A-Za-z0-9_.-]{0,30}[$]?|[0-9]{1,9})$"
 # Ten years: longer is a slip of the pen, and date arithmetic stays far from its limits.
 _LONGEST = timedelta(days=3650)
 

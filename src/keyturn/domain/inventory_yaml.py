@@ -28,6 +28,8 @@ from keyturn.domain.inventory_secrets import (
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
+#: Of an inventory's file. 10,000 credentials are 3 MB; more than this is a wrong file.
+MOST_BYTES = 10_000_000
 # The inventory nests six deep; beyond this somebody plays with us.
 _MAX_DEPTH = 40
 # Values after aliases are expanded. An inventory of 10,000 credentials has 150,000.

@@ -91,7 +91,8 @@ TRANSITIONS: Mapping[EventType, Rule] = {
     _E.NOTICES_SENT: Rule(
         frozenset({_S.PROMOTED, _S.ROLLING_BACK}), None, frozenset({"noticed_at", "confirm_by"})
     ),
-    _E.CONSUMER_CONFIRMED: _rule(_S.CUTTING_OVER, _S.ROLLING_BACK, progress=False),
+    # Parked, too: a person gives the proof that is waited for.
+    _E.CONSUMER_CONFIRMED: _rule(_S.CUTTING_OVER, _S.ROLLING_BACK, _S.PARKED, progress=False),
     _E.CUTOVER_CONFIRMED: Rule(
         frozenset({_S.CUTTING_OVER, _S.ROLLING_BACK}),
         None,
@@ -159,6 +160,9 @@ def allowed(rotation: Rotation, event: EventType) -> bool:
     if event is _E.ROLLBACK_GIVEN_UP:
         unrestored = was is _S.ROLLING_BACK and rotation.restored_at is None
         return unrestored and rotation.parked is Park.NO_WAY_BACK
+    if event is _E.CONSUMER_CONFIRMED:
+        told_to_go_back = rotation.restored_at is not None and rotation.noticed_at is not None
+        return was is _S.CUTTING_OVER or (was is _S.ROLLING_BACK and told_to_go_back)
     if event is _E.COMPLETED:
         return rotation.old_ref is None if rotation.state is _S.GRACE else rotation.dead_at is not None
     if event is _E.NOTICES_SENT and rotation.state is _S.ROLLING_BACK:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from datetime import datetime, timedelta
 
 from keyturn.domain.errors import ConsumerError, ConsumerFault, StoreError, StoreFault
-from keyturn.domain.evidence import STRENGTH, Confirmation, Evidence, NoticeKind
+from keyturn.domain.evidence import Confirmation, Evidence, Notice, NoticeKind
 from keyturn.domain.rotation import EventType, Park, State
 from keyturn.domain.slots import Slot
-from keyturn.engine import liveness, mirrors, old_keys, refusals
+from keyturn.engine import liveness, mirrors, old_keys, proofs, refusals
 from keyturn.engine.aftermath import THEIRS_WAS_KEPT
-from keyturn.engine.commands import with_reason
+from keyturn.engine.commands import by_person, with_reason
 from keyturn.engine.notices import notices
+from keyturn.engine.proofs import Missing
 from keyturn.engine.trouble import backoff
 from keyturn.engine.work import Rest, Work
 
@@ -120,11 +122,13 @@ async def confirm(work: Work, kind: NoticeKind = NoticeKind.PROMOTED) -> Rest | 
         await work.commit(*events, done, confirmations=tuple(new))
         return None
     # Who waits for nothing but a right or an address is told so now, and not when the time is up.
-    refused = await refusals.reported(work) if kind is NoticeKind.PROMOTED else ()
-    if refused:
+    told = await refusals.told(work) if kind is NoticeKind.PROMOTED else refusals.Told()
+    if told.calls:
         if events:
             await work.commit(*events, confirmations=tuple(new))
-        return await refusals.park(work, refused)
+        return await refusals.park(work, told.calls)
+    if told.doubt:
+        events.append(proofs.doubted(work, told.doubt))
     if work.now() >= confirm_by:
         if events:
             await work.commit(*events, confirmations=tuple(new))
@@ -133,6 +137,7 @@ async def confirm(work: Work, kind: NoticeKind = NoticeKind.PROMOTED) -> Rest | 
     pause = min(_POLL_CAP_SECONDS, max(_POLL_FLOOR_SECONDS, waited / 4))
     until = min(confirm_by, work.after(pause))
     problem = f"Not everywhere yet: {mirrors.told(behind)}." if behind else ""
+    problem = f"{problem} {proofs.discounted(waiting)}".strip()
     if problem != r.problem:
         events.append(work.event(EventType.DEFERRED, wake_at=until, problem=problem))
     if events:
@@ -141,29 +146,31 @@ async def confirm(work: Work, kind: NoticeKind = NoticeKind.PROMOTED) -> Rest | 
 
 
 async def _give_up_waiting(
-    work: Work, kind: NoticeKind, waiting: list[str], behind: Mapping[str, str]
+    work: Work, kind: NoticeKind, waiting: Mapping[str, Missing], behind: Mapping[str, str]
 ) -> Rest:
     """Park for want of proofs; looks again by itself."""
     names = ", ".join([*waiting, *([mirrors.told(behind)] if behind else [])])
-    known = await _known_of(work, waiting)
-    todo = [f"See that {', '.join(waiting)} runs and loads the current key."] if waiting else []
+    known = proofs.reasons(waiting) + await _known_of(work, waiting)
+    todo = [f"See that {', '.join(waiting)} runs and loads the current key.{proofs.todos(waiting)}"]
+    todo = todo if waiting else []
     todo += [f"See why {', '.join(behind)} does not follow."] if behind else []
+    by_hand = " or ".join(by_person(work.rotation.credential, name) for name in waiting)
+    seen = f" If you have seen that it runs on it: {by_hand}" if waiting else ""
     return await work.park(
         Park.UNCONFIRMED,
         f"Not confirmed by {names}; both keys live and nothing is revoked.{known}",
-        f"{' '.join(todo)} The rotation then goes on by itself. {_way_out(work, kind)}",
+        f"{' '.join(todo)} The rotation then goes on by itself.{seen} {_way_out(work, kind)}",
         wake_at=work.after(_POLL_CAP_SECONDS),
     )
 
 
-async def _known_of(work: Work, waiting: list[str]) -> str:
+async def _known_of(work: Work, waiting: Iterable[str]) -> str:
     """Say what is known to be wrong with consumers that do not confirm; empty if nothing is."""
     consumers, found = work.consumers(), list[str]()
     for name in waiting:
-        try:
+        # One that cannot be asked was told of already.
+        with suppress(ConsumerError):
             found += [f"{each.detail}." for each in await consumers[name].check() if not each.ok]
-        except ConsumerError as error:
-            found.append(error.what)
     return "".join(f" {text[:1].upper()}{text[1:]}" for text in found)
 
 
@@ -189,39 +196,50 @@ async def _grace_seconds(work: Work, kind: NoticeKind) -> float:
 
 async def collect(
     work: Work, kind: NoticeKind, confirm_by: datetime
-) -> tuple[list[Confirmation], list[str], dict[str, str]]:
+) -> tuple[list[Confirmation], dict[str, Missing], dict[str, str]]:
     """Ask who owes a proof, and bring up mirrors and copies.
 
     Returns:
-        The new proofs, the consumers still missing, and what is behind in the stores with the reason.
+        The new proofs, the consumers still missing and why, and what is behind in the stores and why.
     """
-    r = work.rotation
-    told = notices(work, kind, confirm_by)
-    owed = {name: work.world.inventory.consumers[name].evidence for name in told}
-    proved_before = await work.world.journal.confirmations(r.id) if told else ()
-    known = {
-        c.consumer
-        for c in proved_before
-        if told.get(c.consumer)
-        and c.fingerprint == told[c.consumer].fingerprint
-        and _enough(c, owed[c.consumer])
-    }
-    waiting = [name for name in told if name not in known and owed[name] is not Evidence.TIMED]
     consumers = work.consumers()
     new: list[Confirmation] = []
-    for name in waiting:
-        try:
-            proofs = await consumers[name].confirmations(told[name])
-        except ConsumerError:
-            continue  # it stays missing, and is named when the time is up
-        good = [p for p in proofs if p.fingerprint == told[name].fingerprint and _enough(p, owed[name])]
-        new.extend(good[:1])
-    proved = known | {c.consumer for c in new}
-    return new, [name for name in waiting if name not in proved], await mirrors.follow(work)
+    missing: dict[str, Missing] = {}
+    for name, notice in (await _owing(work, kind, confirm_by)).items():
+        answer = await proofs.ask(consumers[name], notice, _owed(work, name))
+        if isinstance(answer, Missing):
+            missing[name] = answer
+        else:
+            new.append(answer)
+    return new, missing, await mirrors.follow(work)
 
 
-def _enough(proof: Confirmation, owed: Evidence) -> bool:
-    return STRENGTH[proof.evidence] >= STRENGTH[owed]
+async def unproved(work: Work, kind: NoticeKind) -> dict[str, str]:
+    """Give the consumers whose proof the journal does not have, and the fingerprint that they owe it for."""
+    owing = await _owing(work, kind, work.rotation.confirm_by or work.now())
+    return {name: notice.fingerprint for name, notice in owing.items()}
+
+
+async def _owing(work: Work, kind: NoticeKind, confirm_by: datetime) -> dict[str, Notice]:
+    """Give the notices of those who owe a proof that the journal does not have."""
+    told = notices(work, kind, confirm_by)
+    before = await work.world.journal.confirmations(work.rotation.id) if told else ()
+    proved = {
+        proof.consumer
+        for proof in before
+        if proof.consumer in told
+        and proof.fingerprint == told[proof.consumer].fingerprint
+        and proofs.enough(proof, _owed(work, proof.consumer))
+    }
+    return {
+        name: notice
+        for name, notice in told.items()
+        if name not in proved and _owed(work, name) is not Evidence.TIMED
+    }
+
+
+def _owed(work: Work, consumer: str) -> Evidence:
+    return work.world.inventory.consumers[consumer].evidence
 
 
 async def reconsider(work: Work) -> Rest | None:

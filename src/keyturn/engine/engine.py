@@ -8,11 +8,13 @@ from datetime import datetime
 
 from keyturn.domain import machine
 from keyturn.domain.errors import JournalError, JournalFault, KeyturnError, RefusedError
+from keyturn.domain.evidence import Confirmation
 from keyturn.domain.labels import new_rotation_id
 from keyturn.domain.rotation import BEFORE_PIVOT, EventType, KeyRecord, Mode, Park, Rotation, State
 from keyturn.engine import (
     cutover,
     mint,
+    person,
     place,
     refusals,
     revoke,
@@ -281,6 +283,28 @@ class Engine:
             rotation, EventType.RESUMED, accept_loss=accept_loss, note=note, problem=rotation.parked_why
         )
 
+    async def confirm(self, credential: str, consumer: str, *, by: str, reason: str) -> Rotation:
+        """Take a person's word that a consumer runs on the key that it was told of; the rotation goes on.
+
+        Args:
+            credential: its name.
+            consumer: whose proof is given.
+            by: who says so.
+            reason: why that is sure.
+
+        Raises:
+            RefusedError: there is none open, or it does not wait for this consumer.
+        """
+        rotation = await self._asked(
+            credential,
+            EventType.CONSUMER_CONFIRMED,
+            "No consumer's proof is waited for now.",
+            f"keyturn history {credential}",
+        )
+        word = await person.word(Work(self.world, rotation), consumer, by, reason)
+        note = f"{consumer}: {word.evidence}; {word.detail}"
+        return await self._record(rotation, EventType.CONSUMER_CONFIRMED, word=word, note=note)
+
     async def _asked(self, credential: str, kind: EventType, refusal: str, todo: str) -> Rotation:
         """Give the open rotation that a person asks something of, if it can be asked for now."""
         rotation = await self.world.journal.open_rotation(credential)
@@ -315,14 +339,19 @@ class Engine:
         *,
         accept_loss: frozenset[str] = frozenset(),
         keys: tuple[KeyRecord, ...] = (),
+        word: Confirmation | None = None,
         **data: str,
     ) -> Rotation:
         work = Work(self.world, rotation)
         try:
             if kind is EventType.RESUMED and (rest := await timekeeping.set_right(work)):
                 raise RefusedError(rest.waiting_for, now="Nothing was changed.", todo="Then ask again.")
-            accepted = [acceptance(work, accept_loss)] if accept_loss else []
-            await work.commit(work.event(kind, **data), *accepted, keys=keys)
+            more = [acceptance(work, accept_loss)] if accept_loss else []
+            if word and rotation.parked is Park.UNCONFIRMED:
+                more.append(work.event(EventType.RESUMED, "a missing confirmation was given"))
+            await work.commit(
+                work.event(kind, **data), *more, keys=keys, confirmations=(word,) if word else ()
+            )
         except SupersededError:
             raise RefusedError(
                 f"Rotation {rotation.id} of {rotation.credential} moved on at this moment.",

@@ -11,11 +11,11 @@ import hashlib
 from dataclasses import dataclass
 
 from keyturn.domain.errors import ConsumerError, RefusedError, StoreError, StoreFault
-from keyturn.domain.evidence import STRENGTH, Evidence, Notice, NoticeKind, place_mark
+from keyturn.domain.evidence import Evidence, Notice, NoticeKind, place_mark
 from keyturn.domain.inventory import StoreAddress
 from keyturn.domain.rotation import Fate
 from keyturn.domain.slots import Slot, SlotInfo, Stored
-from keyturn.engine import mirrors
+from keyturn.engine import mirrors, proofs
 from keyturn.engine.world import World
 
 
@@ -218,16 +218,12 @@ async def _proofs(world: World, credential: str, current: Stored, failed: dict[s
         if owed is Evidence.TIMED:
             silent.append(name)
             continue
-        try:
-            proofs = await world.adapters.consumer(name, credential).confirmations(notice)
-        except ConsumerError as error:
-            missing[name] = error.what
-            continue
-        if any(
-            p.fingerprint == notice.fingerprint and STRENGTH[p.evidence] >= STRENGTH[owed] for p in proofs
-        ):
+        answer = await proofs.ask(world.adapters.consumer(name, credential), notice, owed)
+        if not isinstance(answer, proofs.Missing):
             missing.pop(name, None)
             confirmed.append(name)
+        elif answer.why:
+            missing[name] = answer.why
         else:
             missing.setdefault(name, "it has not said so yet")
     meta = current.info.meta

@@ -12,6 +12,7 @@ def notices(work: Work, kind: NoticeKind, confirm_by: datetime) -> dict[str, Not
     """Build what each consumer is told."""
     r = work.rotation
     back = kind is NoticeKind.ROLLED_BACK
+    issued_at = r.restored_at if back else r.promoted_at
     return {
         name: Notice(
             credential=r.credential,
@@ -21,6 +22,7 @@ def notices(work: Work, kind: NoticeKind, confirm_by: datetime) -> dict[str, Not
             fingerprint=(r.old_fingerprint if back else r.new_fingerprint) or "",
             version=(r.old_version if back else r.new_version) or "",
             confirm_by=confirm_by,
+            issued_at=issued_at,
         )
         for name in work.entry.consumers
     }

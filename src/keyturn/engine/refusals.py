@@ -8,10 +8,12 @@ the grace, and right before the old key's revoke.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from keyturn.domain.errors import ConsumerError, ConsumerFault, ExchangeFault
 from keyturn.domain.evidence import NoticeKind, Refusal
 from keyturn.domain.rotation import EventType, Park
+from keyturn.engine import proofs
 from keyturn.engine.commands import with_reason
 from keyturn.engine.notices import notices
 from keyturn.engine.work import Rest, Work
@@ -25,36 +27,52 @@ _BETWEEN = "; "
 _ACCEPTED = "accepted as refused: "
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What consumers tell of the new key."""
+
+    #: The calls that nobody has accepted as refused.
+    calls: Sequence[Refusal] = ()
+    #: What is wrong with reports that do not count, where the journal does not have it yet.
+    doubt: str = ""
+
+
 async def hold(work: Work) -> Rest | None:
     """Park when consumers report calls that nobody has accepted as refused; None: nothing is in the way.
 
     Raises:
         ConsumerError: a consumer cannot be asked now.
     """
-    refused = await _unaccepted(work, None)
-    return await park(work, refused) if refused else None
+    return await _stop(work, await _ask(work, None))
 
 
 async def look(work: Work) -> Rest | None:
     """Park as `hold` does, in passing: whoever cannot be asked now is asked again before the revoke."""
-    refused = await reported(work)
-    return await park(work, refused) if refused else None
+    return await _stop(work, await _ask(work, set()))
 
 
-async def reported(work: Work, silent: set[str] | None = None) -> Sequence[Refusal]:
-    """Give what there is to park for, as far as consumers can be asked now.
+async def told(work: Work, silent: set[str] | None = None) -> Told:
+    """Give what there is to park for or to write down, as far as consumers can be asked now.
 
     Args:
         work: of the rotation.
         silent: consumers that are not asked; those that do not answer are added.
     """
-    return await _unaccepted(work, set() if silent is None else silent)
+    return await _ask(work, set() if silent is None else silent)
 
 
-async def _unaccepted(work: Work, silent: set[str] | None) -> Sequence[Refusal]:
-    """Ask every consumer what the exchange refuses to the new key; without what a person has accepted."""
+async def _stop(work: Work, found: Told) -> Rest | None:
+    if found.calls:
+        return await park(work, found.calls)
+    if found.doubt:
+        await work.commit(proofs.doubted(work, found.doubt))
+    return None
+
+
+async def _ask(work: Work, silent: set[str] | None) -> Told:
     r, consumers = work.rotation, work.consumers()
     found: list[Refusal] = []
+    doubts: list[str] = []
     for name, notice in notices(work, NoticeKind.PROMOTED, r.confirm_by or work.now()).items():
         if silent is not None and name in silent:
             continue
@@ -64,13 +82,19 @@ async def _unaccepted(work: Work, silent: set[str] | None) -> Sequence[Refusal]:
             # One that answers, and does not take the question, has nothing to tell.
             if error.fault is ConsumerFault.REFUSED:
                 continue
+            # Or a stranger could park every rotation, and hold every revoke.
+            if error.fault is ConsumerFault.UNAUTHENTICATED:
+                doubts.append(error.what)
+                continue
             if silent is None:
                 raise
             silent.add(name)
-    if not found:
-        return []
-    accepted = await _accepted(work)
-    return [each for each in found if _line(each) not in accepted]
+    if not found and not doubts:
+        return Told()
+    notes = await proofs.notes(work)
+    accepted = _accepted(notes)
+    calls = [each for each in found if _line(each) not in accepted]
+    return Told(calls, " ".join(doubt for doubt in doubts if not any(doubt in note for note in notes)))
 
 
 async def park(work: Work, refused: Sequence[Refusal]) -> Rest:
@@ -113,10 +137,8 @@ async def acceptance(work: Work) -> str:
     return _ACCEPTED + str(parked[-1].data.get("note", ""))
 
 
-async def _accepted(work: Work) -> set[str]:
-    """Give what persons have accepted so far, as the journal has it."""
-    resumed = [e.event for e in await _events(work) if e.event.type is EventType.RESUMED]
-    notes = [str(event.data.get("note", "")) for event in resumed]
+def _accepted(notes: Sequence[str]) -> set[str]:
+    """Give what persons have accepted so far, from the notes of the journal's events."""
     return {
         line
         for note in notes

@@ -121,7 +121,7 @@ async def due_work(world: World) -> list[WorkItem]:
 
 
 async def _held(world: World, in_grace: Sequence[Rotation]) -> list[Rotation]:
-    """Give the rotations whose consumers report now that calls are refused to the new key."""
+    """Give the rotations whose consumers report now that calls are refused to the new key, or seem to."""
     gate = asyncio.Semaphore(_ASKED_AT_ONCE)
     # One that does not answer is asked for nobody else in this sweep, so that hundreds do not wait for it.
     silent: set[str] = set()
@@ -130,7 +130,10 @@ async def _held(world: World, in_grace: Sequence[Rotation]) -> list[Rotation]:
         async with gate:
             # One that left the inventory is told of when its grace is over.
             declared = rotation.credential in world.inventory.credentials
-            return declared and bool(await refusals.reported(Work(world, rotation), silent))
+            if not declared:
+                return False
+            told = await refusals.told(Work(world, rotation), silent)
+            return bool(told.calls or told.doubt)
 
     told = await asyncio.gather(*map(ask, in_grace))
     return [rotation for rotation, yes in zip(in_grace, told, strict=True) if yes]

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from keyturn.domain.errors import KEY_FAULTS, ExchangeError, ExchangeFault
+from keyturn.domain.errors import KEY_FAULTS, ConsumerError, ConsumerFault, ExchangeError, ExchangeFault
 from keyturn.domain.evidence import ProbeFault, ProbeReport, ProbeRequest
 from keyturn.domain.keys import KeyFacts, Permission
 from keyturn.domain.rotation import EventType, Park
 from keyturn.domain.slots import Slot, Stored
-from keyturn.engine import listing, liveness
+from keyturn.engine import listing, liveness, proofs
 from keyturn.engine.added import added_by
 from keyturn.engine.liveness import Life
 from keyturn.engine.work import Rest, Work
+from keyturn.ports.consumer import Consumer
 from keyturn.ports.exchange import Caller
 
 # A new key may be refused for as long as the venue says that changes take, and a minute on top of it;
@@ -175,7 +176,7 @@ async def _probe_by_bot(work: Work, pending: Stored) -> Probed | Rest:
         await consumer.request_probe(request)
         await work.commit(work.event(EventType.PROBE_REQUESTED, name, probe_by=work.after(r.confirm_seconds)))
         return Rest(work.after(_PROBE_POLL_SECONDS), f"{name} to try the key from its own address")
-    report = await consumer.probe_report(request)
+    report = await _report_of(work, consumer, request)
     # A bot that met a passing fault tries again; its word is still to come.
     if report is not None and report.fault not in _PASSING:
         return await _judge_report(work, name, report)
@@ -187,6 +188,17 @@ async def _probe_by_bot(work: Work, pending: Stored) -> Probed | Rest:
             f" keyturn resume {r.credential}",
         )
     return Rest(work.after(_PROBE_POLL_SECONDS), f"{name} to try the key from its own address")
+
+
+async def _report_of(work: Work, consumer: Consumer, request: ProbeRequest) -> ProbeReport | None:
+    """Read a report; one that does not count is none, and what is wrong with it is told."""
+    try:
+        return await consumer.probe_report(request)
+    except ConsumerError as error:
+        if error.fault is not ConsumerFault.UNAUTHENTICATED:
+            raise
+        await proofs.write_down(work, error.what)
+        return None
 
 
 async def _judge_report(work: Work, name: str, report: ProbeReport) -> Probed | Rest:

@@ -12,6 +12,7 @@ from sqlalchemy.exc import ArgumentError
 
 from keyturn.domain.errors import JournalError, JournalFault
 from keyturn.domain.journal_urls import ENCRYPTED
+from keyturn.files import make_folder, open_file, write_new
 from keyturn.journal.faults import LOCK_SECONDS
 
 if TYPE_CHECKING:
@@ -127,10 +128,13 @@ def create_file(path: Path) -> None:
     Raises:
         OSError: the folder cannot be made or written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path = Path(os.path.realpath(path))  # the operator's own link may name a file that is to be made
+    make_folder(path.parent)
     try:
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+        write_new(path, b"")
     except FileExistsError:
+        # SQLite would wait, or fail without a word of why, at what is no file.
+        os.close(open_file(path))
         return
     folder = os.open(path.parent, os.O_RDONLY)
     try:

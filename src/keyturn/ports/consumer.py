@@ -9,8 +9,9 @@ from keyturn.domain.evidence import Confirmation, Notice, ProbeReport, ProbeRequ
 from keyturn.domain.slots import Stored
 from keyturn.ports.store import Finding
 
-#: Opens the current slot of a consumer's credential, freshly read.
-ReadCurrent = Callable[[], Awaitable[Stored | None]]
+#: Opens one slot of a consumer's credential, freshly read. Consumers that hand over the key get this, and
+#: those that check with it who speaks in their name; the engine never sees what it gives.
+ReadKey = Callable[[], Awaitable[Stored | None]]
 
 
 class Consumer(Protocol):
@@ -26,13 +27,24 @@ class Consumer(Protocol):
         ...
 
     async def confirmations(self, notice: Notice) -> Sequence[Confirmation]:
-        """Give the proofs that the consumer has produced for this notice so far."""
+        """Give the proofs that the consumer has produced for this notice so far.
+
+        A mailbox or a webhook gives as `ACK` what was said by who holds the notice's key. What proves less
+        has a lesser grade, and its detail says why.
+
+        Raises:
+            ConsumerError: `UNAUTHENTICATED` when something was said in its name that does not count; the
+                text says what is wrong with it.
+        """
         ...
 
     async def refusals(self, notice: Notice) -> Sequence[Refusal]:
         """Give the calls that the exchange has refused to the notice's key for its rights or its address.
 
         Also after the consumer has confirmed: other calls may have worked. Empty for a kind that cannot tell.
+
+        Raises:
+            ConsumerError: `UNAUTHENTICATED` when calls were told in its name, and do not count.
         """
         ...
 
@@ -45,7 +57,11 @@ class Consumer(Protocol):
         ...
 
     async def probe_report(self, request: ProbeRequest) -> ProbeReport | None:
-        """Give the report for this request, or None when there is none yet."""
+        """Give the report for this request, or None when there is none yet.
+
+        Raises:
+            ConsumerError: `UNAUTHENTICATED` when one was given in its name that does not count.
+        """
         ...
 
     async def check(self) -> Sequence[Finding]:

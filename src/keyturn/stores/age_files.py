@@ -6,7 +6,7 @@ after they stopped naming it. So a crash at any point leaves the old state or th
 file that no slot names is rubbish which the next writer removes.
 
 A version file holds the same key for as long as it is there. It is replaced, whole, only to encrypt that key
-for other readers (docs/adr/0019): a bot's own identity opens its current key and nothing else.
+for other readers (docs/adr/0020): a bot's own identity opens its current key and nothing else.
 
 What must be gone for good is unlinked before the slots stop naming it. So a discard that was cut short
 still shows, and is done again; until then pending or previous may name a version that cannot be read.

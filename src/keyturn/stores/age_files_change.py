@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from keyturn.domain.slots import Slot
+from keyturn.files import make_folder
 from keyturn.stores import folder as disk
 from keyturn.stores import sharing
 from keyturn.stores.age_files_readers import NOBODY, Readers
@@ -164,7 +165,7 @@ def decide(path: str, root: Path, folder: Path, pages: Pages, order: Order[T]) -
             after, answer = order.verb(empty := Ledger())
             if after is empty:
                 return Done(answer)
-            disk.make_folder(folder)
+            make_folder(folder)
             writer = disk.Writer(folder, order.gid)
         try:
             if order.gid is not None:

@@ -11,8 +11,9 @@ from typing import Protocol
 
 from keyturn.domain.errors import StoreError
 from keyturn.domain.slots import Slot, SlotInfo, Stored
-from keyturn.groups import closed_to
+from keyturn.files import open_file
 from keyturn.ports.store import Finding
+from keyturn.sharing_groups import closed_to
 from keyturn.stores import folder as disk
 from keyturn.stores.age_files_readers import Readers, checked
 from keyturn.stores.folder_faults import translate
@@ -135,7 +136,7 @@ def _modes(path: str, folder: Path) -> list[Finding]:
 def _lock(path: str, folder: Path) -> Finding:
     # Opened for reading: this must not make the lock file where no writer has been yet.
     try:
-        descriptor = os.open(folder / disk.LOCK, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        descriptor = open_file(folder / disk.LOCK)
     except FileNotFoundError:
         return Finding(path, ok=True, detail="the lock is free")
     except OSError as error:

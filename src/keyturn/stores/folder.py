@@ -24,6 +24,7 @@ from typing import Self
 
 from keyturn.domain.errors import StoreError, StoreFault
 from keyturn.domain.inventory import PATH_PATTERN
+from keyturn.files import open_file, take
 from keyturn.stores import sharing
 from keyturn.stores.slots_lines import Note, read_note
 
@@ -36,10 +37,8 @@ _VERSION_FILE = re.compile(r"v([0-9]{6,})\.age")
 RESERVED = f"{TEMPORARY}-next"
 # A sealed key has less than a kilobyte, and file systems give room by 4 KiB.
 _RESERVED_BYTES = 4096
-_READING = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
-_WRITING = os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 # More than any file of the store has.
-_CHUNK = 1 << 20
+_MOST_BYTES = 1 << 20
 # Two numbers of twenty digits at most.
 _NOTE_BYTES = 42
 # A file's time stamp is the system's last tick, and no tick is this long. On file systems that keep whole
@@ -89,20 +88,9 @@ def locate(root: Path, path: str) -> Path:
 def read_bytes(folder: Path, name: str) -> bytes | None:
     """Read a file of the folder; None when it is not there. Creates nothing and takes no lock."""
     try:
-        return _read(os.open(f"{folder}/{name}", _READING))
+        return take(open_file(f"{folder}/{name}"), _MOST_BYTES)
     except (FileNotFoundError, NotADirectoryError):
         return None
-
-
-def _read(descriptor: int) -> bytes:
-    """Read all, and close. With fewer calls than a file object makes, for each gives the interpreter away."""
-    try:
-        parts = [os.read(descriptor, _CHUNK)]
-        while len(parts[-1]) == _CHUNK:
-            parts.append(os.read(descriptor, _CHUNK))
-        return b"".join(parts)
-    finally:
-        os.close(descriptor)
 
 
 def names(folder: Path | int) -> list[str]:
@@ -125,17 +113,6 @@ def flush(descriptor: int) -> None:
         fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
     else:
         os.fsync(descriptor)
-
-
-def make_folder(folder: Path) -> None:
-    """Create the folder and what is missing above it, each 0700."""
-    missing = []
-    while not folder.is_dir():
-        missing.append(folder)
-        folder = folder.parent
-    for new in reversed(missing):
-        with suppress(FileExistsError):
-            new.mkdir(mode=0o700)
 
 
 def above(root: Path, folder: Path) -> tuple[Path, ...]:
@@ -207,10 +184,9 @@ class Writer:
         self._gid = gid
         self._drafts: list[Draft] = []
         self._open: list[int] = []
-        self._folder = os.open(folder, _READING | os.O_DIRECTORY)
+        self._folder = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
-            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-            self._held = os.open(LOCK, flags, 0o600, dir_fd=self._folder)
+            self._held = open_file(LOCK, os.O_RDWR | os.O_CREAT, folder=self._folder)
             try:
                 lock(self._held)
                 _expect_named(self._folder, self._held)
@@ -243,7 +219,7 @@ class Writer:
     def read(self, name: str) -> bytes | None:
         """Read a file; None when it is not there."""
         try:
-            return _read(os.open(name, _READING, dir_fd=self._folder))
+            return take(open_file(name, folder=self._folder), _MOST_BYTES)
         except FileNotFoundError:
             return None
 
@@ -271,7 +247,7 @@ class Writer:
 
     def reserve(self) -> None:
         """Take the room of a version that is still to come: a full disk is met before there is a secret."""
-        descriptor = os.open(RESERVED, _WRITING | os.O_CREAT, 0o600, dir_fd=self._folder)
+        descriptor = open_file(RESERVED, os.O_WRONLY | os.O_CREAT, folder=self._folder)
         try:
             _write_all(descriptor, bytes(_RESERVED_BYTES))
         except OSError:
@@ -285,7 +261,7 @@ class Writer:
         sharing.share_folder(self._folder, self._gid)
         present = self.names()
         for name in (*version_files(present), *({SLOTS} & set(present))):
-            descriptor = os.open(name, _READING, dir_fd=self._folder)
+            descriptor = open_file(name, folder=self._folder)
             try:
                 sharing.share_file(descriptor, self._gid)
             finally:
@@ -293,22 +269,22 @@ class Writer:
 
     def _reserved(self) -> tuple[int, str] | None:
         try:
-            return os.open(RESERVED, _WRITING, dir_fd=self._folder), RESERVED
+            return open_file(RESERVED, os.O_WRONLY, folder=self._folder), RESERVED
         except FileNotFoundError:
             return None
 
     def _create(self) -> tuple[int, str]:
         written_as = f"{TEMPORARY}{len(self._drafts)}"
-        flags = _WRITING | os.O_CREAT | os.O_EXCL
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
         try:
-            return os.open(written_as, flags, 0o600, dir_fd=self._folder), written_as
+            return open_file(written_as, flags, folder=self._folder), written_as
         except FileExistsError:
             self.remove([written_as])  # a killed writer left it
-            return os.open(written_as, flags, 0o600, dir_fd=self._folder), written_as
+            return open_file(written_as, flags, folder=self._folder), written_as
 
     def addition(self, name: str, data: bytes, at: int) -> Addition:
         """Open a file to add to it, behind its first `at` bytes; nothing is written yet."""
-        descriptor = os.open(name, _WRITING, dir_fd=self._folder)
+        descriptor = open_file(name, os.O_WRONLY, folder=self._folder)
         self._open.append(descriptor)
         return Addition(descriptor, data, at)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from keyturn.domain.errors import KeyturnError, RefusedError
+from keyturn.files import SMALL, open_file, take
 
 if TYPE_CHECKING:  # the models bring pydantic, which a bot's process does not need for this
     from keyturn.domain.inventory import SecretRef
@@ -55,9 +56,14 @@ def resolve_secret(ref: SecretRef, base: Path) -> str:
 
 def _from_file(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            _refuse_shared(path, os.fstat(file.fileno()))
-            data = file.read()
+        # A secret that an orchestrator mounts is a link to it.
+        descriptor = open_file(path, links=True)
+        try:
+            _refuse_shared(path, os.fstat(descriptor))
+        except BaseException:
+            os.close(descriptor)
+            raise
+        data = take(descriptor, SMALL)
     except FileNotFoundError:
         raise SecretUnavailableError(
             f"The secret file {path} does not exist.",

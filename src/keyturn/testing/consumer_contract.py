@@ -12,9 +12,11 @@ Subclass it and give the fixture `subject`; nothing beyond the port is assumed o
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import TypeVar
 
 import pytest
 
@@ -22,10 +24,28 @@ from keyturn.domain.errors import ConsumerError, ConsumerFault, ExchangeFault
 from keyturn.domain.evidence import Evidence, Notice, NoticeKind, ProbeRequest
 from keyturn.ports.consumer import Consumer
 
+T = TypeVar("T")
+
 CREDENTIAL = "contract"
 FINGERPRINT, OTHER = "fpnew001", "fpold002"
+#: Of the key with `FINGERPRINT`, and of the one with `OTHER`.
+SECRET, OLD_SECRET = "not-a-real-secret-1", "not-a-real-secret-0"
 #: The call that `ConsumerSubject.refuse` is about, refused for want of a right.
 REFUSED = "POST v5/order/create"
+
+
+class Forgery(StrEnum):
+    """What a stranger, or an old message, can leave in the place of a consumer's answer to a notice."""
+
+    UNSEALED = "not sealed with the key"
+    BY_OLD_KEY = "sealed with the key before"
+    OLDER = "older than the notice"
+    FUTURE = "from the future"
+    OTHER_CREDENTIAL = "of another credential"
+    OTHER_CONSUMER = "of another consumer"
+    OTHER_NOTICE = "of another notice"
+    OTHER_KEY = "of another key"
+    READS_OUR_FILE = "from keyturn's own file"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +62,12 @@ class ConsumerSubject:
     #: Has the bot behind it, which has moved, meet the refusal of a call by the name of `REFUSED` with the
     #: notice's key; None for a kind that cannot tell.
     refuse: Callable[[Notice], Awaitable[None]] | None = None
+    #: Leaves, in the place of the answer to a notice that was sent, one that proves nothing.
+    forge: Callable[[Notice, Forgery], Awaitable[None]] | None = None
+    #: Leaves a report of a refused call that somebody else wrote; None where there is no way to.
+    forge_refusal: Callable[[Notice], Awaitable[None]] | None = None
+    #: The forgeries that can be left with this kind.
+    forgeries: frozenset[Forgery] = frozenset()
 
     def notice(self, **changes: object) -> Notice:
         """Make a notice to this consumer; the keyword arguments change its fields."""
@@ -53,12 +79,29 @@ class ConsumerSubject:
             fingerprint=FINGERPRINT,
             version="1",
             confirm_by=datetime.now(UTC) + timedelta(hours=1),
+            issued_at=datetime.now(UTC),
         )
         return replace(plain, **changes)  # type: ignore[arg-type]
 
     def probe(self) -> ProbeRequest:
         """Make a probe request to this consumer."""
         return ProbeRequest(CREDENTIAL, self.name, "r0000000001", 1, FINGERPRINT, "1")
+
+
+async def answered(
+    ask: Callable[[Notice], Awaitable[Sequence[T]]], notice: Notice
+) -> tuple[list[T], ConsumerError | None]:
+    """Ask about a notice: give what counts, and the error if something does not.
+
+    Raises:
+        ConsumerError: with another fault than `UNAUTHENTICATED`.
+    """
+    try:
+        return list(await ask(notice)), None
+    except ConsumerError as error:
+        if error.fault is not ConsumerFault.UNAUTHENTICATED:
+            raise
+        return [], error
 
 
 class ConsumerContract:
@@ -116,7 +159,37 @@ class ConsumerContract:
         notice = subject.notice()
         await subject.consumer.notify(notice)
         await subject.move(notice)
-        assert list(await subject.consumer.confirmations(replace(notice, **other))) == []  # type: ignore[arg-type]
+        given, _ = await answered(subject.consumer.confirmations, replace(notice, **other))  # type: ignore[arg-type]
+        assert given == []
+
+    @pytest.mark.parametrize("forgery", Forgery)
+    async def test_an_answer_that_the_holder_of_the_key_did_not_give_counts_for_nothing_and_is_told(
+        self, subject: ConsumerSubject, forgery: Forgery
+    ) -> None:
+        if subject.forge is None or forgery not in subject.forgeries:
+            return
+        notice = subject.notice()
+        await subject.consumer.notify(notice)
+        await subject.forge(notice, forgery)
+        given, error = await answered(subject.consumer.confirmations, notice)
+        if error is None:
+            assert [proof.evidence for proof in given] == [Evidence.TIMED]
+            assert given[0].detail
+        else:
+            assert subject.name in error.what
+            assert SECRET not in error.diagnostics()
+
+    async def test_a_refused_call_that_the_holder_of_the_key_did_not_tell_counts_for_nothing_and_is_told(
+        self, subject: ConsumerSubject
+    ) -> None:
+        if subject.forge is None or subject.forge_refusal is None:
+            return
+        notice = subject.notice()
+        await subject.consumer.notify(notice)
+        await subject.forge_refusal(notice)
+        with pytest.raises(ConsumerError) as caught:
+            await subject.consumer.refusals(notice)
+        assert caught.value.fault is ConsumerFault.UNAUTHENTICATED
 
     async def test_a_call_that_is_refused_to_the_new_key_is_told_by_its_name_also_after_the_proof(
         self, subject: ConsumerSubject
@@ -150,7 +223,8 @@ class ConsumerContract:
         await subject.consumer.notify(notice)
         await subject.move(notice)
         await subject.refuse(notice)
-        assert list(await subject.consumer.refusals(replace(notice, **other))) == []  # type: ignore[arg-type]
+        told, _ = await answered(subject.consumer.refusals, replace(notice, **other))  # type: ignore[arg-type]
+        assert told == []
 
     async def test_a_probe_is_reported_or_refused(self, subject: ConsumerSubject) -> None:
         request = subject.probe()

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from keyturn.domain.errors import ExchangeError, ExchangeFault
+from keyturn.domain.errors import ConsumerError, ConsumerFault, ExchangeError, ExchangeFault
 from keyturn.domain.evidence import Confirmation, Evidence, Notice, ProbeReport, ProbeRequest, Refusal
 from keyturn.domain.inventory import Inventory
 from keyturn.domain.keys import MintedKey, Permission
@@ -47,6 +47,8 @@ class FakeBot:
         self.probes: list[ProbeRequest] = []
         #: Calls of its own that the new key is refused.
         self.refused: list[str] = []
+        #: Whether somebody else speaks in its name.
+        self.forged = False
 
     @property
     def can_probe(self) -> bool:
@@ -60,6 +62,7 @@ class FakeBot:
 
     async def confirmations(self, notice: Notice) -> Sequence[Confirmation]:
         """Use the loaded key and report it."""
+        self._only_itself()
         if not self.confirms or self.loaded is None or self.loaded.info.meta is None:
             return []
         await self._world.exchange.private_read(Caller(self.loaded.material, self._world.bot_proxy))
@@ -70,6 +73,7 @@ class FakeBot:
 
     async def refusals(self, notice: Notice) -> Sequence[Refusal]:
         """Tell `refused`."""
+        self._only_itself()
         return [
             Refusal(
                 notice.consumer,
@@ -88,6 +92,7 @@ class FakeBot:
 
     async def probe_report(self, request: ProbeRequest) -> ProbeReport | None:
         """Try the pending key, if it was asked to."""
+        self._only_itself()
         if request not in self.probes:
             return None
         pending = await self._world.store.read(PATH, Slot.PENDING)
@@ -100,6 +105,12 @@ class FakeBot:
                 fault = error.fault
         now = self._world.clock.now()
         return ProbeReport(request.consumer, request.fingerprint, now, facts=None, fault=fault)
+
+    def _only_itself(self) -> None:
+        if self.forged:
+            raise ConsumerError(
+                ConsumerFault.UNAUTHENTICATED, "What the bot says does not count: a stranger did."
+            )
 
     async def check(self) -> Sequence[Finding]:
         """Say that it is there."""
@@ -265,7 +276,7 @@ class FakeWorld:
     def recover(self) -> None:
         """Let nothing go wrong any more."""
         self.tracer.disarm()
-        self.bot.confirms = True
+        self.bot.confirms, self.bot.forged = True, False
         self.store.lagging = self.mirror.lagging = []
 
     async def _unrest(self) -> bool:

@@ -45,6 +45,8 @@ class MemoryConsumer:
         self.probe_result: KeyFacts | str | None = ""
         #: The calls that it tells as refused, of whatever key it is asked about.
         self.refused: list[str] = []
+        #: What was said in its name and does not count; None: nothing was.
+        self.forged: str | None = None
         self._asked: dict[str, int] = {}
 
     async def notify(self, notice: Notice) -> None:
@@ -57,6 +59,10 @@ class MemoryConsumer:
         """Confirm when `polls` are over; see the port."""
         self._fail()
         known = self.notices.get(notice.notice_id)
+        if self.forged is not None:
+            raise ConsumerError(
+                ConsumerFault.UNAUTHENTICATED, f"Of {self.name} does not count: {self.forged}."
+            )
         if known is None or known.fingerprint != notice.fingerprint or self.polls is None:
             return []
         asked = self._asked[notice.notice_id] = self._asked.get(notice.notice_id, 0) + 1
@@ -69,6 +75,10 @@ class MemoryConsumer:
     async def refusals(self, notice: Notice) -> Sequence[Refusal]:
         """Tell `refused`; see the port."""
         self._fail()
+        if self.forged is not None:
+            raise ConsumerError(
+                ConsumerFault.UNAUTHENTICATED, f"Of {self.name} does not count: {self.forged}."
+            )
         known = self.notices.get(notice.notice_id)
         if known is None or known.fingerprint != notice.fingerprint:
             return []

@@ -25,6 +25,8 @@ ADDING = NEUTRAL.model_copy(
     update={"adds": (AddedRight(right="extra", when="some keys", meaning="do more"),)}
 )
 BOT_ADDRESS, BOT_PROXY = "203.0.113.7", "http://bot.invalid"
+#: A key that works from the bot's machine alone.
+_BOUND = {"ips": (BOT_ADDRESS,), "egress": {BOT_PROXY: BOT_ADDRESS}, "bot_proxy": BOT_PROXY}
 
 Story = Callable[[FakeWorld, Engine], Awaitable[None]]
 
@@ -181,16 +183,37 @@ async def aborted_late(fake: FakeWorld, engine: Engine) -> None:
 async def late_confirmation(fake: FakeWorld, engine: Engine) -> None:
     """Rotate while the bot confirms only after the rotation was parked."""
     fake.bot.confirms = False
-    opened = await engine.open(NAME, mode=Mode.MANUAL, reason="crash suite")
-    for _ in range(400):
-        fake.state = (await engine.get(opened.id)).state
-        progress = await engine.step(opened.id)
-        if progress.rotation.state is State.PARKED:
-            break
-        if progress.rest and progress.rest.until:
-            fake.clock.travel_to(progress.rest.until)
+    rotation_id = await _until(fake, engine, State.PARKED)
     fake.bot.confirms = True
-    await fake.run(engine, opened.id)
+    await fake.run(engine, rotation_id)
+
+
+def forged_at(state: State, steps: int) -> Story:
+    """Give the story of a rotation in which somebody speaks for the bot, for some steps from a state on."""
+
+    async def story(fake: FakeWorld, engine: Engine) -> None:
+        rotation_id = await _until(fake, engine, state)
+        fake.bot.forged = True
+        for _ in range(steps):
+            fake.state = (await engine.get(rotation_id)).state
+            progress = await engine.step(rotation_id)
+            if not progress.rotation.is_open:
+                return
+            if progress.rest and progress.rest.until:
+                fake.clock.travel_to(progress.rest.until)
+        fake.bot.forged = False
+        await fake.run(engine, rotation_id)
+
+    return story
+
+
+async def confirmed_by_a_person(fake: FakeWorld, engine: Engine) -> None:
+    """Rotate with a bot that cannot prove anything, until a person gives its proof."""
+    fake.bot.confirms = False
+    await _until(fake, engine, State.PARKED)
+    fake.state = State.PARKED
+    rotation = await engine.confirm(NAME, "bot", by="a person", reason="seen on its status page")
+    await fake.run(engine, rotation.id)
 
 
 async def late_copies(fake: FakeWorld, engine: Engine) -> None:
@@ -328,10 +351,7 @@ ROADS: dict[str, Road] = {
     "forward": Road(forward),
     "the first key": Road(forward, old_key=False),
     "addresses set after creation": Road(forward, {"manifest": AFTER_CREATION, "ips": ("127.0.0.1",)}),
-    "bound to the bot's address": Road(
-        forward,
-        {"ips": (BOT_ADDRESS,), "egress": {BOT_PROXY: BOT_ADDRESS}, "bot_proxy": BOT_PROXY},
-    ),
+    "bound to the bot's address": Road(forward, _BOUND),
     "a right is given up by the inventory": Road(
         forward,
         {
@@ -358,6 +378,10 @@ ROADS: dict[str, Road] = {
     "the list is late for current after a lost mint": Road(recovered_late),
     "the list is late for current in an abort": Road(aborted_late),
     "the confirmation comes late": Road(late_confirmation, {"confirm_within": "5s"}),
+    "somebody speaks for the bot that is waited for": Road(forged_at(State.CUTTING_OVER, 3)),
+    "somebody speaks for the bot in grace": Road(forged_at(State.GRACE, 2)),
+    "somebody reports for the bot on the pending key": Road(forged_at(State.STAGED, 4), _BOUND),
+    "a person confirms for the bot": Road(confirmed_by_a_person, {"confirm_within": "5s"}),
     "a call is refused while the bot is waited for": Road(refused_at(State.CUTTING_OVER)),
     "a call is refused in grace": Road(refused_at(State.GRACE)),
     "verified long ago": Road(woken_late),

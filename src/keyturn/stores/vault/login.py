@@ -12,6 +12,7 @@ from hvac.api.auth_methods import JWT, AppRole, Aws, Kubernetes
 from keyturn.bodies import seconds
 from keyturn.domain.errors import KeyturnError, StoreError
 from keyturn.domain.inventory import VaultAppRole, VaultAuth, VaultAws, VaultJwt, VaultKubernetes, VaultToken
+from keyturn.files import SMALL, read_file
 from keyturn.stores.keys import resolve_secret
 from keyturn.stores.vault.faults import FOREIGN, denied, misconfigured, silent
 from keyturn.stores.vault.transport import Answer, ListedAdapter
@@ -196,7 +197,7 @@ def _answer(given: object) -> Answer:
 def _file(path: Path) -> str:
     problem = ""
     try:
-        if text := path.read_text(encoding="utf-8").strip():
+        if text := read_file(path, SMALL, links=True).decode().strip():
             return text
         problem = "is empty"
     except OSError as error:

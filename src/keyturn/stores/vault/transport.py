@@ -34,6 +34,7 @@ from keyturn.bodies import BodyError, read_json, seconds
 from keyturn.domain.errors import StoreError, StoreFault
 from keyturn.machine import proxy_for, usable_proxy
 from keyturn.stores.bounded import read_within
+from keyturn.stores.unprinted import unprinted
 from keyturn.stores.vault.faults import FOREIGN, misconfigured, off_the_list, silent
 
 #: Calls in flight at most; as many connections are kept open.
@@ -313,7 +314,7 @@ def _line(name: str, address: str, ca_file: str | None, timeout: float) -> urlli
     }
     proxy = proxy_for(address)
     if proxy is None:
-        return urllib3.PoolManager(**settings)
+        return unprinted(urllib3.PoolManager(**settings))
     if not usable_proxy(proxy):
         raise misconfigured(
             f"The environment names a proxy for the store {name} that is no HTTP proxy.",
@@ -323,7 +324,7 @@ def _line(name: str, address: str, ca_file: str | None, timeout: float) -> urlli
     if login.username:
         user = f"{unquote(login.username)}:{unquote(login.password or '')}"
         settings["proxy_headers"] = urllib3.make_headers(proxy_basic_auth=user)
-    return urllib3.ProxyManager(proxy, **settings)
+    return unprinted(urllib3.ProxyManager(proxy, **settings))
 
 
 def _origin(url: str) -> str:
