@@ -20,6 +20,7 @@ from keyturn.ports.exchange import ExchangeDriver
 from keyturn.ports.journal import Journal
 from keyturn.ports.store import SecretStore
 from keyturn.settings import LoadedInventory
+from keyturn.stores.age_files_readers import readers_of
 from keyturn.stores.catalog import open_store
 from keyturn.stores.formats import formats_of
 from keyturn.stores.keys import resolve_secret
@@ -52,8 +53,9 @@ class InventoryAdapters:
         """Give a store."""
         if name not in self._stores:
             inventory = self._loaded.inventory
-            formats = formats_of(inventory, name)
-            self._stores[name] = open_store(name, inventory.stores[name], self._loaded.base, formats)
+            entry, base = inventory.stores[name], self._loaded.base
+            formats, readers = formats_of(inventory, name), readers_of(inventory, name)
+            self._stores[name] = open_store(name, entry, base, formats, readers)
         return self._stores[name]
 
     def consumer(self, name: str, credential: str) -> Consumer:

@@ -153,7 +153,7 @@ import keyturn.client
 from keyturn.demo import bot
 
 def attach(self):
-    key = keyturn.client.current(self._given.credential, inventory=self._given.inventory).reveal()
+    key = keyturn.client.current(self._given.credential, bundle=self._given.bundle).reveal()
     self.exchange.apiKey, self.exchange.secret = key["api_key"], key["secret"]
 
 bot.Bot.attach = attach
@@ -170,8 +170,8 @@ def test_a_bot_that_does_not_follow_its_key_fails_the_demo_and_is_named(
     begun(tmp_path, furnish_prefect)
     real = stage.bot_command
 
-    def command(part: Part, url: str, inventory: str) -> list[str]:
-        arguments = real(part, url, inventory)
+    def command(part: Part, url: str, bundle: str) -> list[str]:
+        arguments = real(part, url, bundle)
         return ["-c", UNATTACHED, *arguments[2:]] if part.exchange == "bybit" else arguments
 
     monkeypatch.setattr(stage, "bot_command", command)

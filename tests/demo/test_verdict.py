@@ -32,13 +32,13 @@ def test_a_planted_secret_is_found_in_every_form(tmp_path: Path, planted: bytes)
     (tmp_path / "deep").mkdir()
     (tmp_path / "deep" / "log").write_bytes(b"before" + planted + b"after")
     (tmp_path / "clean").write_bytes(b"nothing here")
-    found = files_with_a_secret(tmp_path, [SECRET], but=tmp_path / "identity")
+    found = files_with_a_secret(tmp_path, [SECRET], but=[tmp_path / "identity"])
     assert found == [tmp_path / "deep" / "log"]
 
 
 def test_the_identity_file_alone_may_hold_a_secret(tmp_path: Path) -> None:
     (tmp_path / "identity").write_text(SECRET)
-    assert files_with_a_secret(tmp_path, [SECRET], but=tmp_path / "identity") == []
+    assert files_with_a_secret(tmp_path, [SECRET], but=[tmp_path / "identity"]) == []
 
 
 @pytest.mark.parametrize("part", PARTS, ids=lambda part: part.exchange)

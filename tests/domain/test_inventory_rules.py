@@ -12,6 +12,7 @@ from keyturn.domain import (
     inventory_commands,
     inventory_formats,
     inventory_places,
+    inventory_readers,
     inventory_rules,
     inventory_urls,
 )
@@ -269,6 +270,7 @@ def test_every_rule_of_the_modules_is_in_the_list() -> None:
             inventory_commands,
             inventory_formats,
             inventory_places,
+            inventory_readers,
             inventory_rules,
             inventory_urls,
         )

@@ -17,7 +17,7 @@ from keyturn.cli.guard import guarded
 
 _SET_UP, _LOOK, _ACT = "Set up", "Look", "Act"
 #: What help says of the groups: commands of two words.
-_GROUPS = {"store": "Move credentials between stores."}
+_GROUPS = {"store": "Move credentials between stores, or encrypt them for other readers."}
 #: Command -> where its function is, and under which heading help shows it.
 COMMANDS: dict[str, tuple[str, str]] = {
     "init": ("init:init", _SET_UP),
@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "put": ("put:put", _SET_UP),
     "adopt": ("adopt:adopt", _SET_UP),
     "forget": ("forget:forget", _SET_UP),
+    "client-bundle": ("client_bundle:client_bundle", _SET_UP),
     "doctor": ("doctor:doctor", _SET_UP),
     "up": ("serve:serve", _SET_UP),
     "schema": ("schema:schema", _SET_UP),
@@ -39,6 +40,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "abort": ("steer:abort", _ACT),
     "rollback": ("steer:rollback", _ACT),
     "store move": ("store:move", _ACT),
+    "store reseal": ("reseal:reseal", _ACT),
 }
 
 

@@ -158,6 +158,11 @@ defaults:
 """
 
 
+_OWN_IDENTITY = """\
+    # recipient: age1... # the bot's own key and no more: keyturn client-bundle makes it, and says this line
+"""
+
+
 def _filled(choices: Choices, manifest: DriverManifest) -> str:
     sandbox = "    environment: testnet\n" if choices.testnet else ""
     subaccount = f"    subaccount: {json.dumps(choices.subaccount)}\n" if choices.subaccount else ""
@@ -180,7 +185,7 @@ consumers:
   {choices.credential}: # the bot, with keyturn.client beside its ccxt exchange
     kind: client
     mailbox: {DATA}/mailbox
-"""
+{_OWN_IDENTITY if choices.store == "age" else ""}"""
 
 
 def _accepts(names: tuple[str, ...]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -16,7 +17,7 @@ from keyturn.client.link import Link
 from keyturn.client.mailbox import Mailbox
 from keyturn.client.source import Source
 from keyturn.client.watcher import Watcher
-from keyturn.domain.errors import RefusedError
+from keyturn.domain.errors import InventoryError, RefusedError
 from keyturn.domain.material import SecretMaterial
 
 #: Seconds between two looks: one listing of the mailbox, and one `stat` where the store is on this machine.
@@ -111,6 +112,7 @@ def attach(
     credential: str,
     *,
     inventory: str | Path | None = None,
+    bundle: str | Path | None = None,
     consumer: str | None = None,
     source: Source | None = None,
     mailbox: str | Path | None = None,
@@ -136,7 +138,9 @@ def attach(
     Args:
         exchange: the ccxt object. An async one must be used in one event loop.
         credential: its name in the inventory.
-        inventory: `keyturn.yaml`; or give `source`.
+        inventory: `keyturn.yaml`; or give `bundle` or `source`.
+        bundle: the folder that `keyturn client-bundle` made for this bot, in place of the inventory: with it
+            the bot's host needs neither that nor the store's identity.
         consumer: this bot's name in the inventory, for this process alone; not needed if the credential
             has one client consumer.
         source: where to read the credential, in place of an inventory.
@@ -153,8 +157,8 @@ def attach(
         RefusedError: there is no current key, the object is of another venue, or it cannot be attached.
         StoreError: the store cannot be read. Later failures of the store keep the present key.
     """
-    found, name, box = _found(credential, inventory, consumer, source, mailbox, interval)
-    place = Path(inventory).absolute() if inventory is not None else None
+    place = _place(inventory, bundle)
+    found, name, box = _found(credential, place, consumer, source, mailbox, interval)
     recipe = Recipe(credential, place, source, interval)
     holder = _holder(found, recipe)
     link = Link(exchange, holder, _running_loop(), recipe)
@@ -174,7 +178,7 @@ def follow(exchange: Any, recipe: Recipe) -> None:
     Raises:
         InventoryError, RefusedError, StoreError: as for `attach`.
     """
-    found = recipe.source or _located(recipe.credential, recipe.inventory, recipe.interval)
+    found = recipe.source or _located(recipe.credential, recipe.place, recipe.interval)
     holder = _holder(found, recipe)
     link = Link(exchange, holder, _running_loop(), recipe)
     # `attach` may take it over, as it may a copy.
@@ -189,7 +193,7 @@ def _holder(found: Source, recipe: Recipe) -> Holder:
     if recipe.source is not None:
         return Holder(found, recipe.credential)
     return Holder(
-        found, recipe.credential, lambda: _located(recipe.credential, recipe.inventory, recipe.interval)
+        found, recipe.credential, lambda: _located(recipe.credential, recipe.place, recipe.interval)
     )
 
 
@@ -197,11 +201,9 @@ def _venue(holder: Holder, recipe: Recipe) -> str:
     """Give the venue of a credential; empty for a key that was put without keyturn, of a given source."""
     if holder.current.exchange or recipe.source is not None:
         return holder.current.exchange
-    from keyturn.client.settings import read_inventory
+    from keyturn.client.bundle import read_settings
 
-    entries, _ = read_inventory(recipe.inventory)
-    account = entries.accounts.get(entries.credentials[recipe.credential].account)
-    return account.exchange if account is not None else ""
+    return read_settings(recipe.place).exchange(recipe.credential)
 
 
 def _same_venue(exchange: Any, venue: str, credential: str) -> None:
@@ -229,7 +231,11 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
 
 
 def current(
-    credential: str, *, inventory: str | Path | None = None, source: Source | None = None
+    credential: str,
+    *,
+    inventory: str | Path | None = None,
+    bundle: str | Path | None = None,
+    source: Source | None = None,
 ) -> SecretMaterial:
     """Read the current key of a credential, for a bot that does not use ccxt.
 
@@ -240,17 +246,31 @@ def current(
         RefusedError: the store holds no current key.
         StoreError: the store cannot be read.
     """
-    if source is None:
-        from keyturn.client.settings import read_inventory, source_of
+    found = source or _located(credential, _place(inventory, bundle), None)
+    return Holder(found, credential).current.material
 
-        entries, base = read_inventory(inventory)
-        source = source_of(entries, base, credential)
-    return Holder(source, credential).current.material
+
+def _place(inventory: str | Path | None, bundle: str | Path | None) -> Path | None:
+    """Give where the bot's settings are: a file is an inventory, and a folder a bundle.
+
+    Raises:
+        InventoryError: the folder of a bundle is not there.
+    """
+    if bundle is None:
+        return Path(inventory).absolute() if inventory is not None else None
+    folder = Path(bundle).absolute()
+    if not os.path.isdir(folder):  # noqa: PTH112 - False, and no error, where this user cannot pass
+        raise InventoryError(
+            f"The bundle {folder} is not a folder that this user can come to.",
+            now="The bot has no key.",
+            todo="Pass the folder that `keyturn client-bundle` made.",
+        )
+    return folder
 
 
 def _found(
     credential: str,
-    inventory: str | Path | None,
+    place: Path | None,
     consumer: str | None,
     source: Source | None,
     mailbox: str | Path | None,
@@ -259,14 +279,13 @@ def _found(
     if source is not None:
         name = consumer or credential
         return source, name, Mailbox(Path(mailbox) / name) if mailbox is not None else None
-    from keyturn.client.settings import mailbox_of, read_inventory
+    from keyturn.client.bundle import read_settings
 
-    entries, base = read_inventory(inventory)
-    return _located(credential, inventory, interval), *mailbox_of(entries, base, credential, consumer)
+    return _located(credential, place, interval), *read_settings(place).mailbox(credential, consumer)
 
 
-def _located(credential: str, inventory: str | Path | None, interval: float | None) -> Source:
-    from keyturn.client.settings import REMOTE_INTERVAL, read_inventory, source_of
+def _located(credential: str, place: Path | None, interval: float | None) -> Source:
+    from keyturn.client.bundle import read_settings
+    from keyturn.client.settings import REMOTE_INTERVAL
 
-    entries, base = read_inventory(inventory)
-    return source_of(entries, base, credential, pace=interval or REMOTE_INTERVAL)
+    return read_settings(place).source(credential, interval or REMOTE_INTERVAL)

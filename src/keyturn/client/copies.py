@@ -25,7 +25,8 @@ class Recipe:
     """What attaches an object again in another process."""
 
     credential: str
-    inventory: str | Path | None
+    #: Of the inventory or the bundle.
+    place: Path | None
     source: Source | None
     interval: float | None
 

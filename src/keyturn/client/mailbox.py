@@ -1,6 +1,7 @@
 """The mailbox: a folder through which keyturn and a bot on the same machine speak. No secret, ever.
 
-`<mailbox>/<consumer>/` is 0700 and holds six kinds of small JSON files, each written whole:
+`<mailbox>/<consumer>/` is closed to all but its user, or its user and a group. It holds six kinds of small
+JSON files, each written whole:
 
 | file | from | says |
 |---|---|---|
@@ -53,12 +54,24 @@ class Mailbox:
 
     Args:
         folder: `<mailbox>/<consumer>`; it is made, 0700, by the first write.
-        owners: users that may own it; None for any.
+        group: that may use it, too, where keyturn and the bot are two users: 2770 then, its files 0660. None:
+            as it stands; a folder of mailboxes with the set-group-id bit is shared by its group.
+        owners: users that may own it, beside those of the group that shares it; None for any.
     """
 
-    def __init__(self, folder: Path, owners: AbstractSet[int] | None = None) -> None:
+    def __init__(
+        self, folder: Path, group: str | None = None, *, owners: AbstractSet[int] | None = None
+    ) -> None:
         self.folder = folder
-        self._files = MessageFolder(folder, owners)
+        self._files = MessageFolder(folder, group, owners=owners)
+
+    def users(self) -> frozenset[int] | None:
+        """Give the users that may own the folder as it is, also where it cannot be opened; None for any.
+
+        Raises:
+            OSError: this machine has no such group.
+        """
+        return self._files.users()
 
     def notices(self, credential: str) -> list[NoticeMessage]:
         """Read the notices for a credential, in the order of their names."""

@@ -2,6 +2,7 @@
 
 Only what is named like a message is looked at, so that stray files cost nothing; only regular files are
 read, and no more of them than a message has; the folder is refused where every user may write to it.
+Two users of one group may share it (`shared_folder`).
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ from pathlib import Path
 from keyturn.access import expect_private
 from keyturn.client.files import write_atomic
 from keyturn.client.sealed import MAX_BYTES
+from keyturn.client.shared_folder import is_of_group, settle
 from keyturn.files import make_folder, read_file
+from keyturn.sharing_groups import number_of
 
 # Twice as many as the largest inventory has credentials: each leaves a notice, and there is one bot for many.
 _MOST_MESSAGES = 20_000
@@ -47,12 +50,17 @@ class MessageFolder:
     Where every user may write to the folder, or somebody owns it who may not, all of them raise.
 
     Args:
-        path: of the folder; it is made, 0700, by the first write.
-        owners: users that may own it; None for any. A bot does not know who runs keyturn.
+        path: of the folder; it is made by the first write, 0700, or 2770 where a group shares it.
+        group: that the inventory lets use it, too.
+        owners: users that may own it, beside those of the group that shares it; None for any. A bot does not
+            know who runs keyturn.
     """
 
-    def __init__(self, path: Path, owners: AbstractSet[int] | None = None) -> None:
+    def __init__(
+        self, path: Path, group: str | None = None, *, owners: AbstractSet[int] | None = None
+    ) -> None:
         self.path = path
+        self._group = group
         self._owners = owners
         self._listed: tuple[object, tuple[Name, ...]] | None = None
 
@@ -97,11 +105,12 @@ class MessageFolder:
         Raises:
             OSError: it was not written.
         """
+        gid, new = self._gid(), not self.path.is_dir()
         make_folder(self.path)
         with self._open() as folder:
             if folder is None:
                 raise OSError(errno.ENOTDIR, "it is no folder", str(self.path))
-            write_atomic(Path(file), content, folder=folder)
+            write_atomic(Path(file), content, settle(folder, gid, new=new), folder=folder)
 
     def remove(self, file: str) -> None:
         """Remove a file, if it is there.
@@ -113,17 +122,46 @@ class MessageFolder:
             if folder is not None:
                 os.unlink(file, dir_fd=folder)
 
+    def users(self) -> frozenset[int] | None:
+        """Give the users that may own the folder as it is, also where it cannot be opened; None for any.
+
+        Raises:
+            OSError: this machine has no such group.
+        """
+        try:
+            folder = self._descriptor()
+        except OSError:
+            return None if self._owners is None else frozenset(self._owners)
+        try:
+            return self._users(folder)
+        finally:
+            os.close(folder)
+
+    def _users(self, folder: int) -> frozenset[int] | None:
+        if self._owners is None:
+            return None
+        owner = os.fstat(folder).st_uid
+        if owner not in self._owners and is_of_group(folder, self._gid(), self._owners):
+            return frozenset({*self._owners, owner})
+        return frozenset(self._owners)
+
+    def _gid(self) -> int | None:
+        return number_of(self._group) if self._group is not None else None
+
+    def _descriptor(self) -> int:
+        return os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+
     @contextmanager
     def _open(self) -> Iterator[int | None]:
         try:
-            folder = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            folder = self._descriptor()
         except (FileNotFoundError, NotADirectoryError):
             if self.path.is_symlink():
                 raise OSError(errno.ELOOP, "it is a link", str(self.path)) from None
             yield None
             return
         try:
-            expect_private(folder, self.path, self._owners)
+            expect_private(folder, self.path, self._users(folder))
             yield folder
         finally:
             os.close(folder)

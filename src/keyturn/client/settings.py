@@ -33,7 +33,7 @@ from keyturn.domain.inventory_findings import choose_from
 from keyturn.domain.inventory_yaml import MOST_BYTES, read
 from keyturn.domain.slots import Slot, Stored
 from keyturn.files import read_file
-from keyturn.stores.formats import formats_of
+from keyturn.stores.formats import Formats, formats_of
 
 #: Seconds between two questions to a server whether the key has changed. Two a second and bot are little
 #: for Vault (one read of metadata) and within AWS's quotas for a fleet of hundreds; a notice does not wait.
@@ -87,7 +87,8 @@ def read_inventory(file: str | Path | None) -> tuple[Inventory, Path]:
     """
     if file is None:
         raise InventoryError(
-            "Neither an inventory nor a source was given.", todo='Pass inventory="keyturn.yaml".'
+            "Neither a bundle nor an inventory was given.",
+            todo='Pass bundle="FOLDER", made by `keyturn client-bundle`, or inventory="keyturn.yaml".',
         )
     path = Path(file).absolute()
     try:
@@ -131,7 +132,8 @@ def source_of(inventory: Inventory, base: Path, credential: str, *, pace: float 
             now="The bot has no key.",
             todo=f"In the call of attach, {choose_from(inventory.credentials, credential)}.",
         ) from None
-    return _opened(address.store, for_a_bot(entry), base, inventory, address.path, pace)
+    formats = formats_of(inventory, address.store)
+    return open_source(address.store, for_a_bot(entry), base, formats, address.path, pace=pace)
 
 
 def for_a_bot(entry: StoreEntry) -> StoreEntry:
@@ -149,12 +151,32 @@ def for_a_bot(entry: StoreEntry) -> StoreEntry:
     return entry
 
 
-def _opened(name: str, entry: StoreEntry, base: Path, inventory: Inventory, path: str, pace: float) -> Source:
-    formats, place = formats_of(inventory, name), place_mark(name, path)
+def open_source(
+    name: str,
+    entry: StoreEntry,
+    base: Path,
+    formats: Formats,
+    path: str,
+    *,
+    pace: float = REMOTE_INTERVAL,
+    own_identity: bool = False,
+) -> Source:
+    """Open a path of a store, to read it.
+
+    Args:
+        name: of the store in the inventory.
+        entry: with the bot's own login.
+        base: the folder that relative paths start from.
+        formats: how its documents look.
+        path: of the credential.
+        pace: seconds between two questions to a server whether the key has changed.
+        own_identity: the age identity is the bot's own, and not the store's.
+    """
+    place = place_mark(name, path)
     if isinstance(entry, AgeFilesStore):
         from keyturn.stores.age_files import open_age_files
 
-        return StoreSource(open_age_files(entry, base), path, place)
+        return StoreSource(open_age_files(entry, base, for_a_bot=own_identity), path, place)
     if isinstance(entry, VaultKv2Store):
         from keyturn.stores.vault_kv2 import open_vault_kv2
 

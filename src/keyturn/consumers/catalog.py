@@ -32,7 +32,12 @@ def build(
         from keyturn.consumers.client import MailboxConsumer
 
         return MailboxConsumer(
-            name, credential, base / entry.mailbox, read_current=read_current, read_pending=read_pending
+            name,
+            credential,
+            base / entry.mailbox,
+            entry.group,
+            read_current=read_current,
+            read_pending=read_pending,
         )
     if isinstance(entry, WebhookConsumer):
         from keyturn.consumers.webhook import HttpConsumer

@@ -35,6 +35,7 @@ from keyturn.domain.evidence import (
 )
 from keyturn.ports.consumer import ReadKey
 from keyturn.ports.store import Finding
+from keyturn.sharing_groups import closed_to, number_of
 
 T = TypeVar("T")
 
@@ -69,6 +70,7 @@ class MailboxConsumer:
         name: of the consumer.
         credential: that it uses.
         mailbox: the folder that holds one folder a consumer.
+        group: of keyturn's user and the bot's, where they are two.
         read_current: opens the credential's current slot.
         read_pending: opens its pending slot.
         now: tells the time.
@@ -81,6 +83,7 @@ class MailboxConsumer:
         name: str,
         credential: str,
         mailbox: Path,
+        group: str | None = None,
         *,
         read_current: ReadKey,
         read_pending: ReadKey,
@@ -88,7 +91,7 @@ class MailboxConsumer:
     ) -> None:
         self._name = name
         self._credential = credential
-        self._box = Mailbox(mailbox / name, trusted())
+        self._box, self._group = Mailbox(mailbox / name, group, owners=trusted()), group
         self._read_current = read_current
         self._read_pending = read_pending
         self._now = now
@@ -210,7 +213,27 @@ class MailboxConsumer:
         nearest = next(path for path in (folder, *folder.parents) if path.exists())
         if not (nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)):
             return [Finding(subject, ok=False, detail="cannot be written", todo=f"Make {nearest} writable.")]
-        return [who_writes(subject, folder, shared=True, more="; keyturn can write to it")]
+        if self._group is not None and (closed := self._closed(subject, self._group)):
+            return [closed]
+        mine = self._box.users()
+        return [who_writes(subject, folder, mine=mine, shared=True, more="; keyturn can write to it")]
+
+    def _closed(self, subject: str, group: str) -> Finding | None:
+        """Tell why the group that the inventory names cannot use the mailbox; None if it can."""
+        folder = self._box.folder
+        try:
+            gid = number_of(group)
+            closed = closed_to(gid, folder.parent)
+        except OSError as error:
+            todo = f"groupadd {group}, or correct `group` of the consumer."
+            return Finding(subject, ok=False, detail=f"{error.strerror}", todo=todo)
+        if closed is not None:
+            detail, todo = f"the group {group} cannot pass through {closed}", f"chmod o+x {closed}"
+            return Finding(subject, ok=False, detail=detail, todo=todo)
+        if os.getuid() == 0 or gid in {os.getegid(), *os.getgroups()}:
+            return None
+        detail = f"the user that runs keyturn is not in the group {group}"
+        return Finding(subject, ok=False, detail=detail, todo=f"usermod -aG {group} USER, and log in anew.")
 
 
 def _doubt(found: Answer[MessageT]) -> str:

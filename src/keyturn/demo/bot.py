@@ -90,7 +90,7 @@ class Bot:
     def attach(self) -> None:
         """Do all that keyturn asks of a bot."""
         self._attached = keyturn.client.attach(
-            self.exchange, self._given.credential, inventory=self._given.inventory
+            self.exchange, self._given.credential, bundle=self._given.bundle
         )
 
     def call(self, number: int) -> Any:
@@ -171,7 +171,7 @@ def run(bot: Bot, style: str) -> None:
 def main() -> int:
     """Read the arguments, trade, and return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m keyturn.demo.bot", description="A bot of the demo.")
-    for option in ("--exchange", "--url", "--inventory", "--credential", "--symbol", "--style"):
+    for option in ("--exchange", "--url", "--bundle", "--credential", "--symbol", "--style"):
         parser.add_argument(option, required=True)
     given = parser.parse_args()
     run(Bot(given), given.style)

@@ -13,17 +13,23 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from keyturn.cli import bundling
+from keyturn.cli.bundling import Order
+from keyturn.client.bundle import IDENTITY as BOT_IDENTITY
 from keyturn.demo.cast import ADDRESS, PARTS, Part
 from keyturn.domain.errors import RefusedError
 from keyturn.domain.inventory_text import parse_inventory
 from keyturn.exchanges import catalog
 from keyturn.settings import DEFAULT_NAME, LoadedInventory
 from keyturn.stores.keys import generate_identity
+from keyturn.stores.sealing import Sealer
 
 #: The kind of store that lives in the folder, and so outlives the demo.
 AGE = "age"
 IDENTITY = "age-identity.txt"
 STORE = "secrets"
+#: One folder a bot: all that it would have on a host of its own.
+BUNDLES = "bots"
 #: What is of this machine alone: logs, Prefect's database, the lock.
 PRIVATE = ".keyturn"
 #: Long enough that both keys are seen alive side by side, short enough for a demo. Real ones say 24h.
@@ -32,7 +38,7 @@ GRACE = "2s"
 CONFIRM_WITHIN = "45s"
 # Before the exchanges run their addresses are not known; nothing is ever sent here.
 _NOWHERE = "http://127.0.0.1:9"
-_OURS = {DEFAULT_NAME, IDENTITY, STORE, PRIVATE, "mailbox"}
+_OURS = {DEFAULT_NAME, IDENTITY, STORE, PRIVATE, BUNDLES, "mailbox"}
 _JOURNAL = "keyturn-journal.db"
 # In the private folder: what the last demo kept its keys in. None was written when there was but one kind.
 _KIND = "store"
@@ -52,6 +58,8 @@ class House:
         self.private = self.folder / PRIVATE
         #: How the inventory writes the store; of a server it is known once that runs.
         self.entry = f"{{kind: age_files, path: {STORE}, key: {{file: {IDENTITY}}}}}"
+        #: Of the bots, by name, in an age store.
+        self.recipients: dict[str, str] = {}
 
     def settle(self) -> None:
         """Make the folder, and nothing in it that belongs to a store.
@@ -86,14 +94,39 @@ class House:
             mark.write_text(_UNFINISHED)
             cleared = self._clear()
         mark.write_text(kind)
-        if kind == AGE and not (self.folder / IDENTITY).exists():
-            generate_identity(self.folder / IDENTITY)
+        if kind == AGE:
+            if not (self.folder / IDENTITY).exists():
+                generate_identity(self.folder / IDENTITY)
+            self.recipients = {part.bot: self._recipient(part) for part in PARTS}
         return cleared
 
+    def bundle(self, part: Part) -> Path:
+        """Give the folder of a bot: its settings, and in an age store its own identity."""
+        return self.folder / BUNDLES / part.bot
+
+    def _recipient(self, part: Part) -> str:
+        file = self.bundle(part) / BOT_IDENTITY
+        if not file.exists():
+            for folder in (file.parent.parent, file.parent):
+                folder.mkdir(mode=0o700, exist_ok=True)
+            return generate_identity(file)
+        return Sealer(file.read_text()).recipient
+
+    def write_bundles(self, urls: Mapping[str, str]) -> None:
+        """Write what each bot needs to know, as `keyturn client-bundle` does."""
+        loaded = self.loaded(urls)
+        for part in PARTS:
+            order = Order(part.bot, self.bundle(part))
+            bundling.write(loaded, order, bundling.settings(loaded, order))
+
+    def identity_files(self) -> list[Path]:
+        """Give the files that open something in the age store, if there is one."""
+        files = [self.folder / IDENTITY, *(self.bundle(part) / BOT_IDENTITY for part in PARTS)]
+        return [file for file in files if file.exists()]
+
     def identities(self) -> list[str]:
-        """Give what opens the age store, if there is one."""
-        file = self.folder / IDENTITY
-        lines = file.read_text().splitlines() if file.exists() else []
+        """Give what opens the age store, or a bot's key in it."""
+        lines = [line for file in self.identity_files() for line in file.read_text().splitlines()]
         return [line for line in lines if line.startswith("AGE-SECRET-KEY-")]
 
     def _clear(self) -> bool:
@@ -122,15 +155,18 @@ class House:
 
     def loaded(self, urls: Mapping[str, str] | None = None) -> LoadedInventory:
         """Give the inventory with these addresses of the exchanges; without them it serves for the store."""
-        text = _render(urls or {}, self.entry)
+        text = self._text(urls or {})
         parsed = parse_inventory(text, DEFAULT_NAME, manifests=catalog.manifests())
         return LoadedInventory(parsed.inventory, parsed.warnings, self.inventory_file)
 
     def write_inventory(self, urls: Mapping[str, str]) -> None:
         """Write the inventory, whole or not at all."""
         fresh = self.private / "keyturn.yaml.new"
-        fresh.write_text(_render(urls, self.entry), encoding="utf-8")
+        fresh.write_text(self._text(urls), encoding="utf-8")
         fresh.replace(self.inventory_file)
+
+    def _text(self, urls: Mapping[str, str]) -> str:
+        return _render(urls, self.entry, self.recipients)
 
     def ports(self) -> dict[str, int]:
         """Give the port that each exchange had in the last demo here: its keys are those of that address.
@@ -185,7 +221,7 @@ def _is_left_by_a_demo(name: str) -> bool:
     return name in _OURS or name.startswith(_JOURNAL)
 
 
-def _render(urls: Mapping[str, str], entry: str) -> str:
+def _render(urls: Mapping[str, str], entry: str, recipients: Mapping[str, str]) -> str:
     return "\n".join(
         [
             _HEAD,
@@ -195,7 +231,7 @@ def _render(urls: Mapping[str, str], entry: str) -> str:
             "\ncredentials:",
             *(_credential(part) for part in PARTS),
             "\nconsumers:",
-            *(f"  {part.bot}: {{kind: client, evidence: ack}}" for part in PARTS),
+            *(_consumer(part, recipients.get(part.bot)) for part in PARTS),
             _foot(),
         ]
     )
@@ -218,6 +254,11 @@ def _credential(part: Part) -> str:
     ip_allowlist: [{ADDRESS}]
     path: {part.path}
     consumers: [{part.bot}]"""
+
+
+def _consumer(part: Part, recipient: str | None) -> str:
+    own = f", recipient: {recipient}" if recipient else ""
+    return f"  {part.bot}: {{kind: client, evidence: ack{own}}}"
 
 
 def _foot() -> str:

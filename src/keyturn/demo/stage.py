@@ -11,7 +11,7 @@ from typing import Any
 
 from keyturn.demo.cast import PARTS, Part
 from keyturn.demo.children import Child, DemoError, running, until
-from keyturn.demo.house import IDENTITY, House, typed
+from keyturn.demo.house import House, typed
 from keyturn.demo.places import Place, place_of
 from keyturn.demo.seeds import Keys, books_of, known_keys
 from keyturn.demo.show import Look, Show
@@ -28,6 +28,7 @@ from keyturn.demo.verdict import (
 from keyturn.domain.material import SecretMaterial
 from keyturn.domain.rotation import Rotation, State
 from keyturn.engine import adopt
+from keyturn.engine.copies import bring_up
 from keyturn.engine.world import World
 from keyturn.machine import with_home
 from keyturn.settings import INVENTORY_VARIABLE
@@ -62,9 +63,9 @@ class Result:
         return not self.broken and not any(verdict.broken for verdict in self.verdicts)
 
 
-def bot_command(part: Part, url: str, inventory: str) -> list[str]:
+def bot_command(part: Part, url: str, bundle: str) -> list[str]:
     """Give the arguments of Python for a part's bot."""
-    command = ["-m", "keyturn.demo.bot", "--exchange", part.exchange, "--url", url, "--inventory", inventory]
+    command = ["-m", "keyturn.demo.bot", "--exchange", part.exchange, "--url", url, "--bundle", bundle]
     return [*command, "--credential", part.credential, "--symbol", part.symbol, "--style", part.style]
 
 
@@ -85,8 +86,11 @@ async def perform(house: House, show: Show, kind: str) -> Result:
         keys = await _keys(house)
         urls = await _open_venues(stack, house, place, keys)
         house.write_inventory(urls)
+        house.write_bundles(urls)
         world = await stack.enter_async_context(open_world(house.loaded(urls), actor="demo"))
         await _bring_keys(world, keys)
+        # What an earlier demo left may be for the store alone.
+        await bring_up(world)
         bots = {part: await _bot(stack, house, place, part, urls) for part in PARTS}
         # Started first, because it is slow; ended first, so that no flow meets exchanges that are gone.
         stack.push_async_callback(prefect.end)
@@ -99,7 +103,7 @@ async def perform(house: House, show: Show, kind: str) -> Result:
         result = await _judged(turning, urls)
         secrets = [*place.secrets, *house.identities(), *await all_secrets(world, keys)]
     # Now that nobody writes any more.
-    for path in files_with_a_secret(house.folder, secrets, but=house.folder / IDENTITY):
+    for path in files_with_a_secret(house.folder, secrets, but=house.identity_files()):
         result.broken.append(f"{typed(path)} holds a secret in the clear")
     return result
 
@@ -149,7 +153,7 @@ async def _bring_keys(world: World, keys: Mapping[Part, Keys]) -> None:
 async def _bot(
     stack: AsyncExitStack, house: House, place: Place, part: Part, urls: Mapping[str, str]
 ) -> Child:
-    command = bot_command(part, urls[part.exchange], str(house.inventory_file))
+    command = bot_command(part, urls[part.exchange], str(house.bundle(part)))
     return await stack.enter_async_context(
         running(part.bot, command, log=house.log(part.bot), environ=place.environ(bot=True))
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
@@ -188,10 +188,10 @@ async def all_secrets(world: World, keys: Mapping[Part, Keys]) -> list[str]:
     return found
 
 
-def files_with_a_secret(folder: Path, secrets: Iterable[str], *, but: Path) -> list[Path]:
+def files_with_a_secret(folder: Path, secrets: Iterable[str], *, but: Collection[Path]) -> list[Path]:
     """Search every file of the folder for the secrets: as they are, base64, hex, URL-quoted."""
     needles = {form for secret in secrets for form in _forms(secret)}
-    files = [path for path in folder.rglob("*") if path.is_file() and path != but]
+    files = [path for path in folder.rglob("*") if path.is_file() and path not in but]
     return [path for path in files if any(needle in _content(path) for needle in needles)]
 
 

@@ -35,6 +35,7 @@ from keyturn.domain.inventory_stores import (
 from keyturn.domain.inventory_types import (
     CLOCK_PATTERN,
     FIELD_PATTERN,
+    GROUP_PATTERN,
     NAME_PATTERN,
     PATH_PATTERN,
     PROXY_PATTERN,
@@ -44,10 +45,12 @@ from keyturn.domain.inventory_types import (
     Clock,
     Duration,
     Entry,
+    Group,
     Name,
     NoticeUrl,
     ProxyUrl,
     Reason,
+    Recipient,
     SecretRef,
     StorePath,
     Text,
@@ -62,6 +65,7 @@ from keyturn.domain.keys import Permission
 __all__ = [
     "CLOCK_PATTERN",
     "FIELD_PATTERN",
+    "GROUP_PATTERN",
     "NAME_PATTERN",
     "OWN_FIELDS",
     "PATH_PATTERN",
@@ -174,6 +178,11 @@ class CredentialEntry(Entry):
 
 _OWED = "What the consumer owes before the old key dies: `ack`, its own report, or `timed`, grace alone."
 
+_RECIPIENT = (
+    "The bot's own age recipient (age1...): `age_files` are encrypted for it, too, so that it reads its"
+    " current key and nothing else. `keyturn client-bundle` makes one."
+)
+
 
 class ClientConsumer(Entry):
     """A bot that runs `keyturn.client`."""
@@ -181,6 +190,12 @@ class ClientConsumer(Entry):
     kind: Literal["client"]
     evidence: Evidence = Field(Evidence.ACK, description=_OWED)
     mailbox: Text = Field("mailbox", description="Folder for notices and acknowledgements.")
+    recipient: Recipient | None = Field(None, description=_RECIPIENT)
+    group: Group | None = Field(
+        None,
+        description="Group of keyturn's user and the bot's, where they are two: it may use the mailbox, and"
+        " see the encrypted files of the bot's key.",
+    )
 
 
 class WebhookConsumer(Entry):
@@ -191,6 +206,7 @@ class WebhookConsumer(Entry):
     url: NoticeUrl = Field(description="Takes the notice as a POST; https, unless it is on this machine.")
     hmac_key: SecretRef = Field(description="Signs the notice and the acknowledgement.")
     timeout: Duration = timedelta(seconds=10)
+    recipient: Recipient | None = Field(None, description=_RECIPIENT)
 
 
 class FileConsumer(Entry):

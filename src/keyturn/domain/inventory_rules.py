@@ -14,6 +14,7 @@ from keyturn.domain import inventory_acceptance as acceptance
 from keyturn.domain import inventory_commands as commands
 from keyturn.domain import inventory_formats as formats
 from keyturn.domain import inventory_places as places
+from keyturn.domain import inventory_readers as readers
 from keyturn.domain import inventory_urls as urls
 from keyturn.domain.inventory import CredentialEntry, Inventory, format_duration
 from keyturn.domain.inventory_book import SECTIONS, Book, refuse, warn
@@ -302,5 +303,7 @@ RULES: tuple[Rule, ...] = (
     places.keys_have_one_consumer_each,
     formats.formats_are_for_stores_that_have_them,
     formats.formats_are_whole,
+    readers.a_recipient_is_one_bots,
+    readers.one_group_sees_a_key,
     places.nothing_lies_unused,
 )

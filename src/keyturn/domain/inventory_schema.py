@@ -12,6 +12,7 @@ from pydantic.json_schema import GenerateJsonSchema
 from keyturn.domain.inventory import (
     CLOCK_PATTERN,
     FIELD_PATTERN,
+    GROUP_PATTERN,
     NAME_PATTERN,
     PATH_PATTERN,
     PROXY_PATTERN,
@@ -32,6 +33,7 @@ PATTERN_HINTS = {
     PROXY_PATTERN: "write http://HOST:PORT of an HTTP proxy, without user or password; SOCKS cannot be used",
     CLOCK_PATTERN: "write a time of day as 02:00 or 23:30",
     FIELD_PATTERN: "write the name of a field: letters, digits, `_`, `.` and `-`",
+    GROUP_PATTERN: "write the name of a group, such as bots, or its number in quotes",
     USER_PATTERN: "write the name of a user of this machine, or its number in quotes",
     r"^0?[0-7]{3}$": 'write three octal digits in quotes, such as "0600"',
     r"^(SIG)?[A-Z0-9]+$": "write the name of a signal, such as SIGHUP",

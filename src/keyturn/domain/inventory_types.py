@@ -20,6 +20,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from keyturn.domain.keys import normal_ips
+from keyturn.domain.recipients import RECIPIENT_PATTERN, declared_recipient
 from keyturn.domain.urls import BASE, NOTICE, PROXY, Use, url_fault
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
@@ -36,6 +37,8 @@ URL_ERROR = "url"
 CLOCK_PATTERN = r"^([01][0-9]|2[0-3]):[0-5][0-9]$"
 #: What a program can have as a field or a variable; a pasted secret rarely fits.
 FIELD_PATTERN = r"^[A-Za-z_][A-Za-z0-9_.-]{0,63}$"
+#: A group of this machine, by name or number.
+GROUP_PATTERN = r"^([a-z_][a-z0-9_-]{0,30}|[0-9]{1,9})$"
 #: A user of this machine, by name or number.
 USER_PATTERN = r"^([A-Za-z_][A-Za-z0-9_.-]{0,30}[$]?|[0-9]{1,9})$"
 # Ten years: longer is a slip of the pen, and date arithmetic stays far from its limits.
@@ -134,6 +137,12 @@ Text = Annotated[str, Field(min_length=1)]
 BaseUrl = Annotated[str, _kept(BASE), WithJsonSchema({"type": "string", "pattern": URL_PATTERN})]
 NoticeUrl = Annotated[str, _kept(NOTICE), WithJsonSchema({"type": "string", "pattern": URL_PATTERN})]
 ProxyUrl = Annotated[str, _kept(PROXY), WithJsonSchema({"type": "string", "pattern": PROXY_PATTERN})]
+Recipient = Annotated[
+    str,
+    AfterValidator(declared_recipient),
+    WithJsonSchema({"type": "string", "pattern": RECIPIENT_PATTERN, "examples": ["age1..."]}),
+]
+Group = Annotated[str, Field(pattern=GROUP_PATTERN)]
 StorePath = Annotated[str, Field(pattern=PATH_PATTERN, max_length=200)]
 Reason = Annotated[str, Field(min_length=10, max_length=500, description="Why, in a sentence.")]
 

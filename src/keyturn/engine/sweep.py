@@ -12,7 +12,7 @@ from keyturn.domain.comparison import Discrepancy
 from keyturn.domain.errors import KeyturnError, RefusedError
 from keyturn.domain.rotation import CLOSED, Fate, Mode, Rotation, State
 from keyturn.domain.schedule import Due, next_due
-from keyturn.engine import barring, findings, refusals
+from keyturn.engine import barring, copies, findings, refusals
 from keyturn.engine.engine import Engine, Progress
 from keyturn.engine.work import Work
 from keyturn.engine.world import World
@@ -214,13 +214,20 @@ async def sweep(
 async def differing(world: World) -> Sequence[Outcome]:
     """Compare the books when it is time; give an outcome for each key of which they do not say the same.
 
-    What was found an hour ago and still stands is named again.
+    What was found an hour ago and still stands is named again. What copies the current keys inside their
+    stores is brought up at the same time: an inventory may name other readers or regions since.
     """
     try:
         news = await findings.compare_if_due(world)
-        return [
+        behind = await copies.bring_up(world) if news else {}
+        failed = [
+            Outcome(WorkItem(Kind.COMPARE, name, None, "copies inside the store"), error=why)
+            for name, why in behind.items()
+        ]
+        differs = [
             Outcome(WorkItem(Kind.COMPARE, each.credential, None, each.what), difference=each, is_news=news)
             for each in await findings.standing(world.journal)
         ]
+        return failed + differs
     except KeyturnError as error:
         return [Outcome(WorkItem(Kind.COMPARE, "", None, "the books are compared"), error=error.what)]

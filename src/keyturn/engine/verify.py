@@ -212,7 +212,8 @@ async def _judge_report(work: Work, name: str, report: ProbeReport) -> Probed | 
             Park.NO_PROOF,
             f"The new key is bound to another address, and {name} may not read it to try it there.",
             f"Let {name} read the pending key of {work.path}, as infra/vault/consumer.hcl and"
-            " infra/aws/README.md say, or give the credential an egress_proxy."
+            " infra/aws/README.md say (age files: keyturn store reseal), or give the credential an"
+            " egress_proxy."
             f" Then: keyturn resume {work.rotation.credential}",
         )
     if report.fault:

@@ -1,9 +1,12 @@
 """The embedded store: a folder a credential, one age file a version, one small file for the slots.
 
 The last line of `slots.json` is the truth, and adding one is the one step that changes anything (the
-pivot of a promotion too). A version file is complete and flushed before the slots name it, is never written
-again, and is unlinked after they stopped naming it. So a crash at any point leaves the old state or
-the new one, and a version file that no slot names is rubbish which the next writer removes.
+pivot of a promotion too). A version file is complete and flushed before the slots name it, and is unlinked
+after they stopped naming it. So a crash at any point leaves the old state or the new one, and a version
+file that no slot names is rubbish which the next writer removes.
+
+A version file holds the same key for as long as it is there. It is replaced, whole, only to encrypt that key
+for other readers (docs/adr/0020): a bot's own identity opens its current key and nothing else.
 
 What must be gone for good is unlinked before the slots stop naming it. So a discard that was cut short
 still shows, and is done again; until then pending or previous may name a version that cannot be read.
@@ -13,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -25,11 +28,25 @@ from keyturn.domain.slots import Claim, KeyMeta, Promotion, Slot, SlotInfo, Stor
 from keyturn.ports.store import Finding
 from keyturn.stores import folder as disk
 from keyturn.stores.age_files_change import Change, Order, decide
+from keyturn.stores.age_files_readers import NO_READERS, NOBODY, Readers, checked
 from keyturn.stores.folder_faults import translate
 from keyturn.stores.formats import SINGLE, Formats
 from keyturn.stores.ledger import Ledger
-from keyturn.stores.sealing import BadIdentityError, DamagedError, Sealer, WrongKeyError
-from keyturn.stores.slots_pages import Pages, Signature, corrupt, misconfigured, wrong_key
+from keyturn.stores.sealing import (
+    BadIdentityError,
+    DamagedError,
+    Sealer,
+    WrongKeyError,
+    recipients_in,
+)
+from keyturn.stores.slots_pages import (
+    Pages,
+    Signature,
+    corrupt,
+    misconfigured,
+    not_for_this_bot,
+    wrong_key,
+)
 
 if TYPE_CHECKING:
     from keyturn.domain.inventory import AgeFilesStore as AgeFilesEntry
@@ -43,17 +60,32 @@ _LOCK_WAIT = 10.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.002, 0.05
 
 
-def open_age_files(entry: AgeFilesEntry, base: Path, formats: Formats = SINGLE) -> AgeFilesStore:
+def open_age_files(
+    entry: AgeFilesEntry,
+    base: Path,
+    formats: Formats = SINGLE,
+    readers: Mapping[str, Readers] = NO_READERS,
+    *,
+    for_a_bot: bool = False,
+) -> AgeFilesStore:
     """Open the store that an inventory entry describes; nothing is read until it is needed.
 
     Args:
         entry: of the inventory.
         base: the folder of the inventory.
         formats: what the keys must fit; files have a form of their own, their mirrors may not.
+        readers: who besides keyturn may read, by path.
+        for_a_bot: the key of the entry is a bot's own.
     """
     from keyturn.stores.keys import resolve_secret
 
-    return AgeFilesStore(base / entry.path, lambda: resolve_secret(entry.key, base), formats=formats)
+    return AgeFilesStore(
+        base / entry.path,
+        lambda: resolve_secret(entry.key, base),
+        formats=formats,
+        readers=readers,
+        for_a_bot=for_a_bot,
+    )
 
 
 class AgeFilesStore:
@@ -64,6 +96,8 @@ class AgeFilesStore:
         key_text: gives the text of the age identity file; called when it is first needed.
         lock_wait: seconds to wait for another writer of the same path.
         formats: what the keys must fit.
+        readers: who besides keyturn may read, by path; of a path that is not named, nobody.
+        for_a_bot: the identity is a bot's own, and opens what is encrypted for it alone.
     """
 
     def __init__(
@@ -73,7 +107,10 @@ class AgeFilesStore:
         *,
         lock_wait: float = _LOCK_WAIT,
         formats: Formats = SINGLE,
+        readers: Mapping[str, Readers] = NO_READERS,
+        for_a_bot: bool = False,
     ) -> None:
+        self._readers, self._for_a_bot = readers, for_a_bot
         self._root = root.absolute()
         self._key_text = key_text
         self._lock_wait = lock_wait
@@ -96,8 +133,10 @@ class AgeFilesStore:
 
     async def claim(self, path: str, attempt: Attempt) -> Claim:
         """Reserve pending, having made sure that what is minted next can be sealed; see the port."""
-        sealer = await self._ready_sealer()
-        order = Order(lambda ledger: ledger.claim(path, attempt), sealer, reserving=True)
+        sealer, readers = await self._ready_sealer(), checked(path, self._readers)
+        order = Order(
+            lambda ledger: ledger.claim(path, attempt), sealer, reserving=True, gid=readers.gid(path)
+        )
         return await self._write(path, order)
 
     async def stage(self, path: str, material: SecretMaterial, meta: KeyMeta, claim: Claim) -> SlotInfo:
@@ -107,15 +146,20 @@ class AgeFilesStore:
             after = ledger.stage(path, claim, meta)
             return after, after.filled(Slot.PENDING)
 
-        return await self._write(path, await self._sealed(path, verb, material, meta))
+        return await self._write(path, await self._sealed(path, verb, material, meta, Slot.PENDING))
 
     async def promote(self, path: str, attempt: Attempt, *, expect_current: str | None) -> Promotion:
-        """Make the staged attempt current; see the port."""
-        return await self._write(path, Order(lambda ledger: ledger.promote(path, attempt, expect_current)))
+        """Make the staged attempt current, having encrypted it for its readers; see the port.
+
+        What was current stays open to them until `spread`.
+        """
+        order = await self._readable(path, lambda ledger: ledger.promote(path, attempt, expect_current))
+        return await self._write(path, order)
 
     async def restore_previous(self, path: str, *, expect_current: str) -> Promotion:
-        """Swap current and previous; see the port."""
-        return await self._write(path, Order(lambda ledger: ledger.restore_previous(path, expect_current)))
+        """Swap current and previous, having encrypted that for the readers again; see the port."""
+        order = await self._readable(path, lambda ledger: ledger.restore_previous(path, expect_current))
+        return await self._write(path, order)
 
     async def discard(self, path: str, slot: Slot, *, version: str) -> None:
         """Unlink the file of pending or previous, and empty the slot.
@@ -134,7 +178,7 @@ class AgeFilesStore:
             after = ledger.put(path, meta, expect_current)
             return after, after.filled(Slot.CURRENT)
 
-        return await self._write(path, await self._sealed(path, verb, material, meta))
+        return await self._write(path, await self._sealed(path, verb, material, meta, Slot.CURRENT))
 
     async def vacate(self, path: str, *, expect_current: str) -> None:
         """Empty all slots and unlink their files; see the port, and `discard` on overwriting."""
@@ -142,7 +186,18 @@ class AgeFilesStore:
         await self._write(path, order)
 
     async def spread(self, path: str) -> Sequence[str]:
-        """Give nothing: a file has no copies; see the port."""
+        """Encrypt each slot for those who may read it by the inventory of now, and for nobody else.
+
+        A file has no copies that could lag behind, so nothing is named; see the port.
+        """
+        readers = checked(path, self._readers)
+        if readers == NOBODY and not self._is_open_to_others(path):
+            return ()
+        sealer, gid = await self._ready_sealer(), readers.gid(path)
+        order = Order(
+            lambda ledger: (ledger, None), sealer, readers=readers, resealing=frozenset(Slot), gid=gid
+        )
+        await self._write(path, order)
         return ()
 
     async def history(self, path: str) -> Sequence[VersionInfo]:
@@ -153,7 +208,7 @@ class AgeFilesStore:
         """Check key, folder, lock and every stored version, without writing; see the port."""
         from keyturn.stores.age_files_check import check
 
-        return await self._in_thread(lambda: check(self, self._root, paths))
+        return await self._in_thread(lambda: check(self, self._root, paths, self._readers))
 
     async def close(self) -> None:
         """End the threads. The store can still be used, and starts new ones then."""
@@ -230,6 +285,8 @@ class AgeFilesStore:
         try:
             material, meta = self.sealer().open(sealed)
         except WrongKeyError:
+            if self._for_a_bot:
+                raise not_for_this_bot(path, name, self.sealer().recipient) from None
             raise wrong_key(path, name) from None
         except DamagedError as error:
             raise corrupt(path, f"{name} cannot be opened: {error}") from None
@@ -257,10 +314,29 @@ class AgeFilesStore:
         verb: Callable[[Ledger], tuple[Ledger, T]],
         material: SecretMaterial,
         meta: KeyMeta,
+        slot: Slot,
     ) -> Order[T]:
         self._formats.check(path, material)
-        sealer = await self._ready_sealer()
-        return Order(verb, sealer, sealer.seal(material, meta))
+        sealer, readers = await self._ready_sealer(), checked(path, self._readers)
+        sealed = sealer.seal(material, meta, readers.of(slot))
+        return Order(verb, sealer, sealed, gid=readers.gid(path))
+
+    async def _readable(self, path: str, verb: Callable[[Ledger], tuple[Ledger, T]]) -> Order[T]:
+        """Order a change that makes current what is there already; its readers can open it before that."""
+        readers = checked(path, self._readers)
+        if readers == NOBODY:
+            return Order(verb)
+        sealer, gid = await self._ready_sealer(), readers.gid(path)
+        return Order(verb, sealer, readers=readers, resealing=frozenset({Slot.CURRENT}), gid=gid)
+
+    def _is_open_to_others(self, path: str) -> bool:
+        folder = self._folder(path)
+        kept = self._pages.look(path, folder).ledger.kept()
+        try:
+            sealed = [disk.read_bytes(folder, disk.version_file(version)) for version in kept]
+        except OSError as error:
+            raise translate(error, path) from error
+        return any(recipients_in(each) > 1 for each in sealed if each)
 
     async def _write(self, path: str, order: Order[T]) -> T:
         """Apply a verb. Waits for the lock in the event loop: a waiting thread would hold up other paths."""

@@ -13,12 +13,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Generic, TypeVar
 
+from keyturn.domain.slots import Slot
 from keyturn.files import make_folder
 from keyturn.stores import folder as disk
+from keyturn.stores import sharing
+from keyturn.stores.age_files_readers import NOBODY, Readers
 from keyturn.stores.folder_faults import translate
 from keyturn.stores.ledger import Ledger
 from keyturn.stores.ledger_text import Page, dump
-from keyturn.stores.sealing import Sealer
+from keyturn.stores.sealing import DamagedError, Sealer, WrongKeyError
 from keyturn.stores.slots_pages import Pages, corrupt, cut, headless, is_cut, signature_of, wrong_key
 
 T = TypeVar("T")
@@ -37,6 +40,10 @@ class Order(Generic[T]):
         sealed: the new version's content, encrypted.
         destroying: what the slots no longer name must be gone for good before this is acknowledged.
         reserving: the room of a version that is to come is taken.
+        readers: for whom besides the store the files are.
+        resealing: the slots of the ledger after the change whose files must be for their readers before the
+            ledger may say so. Such a file is replaced whole by another of the same content.
+        gid: the group that may see the files; None leaves them to the store's user.
     """
 
     verb: Callable[[Ledger], tuple[Ledger, T]]
@@ -44,6 +51,9 @@ class Order(Generic[T]):
     sealed: bytes | None = None
     destroying: bool = False
     reserving: bool = False
+    readers: Readers = NOBODY
+    resealing: frozenset[Slot] = frozenset()
+    gid: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,15 +159,18 @@ def decide(path: str, root: Path, folder: Path, pages: Pages, order: Order[T]) -
     """
     try:
         try:
-            writer = disk.Writer(folder)
+            writer = disk.Writer(folder, order.gid)
         except FileNotFoundError:
             # What changes nothing here, or is refused, leaves no empty folder behind.
             after, answer = order.verb(empty := Ledger())
             if after is empty:
                 return Done(answer)
             make_folder(folder)
-            writer = disk.Writer(folder)
+            writer = disk.Writer(folder, order.gid)
         try:
+            if order.gid is not None:
+                sharing.let_pass(disk.above(root, folder)[:-1])
+                writer.share()
             change = _plan(path, root, folder, pages, writer, order)
         except BaseException:
             writer.discard_drafts()
@@ -165,7 +178,7 @@ def decide(path: str, root: Path, folder: Path, pages: Pages, order: Order[T]) -
             raise
     except OSError as error:
         raise translate(error, path) from error
-    if change.slots or change.rubbish:
+    if change.slots or change.rubbish or change.files:
         return change
     writer.close()
     return Done(change.answer)
@@ -209,6 +222,33 @@ def _slots(writer: disk.Writer, sight: _Sight, line: bytes) -> disk.Draft | disk
     return addition
 
 
+def _resealed(
+    path: str, writer: disk.Writer, sealer: Sealer | None, order: Order[T], after: Ledger
+) -> list[disk.Draft]:
+    """Draft anew what is encrypted for others than may read it.
+
+    A file that cannot be opened is for nobody, and stays; the one that is to be read is told.
+    """
+    drafts = []
+    for slot in sorted(order.resealing) if sealer else ():
+        held = after.held(slot)
+        name = disk.version_file(held.version) if held and held.meta else ""
+        present = writer.read(name) if name else None
+        if sealer is None or present is None:
+            continue  # a discard of it was cut short
+        try:
+            fresh = sealer.resealed(present, order.readers.of(slot))
+        except (WrongKeyError, DamagedError) as error:
+            if slot is not Slot.CURRENT:
+                continue
+            if isinstance(error, WrongKeyError):
+                raise wrong_key(path, name) from None
+            raise corrupt(path, f"{name} cannot be opened: {error}") from None
+        if fresh is not None:
+            drafts.append(writer.draft(name, fresh))
+    return drafts
+
+
 def _plan(
     path: str, root: Path, folder: Path, pages: Pages, writer: disk.Writer, order: Order[T]
 ) -> Change[T]:
@@ -222,9 +262,10 @@ def _plan(
     after, answer = order.verb(before)
     _expect_content(path, writer, before, after)
     changed, new = after is not before, not sight.modified
-    files, slots = [], None
+    slots = None
     if changed:
         writer.remove(name for name in sight.left if name.startswith(disk.TEMPORARY))
+    files = _resealed(path, writer, sealer, order, after)
     if sealed is not None and changed:
         if new:
             # Before the first version file: files without slots then always mean damage.

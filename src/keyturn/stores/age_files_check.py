@@ -5,21 +5,24 @@ from __future__ import annotations
 import os
 import stat
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from keyturn.domain.errors import StoreError
-from keyturn.domain.slots import Slot, Stored
+from keyturn.domain.slots import Slot, SlotInfo, Stored
 from keyturn.files import open_file
 from keyturn.ports.store import Finding
+from keyturn.sharing_groups import closed_to
 from keyturn.stores import folder as disk
+from keyturn.stores.age_files_readers import Readers, checked
 from keyturn.stores.folder_faults import translate
 from keyturn.stores.sealing import Sealer
 
 # A writer that is at work right now is no finding; one that holds the lock this long is.
 _LOCK_WAIT = 1.0
 _PAUSE = 0.02
+_BUNDLE = " keyturn client-bundle CONSUMER --new-identity"
 
 
 class Checked(Protocol):
@@ -32,11 +35,11 @@ class Checked(Protocol):
         """Open a slot."""
 
 
-def check(store: Checked, root: Path, paths: Sequence[str]) -> list[Finding]:
+def check(store: Checked, root: Path, paths: Sequence[str], readers: Mapping[str, Readers]) -> list[Finding]:
     """Look at everything that a rotation of these paths will need; writes nothing."""
     findings = [_key(store), _root(root)]
     for path in paths:
-        findings += _path(store, root, path)
+        findings += _path(store, root, path, readers)
     return findings
 
 
@@ -73,14 +76,16 @@ def _root(root: Path) -> Finding:
     return Finding("folder", ok=True, detail=f"{root} is writable")
 
 
-def _path(store: Checked, root: Path, path: str) -> list[Finding]:
+def _path(store: Checked, root: Path, path: str, among: Mapping[str, Readers]) -> list[Finding]:
     try:
-        folder = disk.locate(root, path)
-        held = []
+        folder, readers = disk.locate(root, path), checked(path, among)
+        readers.gid(path)
+        held, strange = [], []
         for slot in Slot:
             opened = store.read_sync(path, slot)
             if opened:
                 held.append(f"{slot} {opened.info.version}")
+                strange += _readers(store.sealer(), folder, path, opened.info, readers.of(slot))
     except StoreError as error:
         return [_failed(path, error)]
     if not folder.exists():
@@ -89,7 +94,35 @@ def _path(store: Checked, root: Path, path: str) -> list[Finding]:
         todo = f"Let the user that runs keyturn write to {folder}."
         return [Finding(path, ok=False, detail=f"{folder} is not writable", todo=todo)]
     readable = Finding(path, ok=True, detail=", ".join(held) + " opened" if held else "nothing is stored yet")
-    return [readable, *_modes(path, folder), _lock(path, folder)]
+    return [readable, *strange, *_way(root, path, readers), *_modes(path, folder), _lock(path, folder)]
+
+
+def _way(root: Path, path: str, readers: Readers) -> list[Finding]:
+    """Tell whether the group that may see the files cannot come to them."""
+    gid = readers.gid(path)
+    closed = closed_to(gid, root) if gid is not None else None
+    if closed is None:
+        return []
+    detail = f"the group {readers.group} cannot pass through {closed} to the store"
+    return [Finding(path, ok=False, detail=detail, todo=f"chmod o+x {closed}")]
+
+
+def _readers(
+    sealer: Sealer, folder: Path, path: str, info: SlotInfo, wanted: frozenset[str]
+) -> list[Finding]:
+    """Tell whether a file is encrypted for others than the inventory says."""
+    if info.slot is Slot.CURRENT and wanted & sealer.recipients:
+        detail = "the recipient of its bot is the store's own: that bot opens every key"
+        return [Finding(path, ok=False, detail=detail, todo="Give the bot an identity of its own:" + _BUNDLE)]
+    sealed = disk.read_bytes(folder, disk.version_file(info.version))
+    if sealed is None or sealer.resealed(sealed, wanted) is None:
+        return []
+    present = sealer.readers(sealed)
+    lacking = ", ".join(sorted(wanted - present))
+    detail = f"{info.slot} {info.version} is encrypted for others than the inventory says"
+    detail += f"; {lacking} cannot open it" if lacking else ""
+    detail += f"; {', '.join(sorted(present - wanted))} can still open it" if present - wanted else ""
+    return [Finding(path, ok=False, detail=detail, todo="keyturn store reseal")]
 
 
 def _modes(path: str, folder: Path) -> list[Finding]:

@@ -25,6 +25,7 @@ from typing import Self
 from keyturn.domain.errors import StoreError, StoreFault
 from keyturn.domain.inventory import PATH_PATTERN
 from keyturn.files import open_file, take
+from keyturn.stores import sharing
 from keyturn.stores.slots_lines import Note, read_note
 
 SLOTS = "slots.json"
@@ -170,6 +171,7 @@ class Addition:
 class Writer:
     """A folder and its lock, from the making of this to `close`.
 
+    With a group (its number) the folder's slots and versions can be read by that group, and nothing else.
     `pivoted` turns true the moment the slots are replaced: an error after that leaves the new state.
 
     Raises:
@@ -177,8 +179,9 @@ class Writer:
         OSError: the folder cannot be opened or the lock file not created.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, gid: int | None = None) -> None:
         self.pivoted = False
+        self._gid = gid
         self._drafts: list[Draft] = []
         self._open: list[int] = []
         self._folder = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -236,6 +239,7 @@ class Writer:
         _write_all(descriptor, data)
         if written_as == RESERVED:
             os.ftruncate(descriptor, len(data))
+        sharing.share_file(descriptor, self._gid)
         if newer_than >= time.time_ns() - _COARSE_NS:
             stamp = max(time.time_ns(), newer_than + 1)
             os.utime(descriptor, ns=(stamp, stamp))
@@ -251,6 +255,17 @@ class Writer:
             raise
         finally:
             os.close(descriptor)
+
+    def share(self) -> None:
+        """Let the group see the folder, its slots and its versions; the lock stays with its user."""
+        sharing.share_folder(self._folder, self._gid)
+        present = self.names()
+        for name in (*version_files(present), *({SLOTS} & set(present))):
+            descriptor = open_file(name, folder=self._folder)
+            try:
+                sharing.share_file(descriptor, self._gid)
+            finally:
+                os.close(descriptor)
 
     def _reserved(self) -> tuple[int, str] | None:
         try:

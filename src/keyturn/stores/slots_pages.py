@@ -80,7 +80,7 @@ class Pages:
                     return Page()
                 page, end = self.parse(path, text)
                 # Not of another file, and read after the text: a writer may have added to it in between.
-                if not is_cut(signature, end, read_note(disk.read_bytes(folder, disk.LOCK))):
+                if not is_cut(signature, end, read_note(_lock_text(folder))):
                     self.remember(path, signature, page, ours=False)
                     return page
             except OSError as error:
@@ -118,6 +118,13 @@ class Pages:
                 self._known.popitem(last=False)
 
 
+def _lock_text(folder: Path) -> bytes | None:
+    # A bot that is another user may see the slots and not the lock.
+    with suppress(PermissionError):
+        return disk.read_bytes(folder, disk.LOCK)
+    return None
+
+
 def is_cut(signature: Signature, end: int, note: Note | None) -> bool:
     """Tell whether slots that end there were longer once; a note of another file says nothing."""
     return note is not None and signature is not None and note.number == signature[1] and end < note.size
@@ -147,6 +154,17 @@ def wrong_key(path: str, name: str) -> StoreError:
         f"The store's key does not fit {path}: {name} was written for another age identity.",
         "Point `key` of the store at the identity that the store was written with. If that is lost for good,"
         f" move the folder {path} of the store away and rotate: the journal knows the key, which then dies.",
+    )
+
+
+def not_for_this_bot(path: str, name: str, recipient: str) -> StoreError:
+    """Give the error for a bot that was not among the readers of its key."""
+    return StoreError(
+        StoreFault.DENIED,
+        f"{name} of {path} is not encrypted for this bot's identity ({recipient}).",
+        now="Nothing was changed.",
+        todo=f"In keyturn's inventory, write `recipient: {recipient}` for the bot's consumer; then there:"
+        " keyturn store reseal",
     )
 
 
