@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import http.client
 import json
 import logging
 import os
@@ -21,6 +22,7 @@ from itertools import cycle
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import urlsplit
 
 _LOUD = (
     *("", "keyturn", "ccxt", "aiohttp", "asyncio", "sqlalchemy", "prefect"),
@@ -255,6 +257,21 @@ def be_careless(decoy: str) -> None:
         raise ValueError(text)
 
     careless(decoy, return_state=True)
+    call_aloud(decoy)
+
+
+def debug_http() -> None:
+    """Let Python print each request of its own HTTP client, as somebody does who looks for a fault."""
+    http.client.HTTPConnection.debuglevel = 1
+
+
+def call_aloud(decoy: str) -> None:
+    """Make a call whose headers are printed then."""
+    prefect = urlsplit(os.environ["PREFECT_API_URL"])
+    connection = http.client.HTTPConnection(prefect.netloc, timeout=20)
+    connection.request("GET", "/api/health", headers={"X-Careless": decoy})
+    connection.getresponse().read()
+    connection.close()
 
 
 async def rotate_all(do: dict[str, Any]) -> dict[str, Any]:
@@ -359,8 +376,9 @@ def main() -> None:
     read_models_once()
     ask_stores_again_soon()
     look_at_managers_each_time()
-    if do["do"] != "bot":
+    if do["do"] != "bot":  # which makes calls of its own, and decides itself what it prints of them
         ask_prefect_again_soon()
+        debug_http()
     death = Death(len(do.get("credentials", ())))
     bombs.lay(do["canary"], death)
     threading.current_thread().name = sys.argv[1]
