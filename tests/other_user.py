@@ -1,6 +1,6 @@
 """What a test does as another user: in a process that takes that user's ids itself, after its imports.
 
-The interpreter of a test run may lie where only root can go (`/root/.pyenv`); nobody else could start it.
+The interpreter of a test run may lie where only root can go; nobody else could start it.
 """
 
 from __future__ import annotations
