@@ -183,9 +183,10 @@ async def test_a_death_while_files_are_encrypted_anew_leaves_current_open_to_its
         await store.promote(MINE, ATTEMPT, expect_current="v000001")
     if verb == "restore":
         await store.spread(MINE)
-    script = Path(__file__).with_name("die_while_sealing.py")
+    script = Path(__file__).parents[1] / "stores" / "crash_points.py"
     copies = tmp_path / "copies"
-    argv = [sys.executable, str(script), verb, str(desk.key), desk.recipient, str(desk.root), str(copies)]
+    store_and_bot = (str(desk.root), str(copies), MINE, desk.recipient)
+    argv = [sys.executable, str(script), verb, str(desk.key), *store_and_bot]
     subprocess.run(argv, check=True, timeout=60)
     deaths = sorted(copies.iterdir(), key=lambda p: int(p.name))
     assert len(deaths) > 4

@@ -1,6 +1,8 @@
 """Dies before every single change that a verb makes on disk, each time on a fresh copy of a store.
 
-    python crash_points.py VERB KEY STORE COPIES
+    python crash_points.py VERB KEY STORE COPIES [PATH RECIPIENT]
+
+RECIPIENT is a bot's, for which what is current at PATH is encrypted, too.
 
 Leaves COPIES/<n>: the store as it is when the process died before its n-th change. The last one is
 the store after the verb ran to its end.
@@ -15,6 +17,7 @@ from pathlib import Path
 from keyturn.domain.labels import Attempt
 from keyturn.domain.slots import Claim, Slot
 from keyturn.stores.age_files import AgeFilesStore
+from keyturn.stores.age_files_readers import Readers
 from keyturn.testing.store_contract_support import fake_material, fake_meta, put_key
 
 PATH = "bybit/main"
@@ -23,27 +26,29 @@ LATER = Attempt("0123456789", 2)
 CHANGES = ("open", "write", "pwrite", "ftruncate", "fsync", "rename", "unlink", "utime", "mkdir")
 
 
-async def act(store: AgeFilesStore, verb: str) -> None:
-    pending = await store.peek(PATH, Slot.PENDING)
+async def act(store: AgeFilesStore, verb: str, path: str) -> None:
+    pending, current = await store.peek(path, Slot.PENDING), await store.peek(path, Slot.CURRENT)
     match verb:
         case "claim":
-            await store.claim(PATH, LATER)
+            await store.claim(path, LATER)
         case "stage":
             claim = Claim(pending.attempt, pending.version)
             meta = fake_meta("staged", pending.attempt)
-            await store.stage(PATH, fake_material("staged"), meta, claim)
+            await store.stage(path, fake_material("staged"), meta, claim)
         case "promote":
-            await store.promote(PATH, pending.attempt, expect_current="v000002")
+            await store.promote(path, pending.attempt, expect_current=current.version)
         case "restore":
-            await store.restore_previous(PATH, expect_current="v000002")
+            await store.restore_previous(path, expect_current=current.version)
+        case "spread":
+            await store.spread(path)
         case "discard previous":
-            await store.discard(PATH, Slot.PREVIOUS, version="v000001")
+            await store.discard(path, Slot.PREVIOUS, version="v000001")
         case "discard pending":
-            await store.discard(PATH, Slot.PENDING, version=pending.version)
+            await store.discard(path, Slot.PENDING, version=pending.version)
         case "vacate":
-            await store.vacate(PATH, expect_current="v000002")
+            await store.vacate(path, expect_current=current.version)
         case "put":
-            await put_key(store, PATH, "put", "v000002")
+            await put_key(store, path, "put", current.version)
         case "first put":
             await put_key(store, "fresh/path", "put")
 
@@ -66,17 +71,18 @@ def trap(after: int) -> None:
         setattr(os, name, deadly(getattr(os, name)))
 
 
-def main(verb: str, key: Path, original: Path, copies: Path) -> None:
-    text = key.read_text()
+def main(verb: str, key: str, original: str, copies: str, path: str = PATH, recipient: str = "") -> None:
+    text = Path(key).read_text()
+    readers = {path: Readers(frozenset([recipient]))} if recipient else {}
     for number in range(1000):
-        copy = copies / str(number)
+        copy = Path(copies) / str(number)
         shutil.copytree(original, copy)
         child = os.fork()
         if child == 0:
-            store = AgeFilesStore(copy, lambda: text)
+            store = AgeFilesStore(copy, lambda: text, readers=readers)
             store.sealer()
             trap(number)
-            asyncio.run(act(store, verb))
+            asyncio.run(act(store, verb, path))
             os._exit(0)
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         if status == 0:
@@ -86,4 +92,4 @@ def main(verb: str, key: Path, original: Path, copies: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], *(Path(a) for a in sys.argv[2:]))
+    main(*sys.argv[1:])

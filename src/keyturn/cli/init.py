@@ -29,6 +29,16 @@ _SHARED_FOLDER, _SHARED_FILE = 0o755, 0o644
 _REGION = r"[a-z]{2}(-[a-z]+)+-\d"
 
 
+PERMISSION = typer.Option(
+    "--permission", help="What the bot's key may do, such as read; may be repeated.", show_default=False
+)
+ACCEPT = typer.Option(
+    "--accept",
+    help="A right that the venue adds by itself and the key may have; may be repeated.",
+    show_default=False,
+)
+
+
 def init(
     out: Out,
     context: typer.Context,
@@ -46,22 +56,8 @@ def init(
         list[str] | None,
         typer.Option("--ip", help="Address of the bot's machine; may be repeated.", show_default=False),
     ] = None,
-    permission: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--permission",
-            help="What the bot's key may do, such as read; may be repeated.",
-            show_default=False,
-        ),
-    ] = None,
-    accept: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--accept",
-            help="A right that the venue adds by itself and the key may have; may be repeated.",
-            show_default=False,
-        ),
-    ] = None,
+    permission: Annotated[list[str] | None, PERMISSION] = None,
+    accept: Annotated[list[str] | None, ACCEPT] = None,
     testnet: Annotated[
         bool, typer.Option("--testnet", help="The account is at the venue's sandbox.")
     ] = False,

@@ -127,10 +127,9 @@ def attach(
     is current by then, which is safe for orders: a refused caller had no effect. After the first signed
     call that works with a new key, the notice about it is acknowledged.
 
-    Objects of one process may share a credential and a consumer, such as one for orders and one for
-    streams: a key is acknowledged when all of them are on it, their private streams, too. Each process
-    needs a consumer of its own in the inventory: of another process nothing is known here. Attach after a
-    fork; what was attached before follows its key in the new process, too, and confirms none.
+    Objects of one process may share a credential and a consumer: a key is acknowledged when all of them are
+    on it, their private streams, too. Each process needs a consumer of its own in the inventory. Attach after
+    a fork; what was attached before follows its key in the new process, too, and confirms none.
 
     Copies follow the key, too, and so does what is made of a pickle, which holds none (`docs/bots.md`). An
     object on which the bot sets another key is attached no longer; the log and `Attachment.attached` say so.
@@ -139,17 +138,15 @@ def attach(
         exchange: the ccxt object. An async one must be used in one event loop.
         credential: its name in the inventory.
         inventory: `keyturn.yaml`; or give `bundle` or `source`.
-        bundle: the folder that `keyturn client-bundle` made for this bot, in place of the inventory: with it
-            the bot's host needs neither that nor the store's identity.
+        bundle: the folder that `keyturn client-bundle` made for this bot, in place of the inventory.
         consumer: this bot's name in the inventory, for this process alone; not needed if the credential
             has one client consumer.
         source: where to read the credential, in place of an inventory.
         mailbox: with `source`: the folder of the mailboxes; without one nothing is acknowledged.
         interval: seconds between two looks at the store. By default four looks a second at a mailbox and
-            an `age_files` store, and two at a server; a notice has the key read at once in any case.
-        verify_with: the exchange's method that makes a harmless signed call. It is called to confirm a
-            key when the bot makes no signed call itself, and to try a pending key. None: the bot's
-            own calls alone confirm.
+            an `age_files` store, two at a server; a notice has the key read at once.
+        verify_with: the exchange's method that makes a harmless signed call, to confirm a key when the bot
+            makes no signed call itself, and to try a pending key. None: the bot's own calls alone confirm.
         verify_after: seconds that the bot has for a call of its own.
 
     Raises:
