@@ -6,6 +6,7 @@ and whoever may change a deployment runs commands as the user that serves it.
 
 from __future__ import annotations
 
+import logging
 import secrets
 from collections.abc import Mapping
 from urllib.parse import urlsplit
@@ -19,6 +20,9 @@ _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 # Where Prefect is told its own address, for clients and for browsers.
 _ADDRESSES = ("PREFECT_API_URL", "PREFECT_UI_URL", "PREFECT_UI_API_URL", "PREFECT_SERVER_UI_API_URL")
 _BY_DEFAULT = "http://127.0.0.1:4200"
+# Where websockets 16 logs handshakes with their headers, and frames, of which Prefect's first is the login
+# again; in Prefect's server uvicorn gives it its own logger.
+_FRAME_LOGGERS = ("websockets.client", "websockets.server", "websockets.protocol", "uvicorn.error")
 
 
 def draw_auth() -> str:
@@ -53,3 +57,13 @@ def own_origins(environ: Mapping[str, str]) -> list[str]:
 def own_hosts(environ: Mapping[str, str]) -> frozenset[str]:
     """Give the names, without ports, by which a server is addressed: this machine's own, and its origins'."""
     return _LOOPBACK | {urlsplit(origin).hostname or "" for origin in own_origins(environ)}
+
+
+def keep_login_out_of_logs() -> None:
+    """Let no logger of this process tell the login at DEBUG, whatever level Prefect or a person sets."""
+    for name in _FRAME_LOGGERS:
+        logging.getLogger(name).addFilter(_is_above_debug)
+
+
+def _is_above_debug(record: logging.LogRecord) -> bool:
+    return record.levelno > logging.DEBUG

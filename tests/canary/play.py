@@ -50,6 +50,10 @@ _STORES = ("main", *REMOTE)
 _WIRED = 4
 
 
+#: What the searches call the auth string of Prefect's server.
+LOGIN = "login of Prefect"
+
+
 class Play:
     """Plays once; then every test searches what is left.
 
@@ -326,6 +330,8 @@ class Play:
                 "canary": self.canary,
                 "login": self.login,
                 "webhook key": self.hmac_key,
+                # Whoever has it runs commands on the workers.
+                LOGIN: self._auth.partition(":")[2],
                 "store key": self.house.identity.read_text().strip().splitlines()[-1],
             }
             | {f"passphrase {number}": text for number, text in enumerate(strays)}

@@ -106,3 +106,46 @@ def test_another_user_of_botocore_in_the_process_sees_what_it_asked_for(
     Wire("aws", region=REGION, endpoint_url=aws, timeout=5).client("secretsmanager")
     plain(aws, "sts").get_caller_identity()
     assert "send: b'POST / HTTP" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize("ours", [False, True], ids=["another program", "a process of flows"])
+async def test_the_login_of_prefect_is_in_no_log_of_its_events(
+    ours: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Header and first message carry it, as Prefect's client of events sends them (3.8.8)."""
+    websockets = pytest.importorskip("websockets.asyncio.server")
+    from websockets.asyncio.client import connect
+
+    from keyturn import prefect_access
+
+    names = prefect_access._FRAME_LOGGERS
+    prefect_access.keep_login_out_of_logs()
+    for name in names:
+        caplog.set_level(logging.DEBUG, name)
+        if not ours:
+            logging.getLogger(name).removeFilter(prefect_access._is_above_debug)
+
+    async def take(connection: Any) -> None:
+        await connection.recv()
+
+    try:
+        served = websockets.serve(take, "127.0.0.1", 0, logger=logging.getLogger("uvicorn.error"))
+        async with served as server:
+            port = server.sockets[0].getsockname()[1]
+            header = {"Authorization": f"Basic {SECRET}"}
+            async with connect(f"ws://127.0.0.1:{port}", additional_headers=header, proxy=None) as client:
+                await client.send(SECRET)
+                await client.wait_closed()
+    finally:
+        prefect_access.keep_login_out_of_logs()
+    told = {record.name for record in caplog.records if SECRET in record.getMessage()}
+    assert told == (set() if ours else {"websockets.client", "uvicorn.error"})
+
+
+def test_who_imports_the_flows_keeps_it_out() -> None:
+    import flows
+    from keyturn import prefect_access
+
+    assert flows
+    for name in prefect_access._FRAME_LOGGERS:
+        assert prefect_access._is_above_debug in logging.getLogger(name).filters
