@@ -1,7 +1,8 @@
-"""Who may write to a file or folder by a group or by an access list (POSIX ACL)."""
+"""Groups of this machine: who may write by one, or by an access list (POSIX ACL), and how users share by one."""
 
 from __future__ import annotations
 
+import errno
 import grp
 import os
 import pwd
@@ -101,3 +102,34 @@ def _group_name(number: int) -> str:
         return grp.getgrgid(number).gr_name
     except KeyError:
         return str(number)
+
+
+# -- two users of one group --------------------------------------------------------------------
+
+
+def number_of(group: str) -> int:
+    """Give the number of a group; a text of digits is one.
+
+    Raises:
+        OSError: this machine has no group of that name.
+    """
+    if group.isdigit():
+        return int(group)
+    try:
+        return grp.getgrnam(group).gr_gid
+    except KeyError:
+        raise OSError(errno.ENOENT, f"this machine has no group {group}") from None
+
+
+def closed_to(gid: int, path: Path) -> Path | None:
+    """Give the first folder on the way down to a path through which a group cannot pass; None if it can.
+
+    Raises:
+        OSError: the way cannot be looked at.
+    """
+    for folder in reversed(path.absolute().parents):
+        status = folder.stat()
+        passes = stat.S_IXGRP if status.st_gid == gid else stat.S_IXOTH
+        if not status.st_mode & passes:
+            return folder
+    return None

@@ -22,7 +22,7 @@ from keyturn.client.files import write_atomic
 from keyturn.client.sealed import MAX_BYTES
 from keyturn.client.shared_folder import is_of_group, settle
 from keyturn.files import make_folder, read_file
-from keyturn.sharing_groups import number_of
+from keyturn.groups import number_of
 
 # Twice as many as the largest inventory has credentials: each leaves a notice, and there is one bot for many.
 _MOST_MESSAGES = 20_000

@@ -33,9 +33,9 @@ from keyturn.domain.evidence import (
     ProbeRequest,
     Refusal,
 )
+from keyturn.groups import closed_to, number_of
 from keyturn.ports.consumer import ReadKey
 from keyturn.ports.store import Finding
-from keyturn.sharing_groups import closed_to, number_of
 
 T = TypeVar("T")
 

@@ -13,8 +13,8 @@ from keyturn.bodies import UNREADABLE, seconds
 from keyturn.domain.errors import KEY_FAULTS, ExchangeError, ExchangeFault
 from keyturn.domain.keys import KeyFacts, KeySpec, MintedKey, Permission, Revocation
 from keyturn.domain.manifest import DriverManifest
+from keyturn.exchanges._bans import Ban, Bans
 from keyturn.exchanges._client import Answer, CannotSignError, Client, Endpoint, Quiet, UnansweredError
-from keyturn.exchanges._door import Ban, Door
 from keyturn.exchanges._errors import INCOMPLETE, PAGES, ErrorTable, Refusal, Row, exchange_error
 from keyturn.exchanges._fields import mapping
 from keyturn.ports.exchange import Caller, KeyHandle
@@ -64,7 +64,7 @@ class CcxtDriver(ABC):
     ) -> None:
         self._manifest = manifest
         #: By egress proxy: another address is barred, or not, by itself.
-        self._doors: dict[str | None, Door] = {}
+        self._bans: dict[str | None, Bans] = {}
         self._client = Client(
             manifest.ccxt_id,
             self.mixin,
@@ -198,14 +198,14 @@ class CcxtDriver(ABC):
         """
         if caller is not None:
             self._require_sendable(endpoint, caller)
-        door = self._doors.setdefault(caller.egress_proxy if caller else None, Door(self._is_ban))
+        bans = self._bans.setdefault(caller.egress_proxy if caller else None, Bans(self._is_ban))
         asked_at = time.monotonic()
 
         async def call() -> Mapping[str, Any]:
             left = within if within is None else within - (time.monotonic() - asked_at)
             return await self._leave(endpoint, params, caller, left)
 
-        return await door.through(call, lambda ban: self._held(endpoint, ban))
+        return await bans.send(call, lambda ban: self._held(endpoint, ban))
 
     async def _leave(
         self,

@@ -12,8 +12,8 @@ from typing import Protocol
 from keyturn.domain.errors import StoreError
 from keyturn.domain.slots import Slot, SlotInfo, Stored
 from keyturn.files import open_file
+from keyturn.groups import closed_to
 from keyturn.ports.store import Finding
-from keyturn.sharing_groups import closed_to
 from keyturn.stores import folder as disk
 from keyturn.stores.age_files_readers import Readers, checked
 from keyturn.stores.folder_faults import translate

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from keyturn.domain.slots import Slot
-from keyturn.sharing_groups import number_of
+from keyturn.groups import number_of
 from keyturn.stores.sealing import BadRecipientError, check_readers
 from keyturn.stores.slots_pages import misconfigured
 

@@ -28,8 +28,8 @@ class Ban:
     seconds: float
 
 
-class Door:
-    """Stands before the calls that leave by one address.
+class Bans:
+    """Keeps back calls that leave by one address while the venue bars it.
 
     Args:
         is_ban: tells of an error whether the venue bars the address.
@@ -47,7 +47,7 @@ class Door:
         self._open = False
         self._code, self._until = "", 0.0
 
-    async def through(self, call: Callable[[], Awaitable[T]], held: Callable[[Ban], ExchangeError]) -> T:
+    async def send(self, call: Callable[[], Awaitable[T]], held: Callable[[Ban], ExchangeError]) -> T:
         """Make a call, unless a ban stands.
 
         Args:

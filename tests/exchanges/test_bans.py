@@ -10,7 +10,7 @@ import pytest
 
 from keyturn.domain.errors import ExchangeError, ExchangeFault
 from keyturn.exchanges import catalog
-from keyturn.exchanges._door import Ban, Door
+from keyturn.exchanges._bans import Ban, Bans
 from keyturn.ports.exchange import Caller, ExchangeDriver
 from tests.exchanges.test_hostile_answers import MANAGER
 from tests.hostile import Reply, answering, json, page
@@ -84,7 +84,7 @@ class Venue:
 
     def __init__(self) -> None:
         self.seconds, self.calls, self.bars = 0.0, 0, True
-        self.door = Door(lambda e: e.fault is ExchangeFault.BARRED_REGION, time_now=lambda: self.seconds)
+        self.bans = Bans(lambda e: e.fault is ExchangeFault.BARRED_REGION, time_now=lambda: self.seconds)
 
     async def _answer(self) -> str:
         self.calls += 1
@@ -99,7 +99,7 @@ class Venue:
 
     async def ask(self) -> str:
         try:
-            return await self.door.through(self._answer, self._held)
+            return await self.bans.send(self._answer, self._held)
         except ExchangeError as error:
             return error.what
 
@@ -121,7 +121,7 @@ async def test_a_call_that_left_before_the_ban_does_not_lift_it():
     venue = Venue()
     venue.bars = False
     assert await venue.ask() == "in"
-    slow = asyncio.create_task(venue.door.through(lambda: asyncio.sleep(0.01, "in"), venue._held))
+    slow = asyncio.create_task(venue.bans.send(lambda: asyncio.sleep(0.01, "in"), venue._held))
     await asyncio.sleep(0)
     venue.bars = True
     assert await venue.ask() == "barred"
@@ -134,6 +134,6 @@ async def test_what_the_first_call_asks_besides_does_not_wait_for_itself():
     venue.bars = False
 
     async def first() -> str:
-        return await venue.door.through(venue._answer, venue._held)
+        return await venue.bans.send(venue._answer, venue._held)
 
-    assert await asyncio.wait_for(venue.door.through(first, venue._held), 5) == "in"
+    assert await asyncio.wait_for(venue.bans.send(first, venue._held), 5) == "in"
