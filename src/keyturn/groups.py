@@ -1,4 +1,4 @@
-"""Groups of this machine: who may write by one, or by an access list (POSIX ACL), and how users share by one."""
+"""Groups of this machine: who may write by one, or by an access list (POSIX ACL); how users share by it."""
 
 from __future__ import annotations
 
