@@ -30,7 +30,7 @@ NAME, PATH = "mm", "bots/mm"
 PACE = 20.0
 
 
-def inventory(books: Books) -> str:
+def inventory(books: Books, timeout: str) -> str:
     """Write the inventory of a scene. JSON is YAML."""
     return json.dumps(
         {
@@ -41,7 +41,7 @@ def inventory(books: Books) -> str:
                 "main": {
                     "exchange": books.venue.code,
                     "url": books.sim.base_url,
-                    "timeout": "1s",
+                    "timeout": timeout,
                     "manager": {"store": "local", "path": "managers/main"},
                 }
             },
@@ -171,11 +171,14 @@ async def scene(nursery: Nursery, venue: Venue, folder: Path) -> AsyncIterator[S
     generate_identity(folder / "age.key")
     async with venue.simulator() as sim:
         books = Books.open(venue, sim)
-        (folder / "keyturn.yaml").write_text(inventory(books))
-        loaded = load_inventory(folder / "keyturn.yaml", manifests=catalog.manifests())
+        file = folder / "keyturn.yaml"
+        # A person waits for an answer; what the suite is about is soon sure that a worker is dead.
+        file.write_text(inventory(books, timeout="30s"))
+        loaded = load_inventory(file, manifests=catalog.manifests())
         async with open_world(loaded, actor="a person", rate_limit=False) as world:
             await adopt.put_manager(world, "main", material_of(books.manager))
             await adopt.put_credential(world, NAME, material_of(books.old))
+        file.write_text(inventory(books, timeout="1s"))
         built = Scene(books, folder, nursery)
         await built.attach_bot()
         try:
