@@ -2,6 +2,8 @@
 
 from datetime import timedelta
 
+import pytest
+
 from keyturn.domain.errors import ExchangeFault, JournalError, StoreError, StoreFault
 from keyturn.domain.labels import Attempt
 from keyturn.domain.rotation import Fate, Park, State
@@ -11,6 +13,7 @@ from keyturn.engine.engine import Engine
 from keyturn.testing.crash import Killed, Mishap
 from keyturn.testing.fake_world import NAME, PATH, FakeWorld
 from keyturn.testing.memory_exchange import NEUTRAL
+from keyturn.testing.roads import ROADS, walk
 
 from .walking import opened, until
 
@@ -204,3 +207,11 @@ async def test_a_journal_that_is_down_stops_the_work_and_nothing_outside_changes
     except JournalError:
         pass
     assert mints(fake) == 0
+
+
+@pytest.mark.parametrize("mishap", Mishap)
+async def test_the_abort_of_a_first_key_that_dies_at_its_revoke_is_finished_by_the_next_sweep(mishap):
+    """Nobody but the list had named the key, and no other key shows that the account is the right one."""
+    road = ROADS["the first key is aborted after a death in its mint"]
+    (at,) = [n for n, row in enumerate(await walk(road)) if row.method == "revoke_key"]
+    await walk(road, at, mishap)

@@ -69,7 +69,9 @@ async def _revoke_minted(work: Work, current: SlotInfo | None) -> Rest | None:
             continue
         # A key that is known by its ref is revoked whether it is listed or not, for the same reason.
         handle = record.handle or (facts.handle if facts else None)
-        doomed = replace(record, key_ref=key_ref, handle=handle)
+        # A worker that comes after a kill finds no key there, and must know that this account had it.
+        known = await liveness.seen(work, record, manager) if facts else record
+        doomed = replace(known, key_ref=key_ref, handle=handle)
         if await licence.revoke_attempt(work, manager, doomed) is None:
             # Somebody may have pointed a mirror at it.
             await mirrors.follow(work)

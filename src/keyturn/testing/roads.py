@@ -15,7 +15,7 @@ from keyturn.domain.rotation import Fate, Mode, State
 from keyturn.domain.slots import Slot
 from keyturn.engine import adopt, sweep
 from keyturn.engine.engine import Engine
-from keyturn.testing.crash import Killed, Mishap, Row
+from keyturn.testing.crash import Killed, Mishap, Row, Tracer
 from keyturn.testing.fake_world import NAME, PATH, FakeWorld
 from keyturn.testing.memory_exchange import NEUTRAL
 
@@ -88,6 +88,10 @@ async def walk(
     fake.recover()
     fake.clock.advance(found_after)
     await fake.sweep_until_rest(traced=True)
+    if await fake.store.peek(PATH, Slot.CURRENT) is None:
+        # The first key was aborted: the sweep makes another when the pause after an abort is over.
+        fake.pass_time(timedelta(days=2))
+        await fake.sweep_until_rest(traced=True)
     await fake.judge_rest()
     return rows
 
@@ -178,6 +182,29 @@ async def aborted_late(fake: FakeWorld, engine: Engine) -> None:
     await engine.abort(NAME, "a test wants it")
     fake.exchange.serve_stale_list(changes=9)
     await fake.run(engine, rotation_id)
+
+
+class _DiesAfterMinting(Tracer):
+    """Lets its process die when the venue has made the key, and before it learns so."""
+
+    async def call(self, port: str, method: str, effect: Callable[[], Awaitable[Any]]) -> Any:
+        result = await super().call(port, method, effect)
+        if method == "create_key":
+            raise Killed
+        return result
+
+
+async def died_and_aborted(fake: FakeWorld, engine: Engine) -> None:
+    """Let the process that mints die, and abort before a sweep has looked for the key."""
+    opened = await engine.open(NAME, mode=Mode.MANUAL, reason="crash suite")
+    own, fake.tracer = fake.tracer, _DiesAfterMinting(lambda: fake.state)
+    dying = Engine(fake.world(traced=True))
+    fake.tracer = own
+    with suppress(Killed):
+        await dying.step(opened.id)
+    fake.state = State.MINTING
+    await engine.abort(NAME, "a test wants it")
+    await fake.run(engine, opened.id)
 
 
 async def late_confirmation(fake: FakeWorld, engine: Engine) -> None:
@@ -370,6 +397,8 @@ ROADS: dict[str, Road] = {
     "answers that no table explains": Road(
         answers_unexplained, {"manifest": AFTER_CREATION, "ips": ("127.0.0.1",)}
     ),
+    "aborted after a death in the mint": Road(died_and_aborted),
+    "the first key is aborted after a death in its mint": Road(died_and_aborted, old_key=False),
     "the list is stale": Road(stale_list),
     "the store was emptied": Road(slots_emptied),
     "the store was emptied, and the mirror was not": Road(slots_emptied, {"mirrored": True}),
