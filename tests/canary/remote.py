@@ -139,9 +139,9 @@ class Remote:
         (self._apart / "aws-credentials").write_text("\n".join(lines) + "\n")
 
     def _moto(self) -> str:
-        program = Path(__file__).parents[1] / "stores" / "strict_moto.py"
         process = subprocess.Popen(
-            [sys.executable, str(program)],
+            [sys.executable, "-m", "tests.stores.serve_moto"],
+            cwd=Path(__file__).parents[2],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

@@ -26,9 +26,9 @@ REGION = "eu-central-1"
 @contextmanager
 def strict_aws() -> Iterator[str]:
     """Start the server; give its URL."""
-    program = Path(__file__).with_name("strict_moto.py")
     process = subprocess.Popen(
-        [sys.executable, str(program)],
+        [sys.executable, "-m", "tests.stores.serve_moto"],
+        cwd=Path(__file__).parents[2],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

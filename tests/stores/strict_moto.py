@@ -1,15 +1,14 @@
-"""moto's server with its Secrets Manager and Parameter Store tightened to AWS's documented rules.
+"""moto's Secrets Manager and Parameter Store tightened to AWS's documented rules.
 
-Run it as a program: it serves on 127.0.0.1, prints its port, and ends when its standard input closes.
 Each patch names the rule of AWS that moto 5.2.5 lacks.
 """
 
 from __future__ import annotations
 
 import json
-import sys
 import threading
 import time
+from functools import cache
 from typing import Any
 
 from moto.kms.models import kms_backends
@@ -22,15 +21,14 @@ from moto.secretsmanager.exceptions import (
     SecretsManagerClientError,
 )
 from moto.secretsmanager.responses import SecretsManagerResponse
-from moto.server import ThreadedMotoServer
 from moto.ssm import models as ssm
 from moto.ssm.exceptions import ValidationException
+
+from .slow_region import SLOW_REGION, SLOW_SECONDS
 
 Backend = models.SecretsManagerBackend
 LOCK = threading.RLock()
 LARGEST, MOST_LABELS = 65536, 20
-# Replicas here follow after a while; those elsewhere at once, as in moto.
-SLOW_REGION, SLOW_SECONDS = "eu-north-1", 1.0
 OWN_LABELS = ("AWSCURRENT", "AWSPENDING", "AWSPREVIOUS")
 
 
@@ -232,16 +230,21 @@ def patch_parameter_store() -> None:
     ssm.SimpleSystemManagerBackend.put_parameter = put_parameter
 
 
-def main() -> None:
+def patch_lookups() -> None:
+    """Find a secret by its name at once, and by its ARN as moto does: it looks through all for each call."""
+    by_key, holds = models.SecretsStore.__getitem__, models.SecretsStore.__contains__
+
+    def get(self: Any, key: str) -> Any:
+        secret = dict.get(self, key)
+        return by_key(self, key) if secret is None else secret
+
+    models.SecretsStore.__getitem__ = get
+    models.SecretsStore.__contains__ = lambda self, key: dict.__contains__(self, key) or holds(self, key)
+
+
+@cache
+def tighten() -> None:
+    """Hold moto to AWS's rules in this process, once."""
     patch_secrets_manager()
     patch_parameter_store()
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    _, port = server.get_host_and_port()
-    print(port, flush=True)
-    sys.stdin.read()
-    server.stop()
-
-
-if __name__ == "__main__":
-    main()
+    patch_lookups()

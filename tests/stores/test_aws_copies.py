@@ -21,7 +21,7 @@ from keyturn.testing.store_contract import SecretStoreContract
 from keyturn.testing.store_contract_support import fake_meta, key_in, keys_in, put_key, stage_key
 
 from .aws_server import REGION, Faults, plain
-from .strict_moto import SLOW_REGION, SLOW_SECONDS
+from .slow_region import SLOW_REGION, SLOW_SECONDS
 
 PATH = "bots/mm"
 NAMES = {"api_key": "key", "secret": "secret"}

@@ -23,7 +23,7 @@ from keyturn.testing.fake_world import PATH, FakeWorld
 from keyturn.testing.roads import ROADS, Road, aborted_at, walk
 from keyturn.testing.store_world import Home, StoreWorld
 
-from .homes import KINDS, tighten
+from .homes import KINDS
 
 # To a call that only reads there is no other: told that its outcome is unknown is told that it failed.
 _OF_A_READ = (Mishap.BEFORE, Mishap.AFTER, Mishap.FAILED)
@@ -45,11 +45,6 @@ DEEP = {
     "aborted, the first key": Road(aborted_at(State.VERIFIED), old_key=False),
     "rolled back in grace": ROADS["rolled back in grace"],
 }
-
-
-@pytest.fixture(autouse=True, scope="module")
-def tightened() -> None:
-    tighten()
 
 
 @pytest.fixture(scope="module")

@@ -14,12 +14,7 @@ from keyturn.testing.fake_world import PATH
 from keyturn.testing.store_contract_support import keys_in, put_key, refused, slots_of, stage_key
 from keyturn.testing.store_world import Home
 
-from .homes import KINDS, tighten
-
-
-@pytest.fixture(autouse=True, scope="module")
-def tightened() -> None:
-    tighten()
+from .homes import KINDS
 
 
 @pytest.fixture(params=KINDS)
