@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,22 +32,41 @@ class Line:
     """Counts the calls to a server, and lets the process die at one of them."""
 
     def __init__(self) -> None:
-        self.calls: list[str] = []
-        self.die_at: int | None = None
-        self.after = False
+        self.arm(None)
 
-    def arm(self, at: int | None, *, after: bool = False) -> None:
-        """Die at call number `at`, counted from now: before it is carried out, or after."""
-        self.calls, self.die_at, self.after = [], at, after
+    def arm(
+        self, at: int | None, *, after: bool = False, verb: Callable[[], tuple[int, str]] = lambda: (0, "")
+    ) -> None:
+        """Die at call number `at`, counted from now: before it is carried out, or after.
+
+        Args:
+            at: None: at no call.
+            after: whether the call is carried out.
+            verb: gives the number and the name of the store's verb that the calls now are of.
+        """
+        #: Each call, and its verb.
+        self.calls: list[tuple[str, tuple[int, str]]] = []
+        self._at, self._after, self._verb, self._counts = at, after, verb, True
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Count no calls meanwhile: they are made by somebody who cannot die."""
+        self._counts = False
+        try:
+            yield
+        finally:
+            self._counts = True
 
     def carry(self, name: str, effect: Callable[[], T]) -> T:
         """Make a call."""
+        if not self._counts:
+            return effect()
         number = len(self.calls)
-        self.calls.append(name)
-        if number == self.die_at and not self.after:
+        self.calls.append((name, self._verb()))
+        if number == self._at and not self._after:
             raise Killed
         result = effect()
-        if number == self.die_at:
+        if number == self._at:
             raise Killed
         return result
 

@@ -65,7 +65,14 @@ CHANGING = {
     "journal": {"open", "commit", "record_keys", "record_findings"},
     "consumer": {"notify", "request_probe"},
 }
+# A call that only looks has no effect: to die before it is to die after it, and no outcome of it is unknown.
+_OF_A_LOOK = (Mishap.BEFORE, Mishap.FAILED)
 _IGNORED = {"grants_for", "close", "check"}
+
+
+def shape(row: Row) -> tuple[Mishap, ...]:
+    """Give the mishaps at a call that leave different worlds, or tell the engine different things."""
+    return tuple(Mishap) if row.method in CHANGING.get(row.port, ()) else _OF_A_LOOK
 
 
 def failure(port: str, method: str, mishap: Mishap) -> KeyturnError:
