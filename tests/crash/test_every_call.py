@@ -10,7 +10,6 @@ what `shape` says of it; `make product` goes to every call of every road with ev
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
 from datetime import timedelta
 from itertools import pairwise
@@ -21,6 +20,7 @@ import pytest
 from keyturn.engine import work
 from keyturn.testing.crash import CHANGING, Mishap, Row, shape
 from keyturn.testing.roads import ROADS, walk
+from tests.simulation.loop import run
 
 TABLE = Path(__file__).with_name("rows.txt")
 
@@ -40,58 +40,51 @@ Calls = list[tuple[int, Row]]
 def calls(product: bool) -> dict[str, Calls]:
     """Give for each road the calls that the suite goes to, with their numbers."""
 
-    async def found() -> dict[str, Calls]:
-        followed: set[tuple[str, str]] = set()
-        chosen = {}
-        for name, road in ROADS.items():
-            rows = await walk(road)
-            pairs = list(pairwise(["", *map(str, rows)]))
-            chosen[name] = [
-                (at, row)
-                for at, row in enumerate(rows)
-                if product or pairs[at] not in {*followed, *pairs[:at]}
-            ]
-            followed.update(pairs)
-        return chosen
-
-    return asyncio.run(found())
+    followed: set[tuple[str, str]] = set()
+    chosen = {}
+    for name, road in ROADS.items():
+        rows = run(walk(road))
+        pairs = list(pairwise(["", *map(str, rows)]))
+        chosen[name] = [
+            (at, row) for at, row in enumerate(rows) if product or pairs[at] not in {*followed, *pairs[:at]}
+        ]
+        followed.update(pairs)
+    return chosen
 
 
 @pytest.mark.parametrize("mishap", Mishap)
 @pytest.mark.parametrize("name", ROADS)
-async def test_a_mishap_at_any_call_leaves_nothing_that_the_sweep_does_not_finish(
-    name, mishap, calls, product
-):
+def test_a_mishap_at_any_call_leaves_nothing_that_the_sweep_does_not_finish(name, mishap, calls, product):
     for at, row in calls[name]:
         if mishap not in (Mishap if product else shape(row)):
             continue
         try:
-            await walk(ROADS[name], at, mishap)
+            run(walk(ROADS[name], at, mishap))
         except AssertionError as error:
             raise AssertionError(f"{name}, call {at} ({row}), {mishap}: {error}") from error
 
 
 @pytest.mark.parametrize("mishap", [Mishap.BEFORE, Mishap.AFTER])
 @pytest.mark.parametrize("name", ROADS)
-async def test_a_death_that_is_found_hours_later_leaves_nothing_either(name, mishap, calls, product):
+def test_a_death_that_is_found_hours_later_leaves_nothing_either(name, mishap, calls, product):
     for at, row in calls[name]:
         if mishap not in (Mishap if product else shape(row)):
             continue
         try:
-            await walk(ROADS[name], at, mishap, found_after=3 * 3600)
+            run(walk(ROADS[name], at, mishap, found_after=3 * 3600))
         except AssertionError as error:
             raise AssertionError(f"{name}, call {at} ({row}), {mishap}: {error}") from error
 
 
-async def test_every_port_call_of_the_engine_has_its_row():
-    seen = {str(row) for name in ROADS for row in await walk(ROADS[name])}
+def test_every_port_call_of_the_engine_has_its_row():
+    seen = {str(row) for name in ROADS for row in run(walk(ROADS[name]))}
     known = {line for line in TABLE.read_text().splitlines() if line and not line.startswith("#")}
     assert seen - known == set(), "new calls: add their rows to rows.txt, and a road that goes there"
     assert known - seen == set(), "rows that no road reaches any more"
 
 
-async def test_every_changing_call_is_reached():
-    seen = {(row.port, row.method) for name in ROADS for row in await walk(ROADS[name])}
+def test_every_changing_call_is_reached():
+    seen = {(row.port, row.method) for name in ROADS for row in run(walk(ROADS[name]))}
     # Taking in what a person has is not part of a rotation, nor is moving house (tests/engine/test_move.py).
     by_hand = {("store", "put"), ("journal", "record_keys"), ("store", "vacate"), ("mirror", "vacate")}
     changing = {(port, method) for port, methods in CHANGING.items() for method in methods}

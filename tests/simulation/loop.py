@@ -6,7 +6,9 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine
 from contextvars import Context
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 class Loop(asyncio.AbstractEventLoop):
@@ -17,6 +19,11 @@ class Loop(asyncio.AbstractEventLoop):
 
     def call_soon(self, callback: Any, *args: Any, context: Context | None = None) -> Any:
         self._ready.append((callback, args, context))
+
+    call_soon_threadsafe = call_soon
+
+    def is_closed(self) -> bool:
+        return False
 
     def create_task(self, coro: Any, **options: Any) -> asyncio.Task[Any]:
         return asyncio.Task(coro, loop=self, **options)
@@ -43,6 +50,15 @@ class Loop(asyncio.AbstractEventLoop):
                     context.run(callback, *args)
         finally:
             asyncio._set_running_loop(None)
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Run what waits for nothing but its own tasks to its end, and give what it gives."""
+    loop = Loop()
+    task = loop.create_task(work)
+    loop.drain()
+    result: T = task.result()
+    return result
 
 
 def at_once(work: Coroutine[Any, Any, Any]) -> Any:

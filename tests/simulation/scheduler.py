@@ -247,7 +247,9 @@ class Scheduler:
             call.error = error
         call.answered = True
         self._note(call.process.name, f"{call.port}.{call.method}", call.error.fault if call.error else "")
-        self.fake.judge_call()
+        if call.changes:
+            # What the judge looks at is as it was after a call that only looks.
+            self.fake.judge_call()
 
     def _judge_revoke(self, call: Call) -> None:
         try:

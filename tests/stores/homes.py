@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -76,6 +77,21 @@ async def at_once(work: Callable[[], T]) -> T:
     return work()
 
 
+class _Here(ThreadPoolExecutor):
+    """Does here and now what is given to a thread."""
+
+    def submit(self, work: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+        done: Future[T] = Future()
+        try:
+            done.set_result(work(*args, **kwargs))
+        except Exception as error:
+            done.set_exception(error)
+        return done
+
+
+_HERE = _Here()
+
+
 class AgeHome:
     """A folder."""
 
@@ -89,7 +105,7 @@ class AgeHome:
 
     def open(self) -> AgeFilesStore:
         store = AgeFilesStore(self._root, lambda: self._text)
-        store._in_thread = at_once
+        store._in_thread, store._pool = at_once, _HERE
         return store
 
     def keys_kept(self, path: str) -> set[str]:

@@ -21,10 +21,11 @@ import pytest
 from keyturn.domain.rotation import State
 from keyturn.domain.slots import Slot, Stored
 from keyturn.stores.aws import page_desk, parameter_slots, parameters, rotation_slots, shelf
-from keyturn.testing.crash import CHANGING, Mishap, Row, shape
+from keyturn.testing.crash import Mishap, Row, shape
 from keyturn.testing.fake_world import PATH, FakeWorld
 from keyturn.testing.roads import ROADS, Road, aborted_at, walk
 from keyturn.testing.store_world import Home, StoreWorld
+from tests.simulation.loop import run
 
 from .homes import KINDS
 
@@ -95,70 +96,64 @@ def hours(monkeypatch: pytest.MonkeyPatch) -> Iterator[_Hours]:
     return passing
 
 
-async def first_calls(
-    make: Callable[..., FakeWorld], roads: dict[str, Road]
-) -> dict[str, tuple[str, int, Row]]:
+def first_calls(make: Callable[..., FakeWorld], roads: dict[str, Road]) -> dict[str, tuple[str, int, Row]]:
     """Give for each row the first call on any of the roads that is one."""
     found: dict[str, tuple[str, int, Row]] = {}
     for name, road in roads.items():
-        for at, row in enumerate(await walk(road, make=make)):
+        for at, row in enumerate(run(walk(road, make=make))):
             found.setdefault(str(row), (name, at, row))
     return found
 
 
 def mishaps(row: Row) -> tuple[Mishap, ...]:
     """Give what can go wrong at a call."""
-    return tuple(Mishap) if _changes(row) else _OF_A_READ
-
-
-def _changes(row: Row) -> bool:
-    return row.method in CHANGING.get(row.port, ())
+    return tuple(Mishap) if row.changes else _OF_A_READ
 
 
 def turns_of(number: int, row: Row, turn: int, turns: int) -> Iterator[Mishap]:
     """Give what goes wrong at the row with this number in the suite, when it is this store's turn."""
     for step, mishap in enumerate(shape(row)):
-        left = row.port in {"store", "mirror"} and _changes(row) and mishap in _LEFT
+        left = row.port in {"store", "mirror"} and row.changes and mishap in _LEFT
         if left or (number + step) % turns == turn:
             yield mishap
 
 
-async def fall(road: str, at: int, row: Row, mishap: Mishap, make: Callable[..., FakeWorld]) -> None:
+def fall(road: str, at: int, row: Row, mishap: Mishap, make: Callable[..., FakeWorld]) -> None:
     try:
-        await walk(ROADS[road], at, mishap, make=make)
+        run(walk(ROADS[road], at, mishap, make=make))
     except AssertionError as error:
         raise AssertionError(f"{road}, call {at} ({row}), {mishap}: {error}") from error
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
-async def test_a_mishap_in_any_row_is_finished_by_the_sweep_on_each_store(kind, homes, product):
+def test_a_mishap_in_any_row_is_finished_by_the_sweep_on_each_store(kind, homes, product):
     """Rows about mirrors have a mirror in memory here, and real ones below."""
     make = partial(StoreWorld, primary=homes(kind))
-    calls = await first_calls(make, OPEN)
-    in_memory = await first_calls(FakeWorld, OPEN)
+    calls = first_calls(make, OPEN)
+    in_memory = first_calls(FakeWorld, OPEN)
     assert calls.keys() == in_memory.keys(), "a store makes the engine take another way"
     turn = list(KINDS).index(kind)
     for number, (road, at, row) in enumerate(calls.values()):
         for mishap in mishaps(row) if product else turns_of(number, row, turn, len(KINDS)):
-            await fall(road, at, row, mishap, make)
+            fall(road, at, row, mishap, make)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("primary", "mirror"), PAIRS)
-async def test_a_mishap_at_any_call_of_a_mirror_is_made_good(primary, mirror, homes, product):
+def test_a_mishap_at_any_call_of_a_mirror_is_made_good(primary, mirror, homes, product):
     make = partial(StoreWorld, primary=homes(primary), second=homes(mirror))
     mirrored = {name: road for name, road in OPEN.items() if road.mirrored}
     turn = PAIRS.index((primary, mirror))
     seen: set[str] = set()
     for name, road in mirrored.items():
-        for at, row in enumerate(await walk(road, make=make)):
+        for at, row in enumerate(run(walk(road, make=make))):
             if row.port != "mirror" or (str(row) in seen and not product):
                 continue
             seen.add(str(row))
             for mishap in mishaps(row) if product else turns_of(len(seen), row, turn, len(PAIRS)):
-                await fall(name, at, row, mishap, make)
-    assert seen == {row for row in await first_calls(FakeWorld, mirrored) if " mirror." in row}
+                fall(name, at, row, mishap, make)
+    assert seen == {row for row in first_calls(FakeWorld, mirrored) if " mirror." in row}
 
 
 @pytest.fixture(scope="module")
@@ -171,7 +166,7 @@ def places() -> dict[tuple[str, bool], set[tuple[str, ...]]]:
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("road", DEEP)
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "age files"])
-async def test_a_death_at_any_call_to_the_server_is_finished_by_the_sweep(
+def test_a_death_at_any_call_to_the_server_is_finished_by_the_sweep(
     kind, road, after, homes, places, product
 ):
     """The age files' like is in test_age_files_crash.py: a death before any change on the disk."""
@@ -195,14 +190,14 @@ async def test_a_death_at_any_call_to_the_server_is_finished_by_the_sweep(
             else:
                 await super().judge_rest()
 
-    async def go(at: int | None) -> None:
+    def go(at: int | None) -> None:
         def begin(fake: FakeWorld) -> None:
             home.line.arm(at, after=after, verb=lambda: (len(fake.tracer.rows), str(fake.tracer.rows[-1])))
 
-        await walk(DEEP[road], make=partial(Deadly, primary=home), meanwhile=begin)
+        run(walk(DEEP[road], make=partial(Deadly, primary=home), meanwhile=begin))
 
     made: list[tuple[str, Any]] = []
-    await go(None)
+    go(None)
     calls = list(made)
     assert len(calls) > 10
     for at, (call, verb) in enumerate(calls):
@@ -211,6 +206,6 @@ async def test_a_death_at_any_call_to_the_server_is_finished_by_the_sweep(
             continue
         places[kind, after].add(place)
         try:
-            await go(at)
+            go(at)
         except AssertionError as error:
             raise AssertionError(f"{road}, call {at} ({call}), {after=}: {error}") from error

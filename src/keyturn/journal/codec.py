@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, TypeVar
 
 from keyturn.domain.comparison import Discrepancy, Findings
@@ -39,6 +40,8 @@ def canonical(value: object) -> str:
         raise ProgrammingError(f"not fit for the journal: {type(problem).__name__}") from None
 
 
+# Each step writes the same few times into several texts.
+@lru_cache(maxsize=256)
 def time_text(when: datetime) -> str:
     """Give the text of a time.
 

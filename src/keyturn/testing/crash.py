@@ -56,6 +56,11 @@ class Row:
     def __str__(self) -> str:
         return f"{self.state}: {self.port}.{self.method}"
 
+    @property
+    def changes(self) -> bool:
+        """Whether the call changes something outside."""
+        return self.method in CHANGING.get(self.port, ())
+
 
 #: The methods that change something outside; the others only look.
 CHANGING = {
@@ -67,12 +72,13 @@ CHANGING = {
 }
 # A call that only looks has no effect: to die before it is to die after it, and no outcome of it is unknown.
 _OF_A_LOOK = (Mishap.BEFORE, Mishap.FAILED)
+_STORES = frozenset({"store", "mirror"})
 _IGNORED = {"grants_for", "close", "check"}
 
 
 def shape(row: Row) -> tuple[Mishap, ...]:
     """Give the mishaps at a call that leave different worlds, or tell the engine different things."""
-    return tuple(Mishap) if row.method in CHANGING.get(row.port, ()) else _OF_A_LOOK
+    return tuple(Mishap) if row.changes else _OF_A_LOOK
 
 
 def failure(port: str, method: str, mishap: Mishap) -> KeyturnError:
@@ -115,14 +121,17 @@ class Tracer:
     async def call(self, port: str, method: str, effect: Callable[[], Awaitable[Any]]) -> Any:
         """Make a traced call."""
         number = len(self.rows)
-        self.rows.append(Row(self._state(), port, method))
+        row = Row(self._state(), port, method)
+        self.rows.append(row)
         mishap = self.mishap if number == self.at else None
         if mishap is Mishap.BEFORE:
             self._die()
         if mishap in {Mishap.FAILED, Mishap.UNKNOWN_NOT_DONE}:
             raise failure(port, method, mishap)
         result = await effect()
-        self._check()
+        # A look at a store may be one that repairs; no other look can change what the check is about.
+        if row.changes or port in _STORES:
+            self._check()
         if mishap is Mishap.AFTER:
             self._die()
         if mishap is Mishap.UNKNOWN_DONE:
@@ -145,6 +154,9 @@ class _Wrapped:
             return value
 
         async def traced(*args: Any, **kwargs: Any) -> Any:
-            return await self._tracer.call(self._port, name, lambda: value(*args, **kwargs))
+            return await self._tracer.call(
+                self._port, name, lambda: getattr(self._target, name)(*args, **kwargs)
+            )
 
+        self.__dict__[name] = traced
         return traced
