@@ -3,13 +3,16 @@
 Everything is real but the exchange, which is a simulator behind HTTP: the SQLite journal, the age store, the
 drivers, a bot in its own process that calls without a pause, a file that another program reads. After
 each kill a new process sweeps, and then the exchange's books, the files and the journal must agree.
+
+The suite lets the venues take turns at the stories; `make product` plays every story at every venue. That
+each driver settles every call that goes wrong is held in test_simulated_venues.py, without processes.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -43,6 +46,11 @@ def nursery() -> Iterator[Nursery]:
         yield nursery
 
 
+def turns(stories: Sequence[tuple[str, Story]], venue: str, product: bool) -> Sequence[tuple[str, Story]]:
+    """Give the stories that are a venue's to play."""
+    return stories if product else stories[list(VENUES).index(venue) :: len(VENUES)]
+
+
 async def play(nursery: Nursery, venue: str, folder: Path, stories: Iterable[tuple[str, Story]]) -> None:
     """Play each story in a scene of its own, several at a time; tell which one went wrong."""
     gate = asyncio.Semaphore(AT_ONCE)
@@ -74,14 +82,14 @@ def killed_at(target: str, mishap: Mishap, *, nth: int = 1, since: str = "") -> 
 
 @pytest.mark.parametrize("venue", VENUES)
 async def test_a_process_killed_before_or_after_any_boundary_leaves_nothing_that_the_sweep_does_not_finish(
-    nursery, venue, tmp_path
+    nursery, venue, tmp_path, product
 ):
     stories = [
         (f"{name}-{mishap}", killed_at(target, mishap))
         for name, target in BOUNDARIES.items()
         for mishap in (Mishap.BEFORE, Mishap.AFTER)
     ]
-    await play(nursery, venue, tmp_path, stories)
+    await play(nursery, venue, tmp_path, turns(stories, venue, product))
 
 
 # From the claim to the end: how often a rotation without a mishap writes.
@@ -128,7 +136,7 @@ def cut(call: str, kind: FaultKind, *, killed: bool) -> Story:
 
 @pytest.mark.parametrize("venue", VENUES)
 async def test_an_unknown_outcome_is_settled_whether_or_not_the_process_lives_to_write_it_down(
-    nursery, venue, tmp_path
+    nursery, venue, tmp_path, product
 ):
     stories = [
         (f"{call}-{kind}-{'killed' if killed else 'alive'}", cut(call, kind, killed=killed))
@@ -136,7 +144,7 @@ async def test_an_unknown_outcome_is_settled_whether_or_not_the_process_lives_to
         for kind in (FaultKind.CUT_BEFORE, FaultKind.CUT_AFTER)
         for killed in (True, False)
     ]
-    await play(nursery, venue, tmp_path, stories)
+    await play(nursery, venue, tmp_path, turns(stories, venue, product))
 
 
 def killed_in_flight(call: str, *, effect: bool) -> Story:
@@ -158,13 +166,15 @@ def killed_in_flight(call: str, *, effect: bool) -> Story:
 
 
 @pytest.mark.parametrize("venue", VENUES)
-async def test_a_process_killed_while_the_venue_answers_leaves_nothing_unfinished(nursery, venue, tmp_path):
+async def test_a_process_killed_while_the_venue_answers_leaves_nothing_unfinished(
+    nursery, venue, tmp_path, product
+):
     stories = [
         (f"{call}-{'done' if effect else 'not-done'}", killed_in_flight(call, effect=effect))
         for call in ("create", "revoke")
         for effect in (True, False)
     ]
-    await play(nursery, venue, tmp_path, stories)
+    await play(nursery, venue, tmp_path, turns(stories, venue, product))
 
 
 # Longer than a whole rotation takes on a machine at rest.
@@ -193,5 +203,8 @@ def storm(seed: int) -> Story:
 
 
 @pytest.mark.parametrize("venue", VENUES)
-async def test_processes_killed_from_outside_at_any_moment_leave_nothing_unfinished(nursery, venue, tmp_path):
-    await play(nursery, venue, tmp_path, [(f"storm-{seed}", storm(seed)) for seed in range(6)])
+async def test_processes_killed_from_outside_at_any_moment_leave_nothing_unfinished(
+    nursery, venue, tmp_path, product
+):
+    stories = [(f"storm-{seed}", storm(seed)) for seed in range(6)]
+    await play(nursery, venue, tmp_path, turns(stories, venue, product))
