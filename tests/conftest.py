@@ -21,18 +21,17 @@ import pytest
 SECONDS = {
     "tests/flows/test_real_server.py": 440,
     "tests/demo/test_demo.py": 250,
-    "tests/stores/test_every_call.py": 230,
+    "tests/stores/test_every_call.py": 80,
     "tests/canary/test_no_leak.py": 220,
-    "tests/crash/test_real_kill.py": 150,
+    "tests/crash/test_real_kill.py": 80,
     "tests/simulation/test_simulation.py": 140,
+    "tests/stores/test_aws_copies.py": 130,
     "tests/flows/test_real_worker.py": 130,
     "tests/flows/test_rotate.py": 120,
-    "tests/crash/test_every_call.py": 75,
+    "tests/crash/test_every_call.py": 45,
     "tests/crash/test_simulated_venues.py": 70,
     "tests/cli/test_docs.py": 70,
-    "tests/stores/test_aws_parameter_store.py": 70,
     "tests/cli/test_errors.py": 50,
-    "tests/stores/test_aws_copies_rotation.py": 50,
     "tests/stores/test_hostile_answers.py": 45,
     "tests/stores/test_vault_faults.py": 40,
     "tests/demo/test_demo_stores.py": 40,
@@ -46,6 +45,22 @@ SHARED = {
     "tests/security/test_folder_is_not_trusted.py": "tests/flows/test_real_server.py",
     "tests/security/test_memory_is_private.py": "tests/flows/test_real_server.py",
     "tests/security/test_prefect_is_ours.py": "tests/flows/test_real_server.py",
+} | {
+    f"tests/stores/test_{name}.py": "tests/stores/test_aws_copies.py"
+    for name in (
+        "aws_access",
+        "aws_contract",
+        "aws_copies_rotation",
+        "aws_credentials",
+        "aws_formats",
+        "aws_parameter_store",
+        "aws_policies",
+        "aws_secrets_manager",
+        "aws_secrets_manager_faults",
+        "aws_unreadable",
+        "faults_on_the_way",
+        "remote_sources",
+    )
 }
 
 
