@@ -126,9 +126,7 @@ def _group_name(number: int) -> str:
 
 def has_list_for_new_files(folder: int) -> bool:
     """Tell whether what is made in a folder, a descriptor, begins with a list that lets others write."""
-    return any(
-        tag in {_USER, _GROUP} and rights & _WRITE for tag, rights, _ in _entries(folder, _HANDED_ON)
-    )
+    return any(tag in {_USER, _GROUP} and rights & _WRITE for tag, rights, _ in _entries(folder, _HANDED_ON))
 
 
 def listed_users(folder: int) -> frozenset[int]:
@@ -146,7 +144,7 @@ def listed_users(folder: int) -> frozenset[int]:
 
 
 def not_handed_on(folder: Path) -> list[str]:
-    """Give those, as setfacl names them, whom a folder's access list lets write, and not into what others make there.
+    """Give those, as setfacl names them, whom a folder's access list lets write, but not into new files.
 
     The user of this process is one of them: what the others make in the folder is theirs, and closed to it.
     """

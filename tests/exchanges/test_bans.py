@@ -1,4 +1,4 @@
-"""A venue that bars the address, or asks for a pause, is asked once for an account, and not before it is over."""
+"""A venue that bars the address, or asks for a pause, is asked once for an account until that is over."""
 
 from __future__ import annotations
 
@@ -74,7 +74,9 @@ async def test_fewer_calls_for_a_time_that_is_said_are_kept_for_the_whole_accoun
     assert "region" not in unasked
 
 
-@pytest.mark.parametrize("headers", [{}, {"Retry-After": "0.2"}, {"Retry-After": "-5"}, {"Retry-After": "soon"}])
+@pytest.mark.parametrize(
+    "headers", [{}, {"Retry-After": "0.2"}, {"Retry-After": "-5"}, {"Retry-After": "soon"}]
+)
 async def test_fewer_calls_without_a_time_worth_keeping_hold_nobody_back(headers):
     async with counted("okx", page(429, **headers)) as (driver, heads):
         await asyncio.gather(*(fault_of(driver) for _ in range(5)))

@@ -1,4 +1,4 @@
-"""Keyturn and a bot as two users of one group, or of one access list: the mailbox works for both, and for nobody else."""
+"""Keyturn and a bot as two users of one group or access list: the mailbox works for both, and nobody else."""
 
 from __future__ import annotations
 
@@ -157,8 +157,9 @@ _OWNER, _USER, _OWN_GROUP, _MASK, _OTHERS, _ANY = 0x01, 0x02, 0x04, 0x10, 0x20, 
 
 def setfacl(folder: Path, *users: int, own_group: int = 0, default: bool = False) -> None:
     """Let users write, as `setfacl -m u:USER:rwx` does, or with `-d`; a machine need not have that tool."""
-    entries = [(_OWNER, 7, _ANY), *((_USER, 7, user) for user in sorted(users)), (_OWN_GROUP, own_group, _ANY),
-               (_MASK, 7, _ANY), (_OTHERS, 0, _ANY)]  # fmt: skip
+    named = ((_USER, 7, user) for user in sorted(users))
+    ends = [(_OWN_GROUP, own_group, _ANY), (_MASK, 7, _ANY), (_OTHERS, 0, _ANY)]
+    entries = [(_OWNER, 7, _ANY), *named, *ends]
     data = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
     try:
         os.setxattr(folder, f"system.posix_acl_{'default' if default else 'access'}", data)
@@ -182,7 +183,9 @@ with_lists = pytest.mark.skipif(not hasattr(os, "setxattr"), reason="no access l
 @as_root
 @with_lists
 @pytest.mark.parametrize("who", ["keyturn", "the operator"])
-def test_two_users_of_one_access_list_write_into_one_mailbox_and_no_third_does(shared: Path, who: str) -> None:
+def test_two_users_of_one_access_list_write_into_one_mailbox_and_no_third_does(
+    shared: Path, who: str
+) -> None:
     os.chown(shared, KEYTURN, KEYTURN)
     box = shared / "bot"
     if who == "the operator":
@@ -237,8 +240,8 @@ def test_a_list_that_new_files_do_not_get_is_told_with_the_command_that_mends_it
     told = other_user.as_user(KEYTURN, [], lambda: findings(shared))
     mend = f"setfacl -d -m u:{BOT}:rwx,u:{KEYTURN}:rwx {shlex.quote(str(shared))}"
     assert told == (
-        f"False: {shared} is shared by an access list, and what is made in it is closed to u:{BOT}, u:{KEYTURN}"
-        f" -> {mend}"
+        f"False: {shared} is shared by an access list, and what is made in it is closed to"
+        f" u:{BOT}, u:{KEYTURN} -> {mend}"
     )
     setfacl(shared, BOT, default=True)
     told = other_user.as_user(KEYTURN, [], lambda: findings(shared))

@@ -1,4 +1,4 @@
-"""`keyturn client-bundle` for keys in Vault and in AWS: the bundle opens them on the bot's host, by its policy alone."""
+"""`keyturn client-bundle` for keys in Vault and AWS: the bundle opens them, by its policy alone."""
 
 from __future__ import annotations
 
@@ -139,7 +139,9 @@ def test_a_bundle_opens_its_own_key_and_no_other_with_the_rights_of_its_policy_a
     ]
     assert any(str(next(desk.made.glob("policy-*"))) in note for note in told["notes"])
     settings = (desk.made / "keyturn-bot.json").read_text()
-    assert not [word for word in ("arb", "managers", "role_id", "secret-id") if word in settings + desk.policy]
+    assert not [
+        word for word in ("arb", "managers", "role_id", "secret-id") if word in settings + desk.policy
+    ]
     with held_to_policy(desk, monkeypatch):
         assert keyturn.client.current("mm", bundle=desk.made).key_ref == "key-mm"
         document = json.loads(settings)
@@ -182,11 +184,9 @@ def test_the_policies_are_those_of_infra_filled_in(vault: Server) -> None:
     """One author for what a consumer may: the files of `infra/`, less what this bot does not use."""
     place = [bot_policies.Place(BOT, tries=False)]
     text = (POLICIES / "consumer.hcl").read_text().replace("MOUNT", "secret").replace("CREDENTIAL", BOT)
-    wanted = re.findall(r'^path "(.+?)" \{\n +capabilities = \["(\w+)"\]', text, re.MULTILINE)
+    rule = re.compile(r'^path "(.+?)" \{\n +capabilities = \["(\w+)"\]', re.MULTILINE)
     made = bot_policies.policy(vault.entry({"method": "token", "token": {"env": "T"}}, mount="secret"), place)
-    assert sorted(re.findall(r'^path "(.+?)" \{\n +capabilities = \["(\w+)"\]', made or "", re.MULTILINE)) == (
-        sorted(wanted)
-    )
+    assert sorted(rule.findall(made or "")) == sorted(rule.findall(text))
     key = f"arn:aws:kms:{iam.REGION}:{iam.ACCOUNT}:key/k"
     infra = {s["Sid"]: s for s in iam.policy("consumer.json", PREFIX="p/", PATH=BOT)}
     common = {"region": iam.REGION, "prefix": "p/", "kms_key_id": key}
@@ -199,7 +199,9 @@ def test_the_policies_are_those_of_infra_filled_in(vault: Server) -> None:
         assert mine == [infra[sid] for sid in sids]
         whole = infra["DecryptThroughTheStores"]
         via = decrypt["Condition"]["StringEquals"]["kms:ViaService"]
-        assert via == [v for v in whole["Condition"]["StringEquals"]["kms:ViaService"] if v.startswith(service)]
+        assert via == [
+            v for v in whole["Condition"]["StringEquals"]["kms:ViaService"] if v.startswith(service)
+        ]
         assert (decrypt["Action"], decrypt["Resource"]) == (whole["Action"], whole["Resource"])
 
 

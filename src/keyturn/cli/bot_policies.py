@@ -1,7 +1,7 @@
-"""The policy of least privilege with which one bot reads its keys from a server: `infra/` filled in for it.
+"""The policy of least privilege with which one bot reads its keys from a server: `infra/` filled in.
 
-Nothing asks the server here: what the inventory does not say of an AWS account stays open in the policy, which
-grants in the account of the role that it is attached to.
+Nothing asks the server here: what the inventory does not say of an AWS account stays open in the policy,
+which grants in the account of the role that it is attached to.
 """
 
 from __future__ import annotations
@@ -88,9 +88,7 @@ def _aws(
     return json.dumps({"Version": "2012-10-17", "Statement": statements}, indent=2) + "\n"
 
 
-def _decrypt(
-    entry: AwsSecretsManagerStore | AwsParameterStore, key: str, service: str
-) -> dict[str, Any]:
+def _decrypt(entry: AwsSecretsManagerStore | AwsParameterStore, key: str, service: str) -> dict[str, Any]:
     condition = {"StringEquals": {"kms:ViaService": [f"{service}.{entry.region}.amazonaws.com"]}}
     name = key.rpartition(":")[2]
     if name.startswith("alias/"):

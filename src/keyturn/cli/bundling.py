@@ -1,4 +1,4 @@
-"""What `keyturn client-bundle` writes: settings of one bot, the age identity or the policy that is its own."""
+"""What `keyturn client-bundle` writes: settings of one bot, and the identity or policy that is its own."""
 
 from __future__ import annotations
 
@@ -281,8 +281,8 @@ def _note(store: str, entry: StoreEntry, order: Order, made: BundleSettings) -> 
             f" vault policy write{there} bot-{order.consumer} {shlex.quote(str(policy))}"
         )
     return (
-        f"The bot takes the AWS credentials of its own machine: let its role have the policy for {paths} alone:"
-        f" aws iam put-role-policy --role-name ROLE --policy-name keyturn-{order.consumer}"
+        "The bot takes the AWS credentials of its own machine: let its role have the policy for"
+        f" {paths} alone: aws iam put-role-policy --role-name ROLE --policy-name keyturn-{order.consumer}"
         f" --policy-document {shlex.quote(f'file://{policy}')}"
     )
 

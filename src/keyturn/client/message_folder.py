@@ -50,11 +50,11 @@ class MessageFolder:
     Where every user may write to the folder, or somebody owns it who may not, all of them raise.
 
     Args:
-        path: of the folder; it is made by the first write, 0700, or 2770 where a group shares it, or 0770 where
-            the folder above hands an access list on.
+        path: of the folder; it is made by the first write, 0700, or 2770 where a group shares it, or 0770
+            where the folder above hands an access list on.
         group: that the inventory lets use it, too.
-        owners: users that may own it, beside those of the group or the list that shares it; None for any. A bot
-            does not know who runs keyturn.
+        owners: users that may own it, beside those of the group or the list that shares it; None for any.
+            A bot does not know who runs keyturn.
     """
 
     def __init__(

@@ -1,8 +1,8 @@
-"""The folder of a mailbox: of one user, or of two in one group or on one access list; never open to anybody else.
+"""The folder of a mailbox: of one user, or of two in one group or access list; never open to anybody else.
 
 Two users share it where the inventory names a `group`, where the folder of the mailboxes was made with the
-set-group-id bit, or where it hands an access list on (`setfacl -d`): what is made in it has that group or that
-list then, whoever makes it.
+set-group-id bit, or where it hands an access list on (`setfacl -d`): what is made in it has that group or
+that list then, whoever makes it.
 """
 
 from __future__ import annotations

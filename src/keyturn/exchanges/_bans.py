@@ -1,7 +1,8 @@
 """Keep calls from leaving while a venue bars the address that they come from, or has asked for a pause.
 
-Calls into a ban, or into a limit that is exceeded, prolong it. One driver serves all credentials of an account, so that a sweep asks once, and not for each of them: the
-first call of a driver goes alone, and after a ban the first one does again.
+Calls into a ban, or into a limit that is exceeded, prolong it. One driver serves all credentials of an
+account, so that a sweep asks once, and not for each of them: the first call of a driver goes alone, and after
+a ban the first one does again.
 """
 
 from __future__ import annotations
