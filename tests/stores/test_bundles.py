@@ -7,7 +7,7 @@ import contextlib
 import io
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ from .aws_server import REGION
 from .vault_server import POLICIES, Server, simulated
 
 BOT, OTHER, MANAGER = "bots/mm", "bots/arb", "managers/main"
-KINDS = ("vault", "aws_secrets_manager", "aws_parameter_store")
+KINDS = ("vault", "real vault", "aws_secrets_manager", "aws_parameter_store")
 
 
 @pytest.fixture(scope="module")
@@ -104,15 +104,29 @@ def documents(kind: str, prefix: str, vault: Server, aws: str, folder: Path) -> 
 
 
 @pytest.fixture(params=KINDS)
-def desk(request: pytest.FixtureRequest, vault: Server, aws: str, tmp_path: Path) -> Iterator[Desk]:
+def desk(
+    request: pytest.FixtureRequest,
+    vault: Server,
+    vaults: Callable[[str], Server],
+    aws: str,
+    tmp_path: Path,
+) -> Iterator[Desk]:
+    if request.param != "real vault":
+        yield from desk_on(request.param, vault, aws, tmp_path)
+        return
+    with vaults("development").apart() as real:
+        yield from desk_on("vault", real, aws, tmp_path)
+
+
+def desk_on(kind: str, vault: Server, aws: str, tmp_path: Path) -> Iterator[Desk]:
     prefix = f"bundle-{re.sub('[^a-z0-9]', '', tmp_path.name.lower())}/"
-    document = documents(request.param, prefix, vault, aws, tmp_path)
+    document = documents(kind, prefix, vault, aws, tmp_path)
     (tmp_path / "keyturn.yaml").write_text(yaml.safe_dump(document))
     inventory = Inventory.model_validate(document)
     store = open_store("remote", inventory.stores["remote"], tmp_path, formats_of(inventory, "remote"))
     for address in (*map(inventory.store_of, inventory.credentials), inventory.accounts["main"].manager):
         asyncio.run(put_key(store, address.path, address.path.rpartition("/")[2]))
-    yield Desk(request.param, tmp_path, store, prefix, vault)
+    yield Desk(kind, tmp_path, store, prefix, vault)
     asyncio.run(store.close())
 
 
