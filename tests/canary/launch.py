@@ -6,7 +6,6 @@ FILE holds what to do and the canary, as JSON; it lies where no search looks.
 from __future__ import annotations
 
 import asyncio
-import functools
 import http.client
 import itertools
 import json
@@ -86,16 +85,6 @@ def ask_stores_again_soon() -> None:
 
     wire._PAUSES = (0.01, 0.01)
     transport._PAUSES = (0.01,)
-
-
-def read_models_once() -> None:
-    """Let each new client of boto3 find the description of its service read: a tenth of a second each."""
-    from botocore.loaders import JSONFileLoader
-
-    load = JSONFileLoader.load_file
-    # By the name of the file alone: each session of boto3 has a loader of its own.
-    once = functools.cache(lambda file: load(JSONFileLoader(), file))
-    JSONFileLoader.load_file = lambda self, file: once(file)
 
 
 def look_at_managers_each_time() -> None:
@@ -285,9 +274,7 @@ async def rotate_all(do: dict[str, Any]) -> dict[str, Any]:
     from tests.canary import bombs
     from tests.canary.gauntlet import run_gauntlet
 
-    be_impatient()
-    log_everything(do["log"])
-    plans = bombs.plan_items(leave=do["leave"])
+    plans = bombs.plan_items()
     await open_rotations(list(do["clean"].values()))
     plans |= {name: bombs.Plan() for name in do["clean"].values()}
     good = [await run_flow(n, bombs.Plan()) for n in do["good"]]
@@ -297,8 +284,6 @@ async def rotate_all(do: dict[str, Any]) -> dict[str, Any]:
     met = {place for plan in alone.values() for place, kind in plan.always.items() if kind in bombs.SURPRISES}
     bad = plans_for_sweep(do["failing"], clean, met, product=do["product"])
     struck = plans_for_wires(do["wired"], do["gates"])
-    await open_rotations([*bad, *struck, *do["spoiled"]])
-    plans |= bad | struck
     gate = asyncio.Semaphore(_AT_ONCE)
 
     async def guarded(name: str, plan: Any) -> dict[str, Any]:
@@ -306,6 +291,9 @@ async def rotate_all(do: dict[str, Any]) -> dict[str, Any]:
             return await run_flow(name, plan)
 
     runs = await asyncio.gather(*(guarded(name, plan) for name, plan in alone.items()))
+    os.environ["KEYTURN_INVENTORY"] = do["gated"]
+    await open_rotations([*bad, *struck, *do["spoiled"]])
+    plans |= bad | struck
     swept = await run_sweep()
     wired = {base: await run_gauntlet(base, do["gates"], do["canary"]) for base in do["remote"]}
     await asyncio.to_thread(be_careless, do["decoy"])
@@ -319,14 +307,22 @@ async def rotate_all(do: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-async def be_killed(do: dict[str, Any], death: Death) -> None:
+def say_all() -> None:
+    """Send Prefect what waits to be sent, and write what waits to be written: who dies does it no more."""
+    from prefect.events.worker import EventsWorker
+    from prefect.logging.handlers import APILogWorker
+
+    for worker in (APILogWorker, EventsWorker):
+        worker.drain_all(at_exit=False)
+    sys.stdout.flush()
+
+
+async def be_killed(names: list[str], death: Death) -> None:
     """Die in the middle of flow runs: the exchange has made their keys, and nobody has stored them."""
     from tests.canary import bombs
 
-    be_impatient()
-    log_everything(do["log"])
     runs = []  # a task that nobody holds is garbage, with what it waits for
-    for name in do["credentials"]:
+    for name in names:
         run = asyncio.create_task(run_flow(name, bombs.Plan(always={"exchange.create_key": "kill"})))
         runs.append(run)
         come = asyncio.create_task(death.come.wait())
@@ -383,21 +379,21 @@ def main() -> None:
     from tests.canary import bombs
 
     mark_passphrases(do["canary"])
-    read_models_once()
     ask_stores_again_soon()
     look_at_managers_each_time()
     if do["do"] != "bot":  # which makes calls of its own, and decides itself what it prints of them
         ask_prefect_again_soon()
         debug_http()
-    death = Death(len(do.get("credentials", ())))
+    death = Death(len(do.get("killed", ())))
     bombs.lay(do["canary"], death)
     threading.current_thread().name = sys.argv[1]
     match do["do"]:
         case "rotate":
-            os.environ["KEYTURN_INVENTORY"] = do["gated"]
+            be_impatient()
+            log_everything(do["log"])
             Path(do["told"]).write_text(json.dumps(asyncio.run(rotate_all(do))))
-        case "kill":
-            asyncio.run(be_killed(do, death))
+            say_all()
+            asyncio.run(be_killed(do["killed"], death))
         case "bot":
             be_bot(do)
         case "commands":

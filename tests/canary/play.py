@@ -18,6 +18,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
 from importlib.util import find_spec
 from itertools import chain, cycle, repeat
 from pathlib import Path
@@ -112,15 +113,21 @@ class Play:
         bot = self._launch("bot", bots=self._bots(), wait=False)
         self._until("Prefect's server", lambda: self._healthy(server))
         told = self._apart / "told.json"
-        # Not beside the rotations: what two processes write into Prefect's database at once makes both wait.
-        killed = self._launch("kill", credentials=list(_KILLED), wait=False)
-        assert killed.wait(_PATIENCE_SECONDS) == -signal.SIGABRT, self.said("kill")[-4000:]
-        self._launch(
-            "rotate", told=str(told), leave=list(_KILLED), gated=str(self.house.gated), **self._cast()
+        rotate = self._launch(
+            "rotate",
+            told=str(told),
+            killed=list(_KILLED),
+            gated=str(self.house.gated),
+            wait=False,
+            **self._cast(),
         )
+        assert rotate.wait(_PATIENCE_SECONDS) == -signal.SIGABRT, self.said("rotate")[-4000:]
         self.told = json.loads(told.read_text())
-        # Its first act is a sweep, which finishes what the kill left.
-        serving = self._spawn("serve", "-m", "flows.serve", console=True)
+        # Its first act is a sweep, which finishes what the kill left; if that fails, another one comes later.
+        later = datetime.now(UTC) + timedelta(minutes=4)
+        serving = self._spawn(
+            "serve", "-m", "flows.serve", "--sweep-cron", f"{later.minute} * * * *", console=True
+        )
         self._launch("commands", commands=self._commands())
         self._until("the sweep after the kill", lambda: all(map(self._closed, _KILLED)))
         for process in (serving, server):
@@ -299,6 +306,9 @@ class Play:
                 "PREFECT_LOGGING_EXTRA_LOGGERS": "ccxt,aiohttp,keyturn,hvac,requests,urllib3,boto3,botocore",
                 "PREFECT_LOGGING_LOG_PRINTS": "true",
                 "PREFECT_LOGGING_COLORS": "false",
+                # Nobody looks at pages, nor makes blocks.
+                "PREFECT_SERVER_UI_ENABLED": "false",
+                "PREFECT_SERVER_REGISTER_BLOCKS_ON_START": "false",
                 # Each new client of Prefect's reads a bundle of certificates, which no loopback needs.
                 "PREFECT_API_SSL_CERT_FILE": str(self._certificate()),
                 "PREFECT_RESULTS_PERSIST_BY_DEFAULT": "true",

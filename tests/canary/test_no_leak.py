@@ -266,7 +266,7 @@ def test_no_notice_to_a_webhook_holds_a_secret(play: Play):
 def test_no_process_was_given_a_secret_in_its_arguments_or_its_environment(play: Play, what: str):
     seen = list(play.sampler.blobs(what))
     if what == "cmdline":
-        for part in (b"flows.prefect_server", b"flows.serve", b"prefect.engine", b"canary.launch\0kill"):
+        for part in (b"flows.prefect_server", b"flows.serve", b"prefect.engine", b"canary.launch\0rotate"):
             assert any(part in data for _, data in seen), part
     # The login of Prefect reaches its own processes by their environment, which their user alone reads.
     given = {LOGIN} if what == "environ" else set()
