@@ -382,13 +382,13 @@ def main() -> None:
     ask_stores_again_soon()
     look_at_managers_each_time()
     if do["do"] != "bot":  # which makes calls of its own, and decides itself what it prints of them
-        ask_prefect_again_soon()
         debug_http()
     death = Death(len(do.get("killed", ())))
     bombs.lay(do["canary"], death)
     threading.current_thread().name = sys.argv[1]
     match do["do"]:
         case "rotate":
+            ask_prefect_again_soon()
             be_impatient()
             log_everything(do["log"])
             Path(do["told"]).write_text(json.dumps(asyncio.run(rotate_all(do))))

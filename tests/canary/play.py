@@ -31,7 +31,7 @@ from keyturn import wiring
 from keyturn.client.bundle import IDENTITY
 from keyturn.exchanges import catalog
 from keyturn.prefect_access import draw_auth, shared_settings
-from keyturn.settings import load_inventory
+from keyturn.settings import LoadedInventory, load_inventory
 from tests.ports import free_port
 
 from .house import VENUES, House, Tenant, new_canary
@@ -129,7 +129,8 @@ class Play:
             "serve", "-m", "flows.serve", "--sweep-cron", f"{later.minute} * * * *", console=True
         )
         self._launch("commands", commands=self._commands())
-        self._until("the sweep after the kill", lambda: all(map(self._closed, _KILLED)))
+        loaded = load_inventory(self.house.file, manifests=catalog.manifests())
+        self._until("the sweep after the kill", lambda: asyncio.run(_closed(loaded, _KILLED)))
         for process in (serving, server):
             self._end(process)
         bot.communicate("", timeout=_PATIENCE_SECONDS)
@@ -362,15 +363,6 @@ class Play:
         except (urllib.error.URLError, OSError):
             return False
 
-    def _closed(self, credential: str) -> bool:
-        async def look() -> bool:
-            loaded = load_inventory(self.house.file, manifests=catalog.manifests())
-            async with wiring.open_journal(loaded, create=False) as journal:
-                (newest,) = await journal.rotations(credential, limit=1)
-                return not newest.is_open
-
-        return asyncio.run(look())
-
     # -- what is left ------------------------------------------------------------------------
 
     @property
@@ -421,3 +413,10 @@ class Play:
 def _key_in(file: Path) -> str:
     """Give the secret line of an age identity."""
     return file.read_text().strip().splitlines()[-1]
+
+
+async def _closed(loaded: LoadedInventory, credentials: Iterable[str]) -> bool:
+    """Tell whether the newest rotation of each credential has come to its end."""
+    async with wiring.open_journal(loaded, create=False) as journal:
+        newest = [await journal.rotations(credential, limit=1) for credential in credentials]
+        return not any(rotation.is_open for (rotation,) in newest)
