@@ -41,7 +41,7 @@ SECONDS = {
 SHARED = {
     "tests/flows/test_browser.py": "tests/flows/test_real_server.py",
     "tests/flows/test_deploy.py": "tests/flows/test_rotate.py",
-    "tests/flows/test_prefect_yaml.py": "tests/flows/test_rotate.py",
+    "tests/flows/test_prefect_yaml.py": "tests/flows/test_real_worker.py",
     "tests/flows/test_sweep.py": "tests/flows/test_rotate.py",
     "tests/security/test_folder_is_not_trusted.py": "tests/flows/test_real_server.py",
     "tests/security/test_memory_is_private.py": "tests/flows/test_real_server.py",
@@ -181,3 +181,11 @@ def town(tmp_path_factory: pytest.TempPathFactory, furnish_prefect: Callable[[Pa
         yield made
     finally:
         made.close()
+
+
+@pytest.fixture(scope="session")
+def whole_run(town: Any) -> Any:
+    """One run of that town, looked at in its middle and at its end."""
+    from tests.flows.conftest import WholeRun
+
+    return WholeRun.of(town)

@@ -13,27 +13,19 @@ from typing import Any
 
 import pytest
 
-from tests.event_loop import uvloop_in
-
 pytestmark = [pytest.mark.prefect, pytest.mark.slow, pytest.mark.timeout(420)]
 
 
-def test_a_run_started_over_the_api_turns_the_key(town: Any) -> None:
-    (before,) = town.live()["mm-bybit"]
-    state = town.ended(town.start("mm-bybit"))
-    assert (state["type"], state["name"]) == ("COMPLETED", "Completed"), state
-    assert before not in town.live()["mm-bybit"]
-    town.at_rest()
+def test_a_run_started_over_the_api_turns_the_key(town: Any, whole_run: Any) -> None:
+    assert (whole_run.state["type"], whole_run.state["name"]) == ("COMPLETED", "Completed"), whole_run.state
+    assert whole_run.before not in town.live()["mm-bybit"]
 
 
-def test_neither_the_server_nor_the_flows_nor_their_runs_have_loaded_uvloop(town: Any) -> None:
-    run, _ = town.in_the_middle()
-    asked = {part: town.pids(part) for part in ("flows.prefect_server", "flows.serve", "prefect.engine")}
-    asked["keyturn up"] = [town.supervisor.pid]
-    assert all(asked.values()), asked
-    assert [part for part, pids in asked.items() if any(map(uvloop_in, pids))] == []
-    assert town.ended(run)["type"] == "COMPLETED"
-    town.at_rest()
+def test_neither_the_server_nor_the_flows_nor_their_runs_have_loaded_uvloop(whole_run: Any) -> None:
+    assert all(whole_run.pids.values()), whole_run.pids
+    if not isinstance(whole_run.on_uvloop, list):
+        raise whole_run.on_uvloop
+    assert whole_run.on_uvloop == []
 
 
 def test_a_run_that_is_cancelled_leaves_nothing_that_the_next_sweep_does_not_finish(town: Any) -> None:
@@ -52,7 +44,7 @@ def test_a_runner_that_is_ended_is_started_again_and_its_sweep_finishes_the_rota
     (runner,) = town.pids("flows.serve")
     os.kill(runner, number)
     town.wait_for("another runner", lambda: [p for p in town.pids("flows.serve") if p != runner])
-    town.at_rest(under_prefect=True)
+    town.comes_to_rest()
     assert before not in town.live()["mm-bybit"]
 
 
@@ -140,7 +132,7 @@ def test_killing_the_supervisor_takes_its_children_along_and_a_new_one_finishes_
     if product:
         town.wait_for("the end of the run", ended, 300)
     town.up()
-    town.wait_for("the end of the run", ended, 150)
+    town.wait_for("the end of the run", ended, 150, 0.5)
     town.at_rest()
     assert before not in town.live()["mm-bybit"]
 
