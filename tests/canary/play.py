@@ -251,6 +251,7 @@ class Play:
                 "PYTHONFAULTHANDLER": "1",
                 "KEYTURN_INVENTORY": str(self.house.file),
                 "KEYTURN_DEBUG": "1",
+                "KEYTURN_LOG": "json",
                 "DO_NOT_TRACK": "1",
                 "PREFECT_HOME": str(self.prefect_home),
                 **shared_settings(f"http://127.0.0.1:{self._port}", self._auth),

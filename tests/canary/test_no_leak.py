@@ -129,6 +129,8 @@ def test_everybody_spoke_at_debug(play: Play):
     ):
         assert f" {logger}" in log, logger
     assert "keyturn.client" in (play.folder / "logs" / "bot.log").read_text()
+    for process in ("rotate", "commands", "serve"):
+        assert '"logger": "keyturn.engine", "event": ' in play.said(process), process
 
 
 # -- Prefect ----------------------------------------------------------------------------------
