@@ -14,6 +14,8 @@ from threading import RLock
 from types import ModuleType
 from typing import Any
 
+__all__ = ["BaseError", "venue_class"]
+
 _PACKAGE, _ASYNC = "ccxt", "ccxt.async_support"
 # What ccxt's own modules take from the package: errors, and this class.
 _ERRORS, _EXCHANGE = "ccxt.base.errors", "ccxt.base.exchange"
@@ -70,7 +72,7 @@ def _put_in_place() -> None:
 
 
 _put_in_place()
-BaseError: type[Exception] = import_module(_ERRORS).BaseError
+from ccxt.base.errors import BaseError  # noqa: E402 - with the packages in place
 
 
 def venue_class(ccxt_id: str) -> Any:
