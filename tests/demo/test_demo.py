@@ -63,6 +63,13 @@ def current(folder: Path) -> dict[str, str]:
     return {line["credential"]: line["fingerprint"] for line in document["credentials"]}
 
 
+def adopted(folder: Path, name: str) -> str:
+    """Give the fingerprint of the key that a credential's first demo began with."""
+    document = json.loads(keyturn("history", name, "--json", cwd=folder / "demo"))
+    (fingerprint,) = [key["fingerprint"] for key in document["keys"] if key["origin"] == "adopted"]
+    return str(fingerprint)
+
+
 def row(output: str, name: str) -> list[str]:
     """Give the cells of a credential in the closing table, its lines joined."""
     table = [re.split(r"\s*│\s*", line)[1:-1] for line in output.splitlines() if line.startswith("│")]
@@ -81,7 +88,7 @@ def test_a_killed_demo_leaves_no_process_and_the_next_one_finishes_its_rotations
     if product:  # else the first is the one that is killed
         first = demo(tmp_path)
         assert first.returncode == 0, first.stdout + first.stderr
-    before = kill_in_grace(tmp_path)
+    kill_in_grace(tmp_path)
     last = demo(tmp_path)
     assert last.returncode == 0, last.stdout + last.stderr
     assert "the sweep finishes them first" in last.stdout
@@ -90,34 +97,29 @@ def test_a_killed_demo_leaves_no_process_and_the_next_one_finishes_its_rotations
     for name in NAMES:
         _, old, new, path, calls, refused, death = row(last.stdout, name)
         assert new == after_last[name]
-        assert len({old, new, before[name]}) == 3
+        first_key = adopted(tmp_path, name)
+        assert len({old, new, first_key}) == 3
         assert path == PATH
         with_old, with_new = map(int, re.findall(r"\d+", calls))
         assert min(with_old, with_new) >= 10
         assert refused == "0"
         assert death == "dead: refused as a key that it does not know"
         story = keyturn("history", name, "--inventory", "demo/keyturn.yaml", cwd=tmp_path)
-        assert all(mark in story for mark in (before[name], old, new))
+        assert all(mark in story for mark in (first_key, old, new))
     assert "The journal is whole" in keyturn("verify-journal", cwd=tmp_path / "demo")
     for command in ("status", "history mm-bybit", "verify-journal"):
         assert f"keyturn {command} --inventory demo/keyturn.yaml" in last.stdout
     assert (tmp_path / "demo" / house.IDENTITY).stat().st_mode & 0o777 == 0o600
 
 
-def kill_in_grace(folder: Path) -> dict[str, str]:
-    """Kill a demo when its new keys are in use and the old ones live, and see all that it started end.
-
-    Gives the fingerprints of the keys that it began with.
-    """
-    before: dict[str, str] = {}
+def kill_in_grace(folder: Path) -> None:
+    """Kill a demo when its new keys are in use and the old ones live, and see all that it started end."""
     killed = subprocess.Popen(
         [sys.executable, "-m", "keyturn.demo"], cwd=folder, stdout=subprocess.PIPE, text=True
     )
     assert killed.stdout
     try:
         for line in killed.stdout:
-            if "bots trade" in line:
-                before = current(folder)
             if "grace" in line:
                 break
         children = list(descendants(killed.pid))
@@ -130,7 +132,6 @@ def kill_in_grace(folder: Path) -> dict[str, str]:
     while alive := [pid for pid in children if lives(pid)]:
         assert time.monotonic() < end, f"left behind: {alive}"
         time.sleep(0.1)
-    return before
 
 
 def test_ctrl_c_ends_the_demo_and_all_that_it_started(
