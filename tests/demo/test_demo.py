@@ -83,11 +83,13 @@ def row(output: str, name: str) -> list[str]:
 
 
 def test_a_killed_demo_leaves_no_process_and_the_next_one_finishes_its_rotations_and_turns_every_key_again(
-    tmp_path: Path, product: bool
+    tmp_path: Path, product: bool, furnish_prefect: Callable[[Path], None]
 ) -> None:
     if product:  # else the first is the one that is killed
         first = demo(tmp_path)
         assert first.returncode == 0, first.stdout + first.stderr
+    else:
+        begun(tmp_path, furnish_prefect)
     kill_in_grace(tmp_path)
     last = demo(tmp_path)
     assert last.returncode == 0, last.stdout + last.stderr
