@@ -6,14 +6,20 @@ import fcntl
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
-import sys
+import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from keyturn.loopback import answers, past_proxies
+from keyturn.prefect_access import draw_auth, shared_settings
+from keyturn.processes import python
+from tests.ports import free_port
 
 # What takes longest, in seconds of a run with three workers on two cores (2026-11-28), with what shares its
 # server. These files begin, the longest first, so that no worker is left with one of them at the end; what is
@@ -40,7 +46,7 @@ SECONDS = {
 SHARED = {
     "tests/flows/test_browser.py": "tests/flows/test_real_server.py",
     "tests/flows/test_deploy.py": "tests/flows/test_rotate.py",
-    "tests/flows/test_prefect_yaml.py": "tests/flows/test_rotate.py",
+    "tests/flows/test_prefect_yaml.py": "tests/flows/test_real_worker.py",
     "tests/flows/test_sweep.py": "tests/flows/test_rotate.py",
     "tests/security/test_folder_is_not_trusted.py": "tests/flows/test_real_server.py",
     "tests/security/test_memory_is_private.py": "tests/flows/test_real_server.py",
@@ -150,8 +156,8 @@ def small_disk(tmp_path: Path) -> Iterator[SmallDisk]:
 def furnish_prefect(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], None]:
     """Give what puts an empty database of Prefect's into a folder that is to be its `PREFECT_HOME`.
 
-    Prefect makes it in a hundred migrations, ten seconds of a core each time. Here one process of the session
-    does so once; that Prefect's first start works is shown by the first demo, which does not use this.
+    Prefect makes it in a hundred migrations, ten seconds of a core each time. Here one server of the session
+    does so once, in its first start.
     """
     root = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
@@ -170,15 +176,28 @@ def furnish_prefect(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path]
 
 
 def _make_prefect_database(home: Path) -> None:
-    making = home.with_name("prefect-in-the-making")
+    """Start keyturn's Prefect server where none ever was, and end it when it answers."""
+    making, port = home.with_name("prefect-in-the-making"), free_port()
+    url = f"http://127.0.0.1:{port}"
     environ = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}
-    subprocess.run(
-        [sys.executable, "-m", "prefect", "server", "database", "upgrade", "-y"],
+    environ |= shared_settings(url, draw_auth()) | past_proxies(os.environ)
+    server = subprocess.Popen(
+        python("-m", "flows.prefect_server", "--host", "127.0.0.1", "--port", str(port), "--no-ui"),
         env=environ | {"PREFECT_HOME": str(making), "DO_NOT_TRACK": "1"},
         stdout=subprocess.DEVNULL,
-        check=True,
-        timeout=300,
     )
+    try:
+        deadline = time.monotonic() + 300
+        while not answers(f"{url}/api/health"):
+            assert server.poll() is None, "Prefect's first start failed; see what it wrote above"
+            assert time.monotonic() < deadline, "Prefect's first start took five minutes"
+            time.sleep(0.2)
+    finally:
+        server.terminate()
+        server.wait(60)
+    # What it had not yet written back, where it was ended in a hurry.
+    with closing(sqlite3.connect(making / "prefect.db")) as database:
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     making.rename(home)
 
 
@@ -196,3 +215,11 @@ def town(tmp_path_factory: pytest.TempPathFactory, furnish_prefect: Callable[[Pa
         yield made
     finally:
         made.close()
+
+
+@pytest.fixture(scope="session")
+def whole_run(town: Any) -> Any:
+    """One run of that town, looked at in its middle and at its end."""
+    from tests.flows.conftest import WholeRun
+
+    return WholeRun.of(town)

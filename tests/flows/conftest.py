@@ -29,9 +29,12 @@ from keyturn.prefect_access import draw_auth
 from keyturn.processes import python
 from keyturn.simulator import IssuedKey, SimBybit
 from keyturn.stores.keys import generate_identity
+from tests.event_loop import uvloop_in
 from tests.plants import plant
 from tests.ports import free_port
 
+#: What `prefect deploy` reads.
+DEPLOYED = Path(__file__).parents[2] / "deployments" / "prefect.yaml"
 NAMES = ("mm-bybit", "arb.bybit")
 INVENTORY = """
 version: 1
@@ -153,6 +156,37 @@ def prefect_server(
         yield
 
 
+@dataclass(frozen=True)
+class WholeRun:
+    """One run under `keyturn up`, from its form to its end, and what its processes were in its middle."""
+
+    #: The live key before.
+    before: str
+    #: The final state.
+    state: dict[str, Any]
+    #: Part of a command line -> the processes that had it, the supervisor's among them.
+    pids: dict[str, list[int]]
+    #: Whose processes had loaded uvloop; or why that cannot be told here.
+    on_uvloop: list[str] | pytest.skip.Exception
+    #: What `/proc` says of the limits of the run's own processes.
+    limits: list[str]
+
+    @classmethod
+    def of(cls, town: Town) -> WholeRun:
+        run, before = town.in_the_middle()
+        parts = ("flows.prefect_server", "flows.serve", "prefect.engine")
+        pids = {part: town.pids(part) for part in parts} | {"keyturn up": [town.supervisor.pid]}
+        limits = [Path(f"/proc/{pid}/limits").read_text() for pid in pids["prefect.engine"]]
+        on_uvloop: list[str] | pytest.skip.Exception
+        try:
+            on_uvloop = [part for part, found in pids.items() if any(map(uvloop_in, found))]
+        except pytest.skip.Exception as skipped:
+            on_uvloop = skipped
+        state = town.ended(run)
+        town.at_rest()
+        return cls(before, state, pids, on_uvloop, limits)
+
+
 ENDED = {"COMPLETED", "FAILED", "CANCELLED", "CRASHED"}
 
 
@@ -227,6 +261,8 @@ class Town:
         self.house = House(folder, self.url, uids)
         material = {n: SecretMaterial(ref[n], secret[n]) for n in secret}
         asyncio.run(self.house.furnish(material.pop("manager"), material))
+        #: One client for all looks: making one loads root certificates, 20 ms of a core.
+        self.exchange = httpx.Client(base_url=self.url, timeout=20)
         api = f"http://127.0.0.1:{self.port}/api"
         #: With the string of the server that a test starts; `keyturn up` draws its own.
         self.login = Login(api, draw_auth())
@@ -307,11 +343,16 @@ class Town:
             if entry.name.isdigit():
                 try:
                     line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-                    environ = _environ(int(entry.name))
+                    # Only of those in question: there may be hundreds, and this is asked ten times a second.
+                    if (
+                        part not in line
+                        or "leash" in line
+                        or str(self.folder) not in _environ(int(entry.name))
+                    ):
+                        continue
                 except OSError:
                     continue
-                if part in line and str(self.folder) in environ and "leash" not in line:
-                    found.append(int(entry.name))
+                found.append(int(entry.name))
         return found
 
     def close(self) -> None:
@@ -323,6 +364,7 @@ class Town:
                 except subprocess.TimeoutExpired:
                     process.kill()
         self.api.close()
+        self.exchange.close()
 
     # -- Prefect -----------------------------------------------------------------------------
 
@@ -374,10 +416,10 @@ class Town:
     # -- the exchange ------------------------------------------------------------------------
 
     def fault(self, **fault: Any) -> None:
-        httpx.post(f"{self.url}/_sim/faults", json=fault).raise_for_status()
+        self.exchange.post("/_sim/faults", json=fault).raise_for_status()
 
     def live(self) -> dict[str, list[str]]:
-        accounts = httpx.get(f"{self.url}/_sim/state").json()["accounts"]
+        accounts = self.exchange.get("/_sim/state").json()["accounts"]
         return {a["name"]: [k["key_ref"] for k in a["keys"] if k["live"]] for a in accounts if a["parent"]}
 
     def open_rotations(self) -> list[str]:
@@ -387,19 +429,21 @@ class Town:
 
         return asyncio.run(read())
 
-    def at_rest(self, *, under_prefect: bool = False) -> None:
-        """Sweep until nothing is open, then hold the invariants against the exchange's truth.
-
-        Args:
-            under_prefect: sweep by flow runs, which take six seconds of a core each.
-        """
+    def at_rest(self) -> None:
+        """Sweep here, not by flow runs, until nothing is open; then hold the invariants."""
         deadline = time.monotonic() + 90
         while self.open_rotations() and time.monotonic() < deadline:
-            if under_prefect:
-                self.sweep()
-            else:
-                asyncio.run(self._sweep_here())
-                time.sleep(0.2)
+            asyncio.run(self._sweep_here())
+            time.sleep(0.5)
+        self.holds()
+
+    def comes_to_rest(self) -> None:
+        """Wait until the sweeps under Prefect have left nothing open, then hold the invariants."""
+        wait_for("the sweep to finish what is open", lambda: not self.open_rotations(), 120, 0.5)
+        self.holds()
+
+    def holds(self) -> None:
+        """Hold the invariants against the exchange's truth: nothing open, one live key each, the current."""
         assert self.open_rotations() == []
 
         async def check() -> None:
@@ -431,11 +475,24 @@ class Town:
         # The answer is held back while the key is there: the moment at which a crash loses the secret.
         self.fault(kind="latency", match="create-sub-api", seconds=2.5, after_effect=True)
         run = self.start(name)
-        wait_for("the new key", lambda: len(self.live()[name]) == 2, 60, 0.02)
+        wait_for("the new key", lambda: len(self.live()[name]) == 2, 60, 0.05)
         return run, before
 
 
 @pytest.fixture(scope="session")
-def make_town() -> type[Town]:
-    """The class itself, for tests that run Prefect in another way."""
-    return Town
+def pool(tmp_path_factory: pytest.TempPathFactory, furnish_prefect: Callable[[Path], None]) -> Iterator[Town]:
+    """A Prefect of one's own with the flows deployed to a work pool, by its own command; of two files."""
+    if not Path("/proc/self/environ").exists():
+        pytest.skip("these tests find their processes in /proc: run them on Linux")
+    made = Town(tmp_path_factory.mktemp("pool"))
+    furnish_prefect(made.folder / "prefect")
+    try:
+        made.python("flows.prefect_server", "--port", str(made.port))
+        wait_for("Prefect's server", made.healthy, 180)
+        made.post("/work_pools/", {"name": "keyturn", "type": "process"}).raise_for_status()
+        # This command puts the folder that it starts in on its path, whatever Python was told (3.8.8).
+        deploying = made.prefect("deploy", "--all", "--prefect-file", str(DEPLOYED), folder=DEPLOYED.parent)
+        assert deploying.wait(90) == 0, (made.folder / "prefect.out").read_text()
+        yield made
+    finally:
+        made.close()

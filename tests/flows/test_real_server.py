@@ -13,27 +13,19 @@ from typing import Any
 
 import pytest
 
-from tests.event_loop import uvloop_in
-
 pytestmark = [pytest.mark.prefect, pytest.mark.slow, pytest.mark.timeout(420)]
 
 
-def test_a_run_started_over_the_api_turns_the_key(town: Any) -> None:
-    (before,) = town.live()["mm-bybit"]
-    state = town.ended(town.start("mm-bybit"))
-    assert (state["type"], state["name"]) == ("COMPLETED", "Completed"), state
-    assert before not in town.live()["mm-bybit"]
-    town.at_rest()
+def test_a_run_started_over_the_api_turns_the_key(town: Any, whole_run: Any) -> None:
+    assert (whole_run.state["type"], whole_run.state["name"]) == ("COMPLETED", "Completed"), whole_run.state
+    assert whole_run.before not in town.live()["mm-bybit"]
 
 
-def test_neither_the_server_nor_the_flows_nor_their_runs_have_loaded_uvloop(town: Any) -> None:
-    run, _ = town.in_the_middle()
-    asked = {part: town.pids(part) for part in ("flows.prefect_server", "flows.serve", "prefect.engine")}
-    asked["keyturn up"] = [town.supervisor.pid]
-    assert all(asked.values()), asked
-    assert [part for part, pids in asked.items() if any(map(uvloop_in, pids))] == []
-    assert town.ended(run)["type"] == "COMPLETED"
-    town.at_rest()
+def test_neither_the_server_nor_the_flows_nor_their_runs_have_loaded_uvloop(whole_run: Any) -> None:
+    assert all(whole_run.pids.values()), whole_run.pids
+    if not isinstance(whole_run.on_uvloop, list):
+        raise whole_run.on_uvloop
+    assert whole_run.on_uvloop == []
 
 
 def test_a_run_that_is_cancelled_leaves_nothing_that_the_next_sweep_does_not_finish(town: Any) -> None:
@@ -44,15 +36,56 @@ def test_a_run_that_is_cancelled_leaves_nothing_that_the_next_sweep_does_not_fin
     assert before not in town.live()["mm-bybit"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.fixture(scope="module")
+def runner_ended(town: Any) -> str:
+    """End the runner in the middle of a rotation, on a server with strays, when the inventory is another.
+
+    Gives the key that was live before.
+    """
+    sweep = town.deployment("sweep/sweep")
+    stray = {"slug": "stray", "schedule": {"cron": "0 0 1 1 *"}, "active": True}
+    town.post(f"/deployments/{sweep['id']}/schedules", [stray])
+    gone = {"flow_id": sweep["flow_id"], "name": "gone", "tags": ["keyturn"]}
+    assert town.post("/deployments/", gone).status_code == 201
+    (runner,) = town.pids("flows.serve")
+    ready = town.folder / ".keyturn" / "ready"
+    _, before = town.in_the_middle()
+    town.house.write("mm-bybit")
+    try:
+        ready.unlink()
+        os.kill(runner, signal.SIGTERM)
+        town.wait_for("another runner", lambda: [p for p in town.pids("flows.serve") if p != runner])
+        town.wait_for("its deployments", ready.exists)
+    finally:
+        town.house.write()
+    return str(before)
+
+
 def test_a_runner_that_is_ended_is_started_again_and_its_sweep_finishes_the_rotation(
-    town: Any, number: signal.Signals
+    town: Any, runner_ended: str
 ) -> None:
+    town.comes_to_rest()
+    assert runner_ended not in town.live()["mm-bybit"]
+
+
+@pytest.mark.usefixtures("runner_ended")
+def test_deploying_again_follows_the_inventory_and_removes_what_was_deployed_before(town: Any) -> None:
+    form = town.deployment("rotate-credential/rotate")["parameter_openapi_schema"]
+    assert form["definitions"]["RotateRequest"]["properties"]["credential"]["enum"] == ["mm-bybit"]
+    schedules = town.deployment("sweep/sweep")["schedules"]
+    assert [(s["slug"], s["schedule"]["cron"]) for s in schedules] == [("every-few-minutes", "*/5 * * * *")]
+    assert not any(s["active"] is False for s in schedules)
+    assert town.api.get("/deployments/name/sweep/gone").status_code == 404
+    watches = town.api.post("/automations/filter", json={}).json()
+    assert [w["name"] for w in watches] == ["keyturn: close runs whose worker is gone"]
+
+
+def test_a_runner_that_is_killed_is_started_again_and_its_sweep_finishes_the_rotation(town: Any) -> None:
     _, before = town.in_the_middle()
     (runner,) = town.pids("flows.serve")
-    os.kill(runner, number)
+    os.kill(runner, signal.SIGKILL)
     town.wait_for("another runner", lambda: [p for p in town.pids("flows.serve") if p != runner])
-    town.at_rest(under_prefect=True)
+    town.comes_to_rest()
     assert before not in town.live()["mm-bybit"]
 
 
@@ -140,7 +173,7 @@ def test_killing_the_supervisor_takes_its_children_along_and_a_new_one_finishes_
     if product:
         town.wait_for("the end of the run", ended, 300)
     town.up()
-    town.wait_for("the end of the run", ended, 150)
+    town.wait_for("the end of the run", ended, 150, 0.5)
     town.at_rest()
     assert before not in town.live()["mm-bybit"]
 
@@ -150,30 +183,6 @@ def test_a_second_supervisor_is_refused_and_the_first_goes_on(town: Any) -> None
     assert second.wait(30) != 0
     assert "keyturn up runs already for this inventory" in town.said()
     assert town.supervisor.poll() is None
-
-
-def test_deploying_again_follows_the_inventory_and_removes_what_was_deployed_before(town: Any) -> None:
-    sweep = town.deployment("sweep/sweep")
-    stray = {"slug": "stray", "schedule": {"cron": "0 0 1 1 *"}, "active": True}
-    town.post(f"/deployments/{sweep['id']}/schedules", [stray])
-    gone = {"flow_id": sweep["flow_id"], "name": "gone", "tags": ["keyturn"]}
-    assert town.post("/deployments/", gone).status_code == 201
-    town.house.write("mm-bybit")
-    try:
-        (runner,) = town.pids("flows.serve")
-        (town.folder / ".keyturn" / "ready").unlink()
-        os.kill(runner, signal.SIGTERM)
-        town.wait_for("the next runner", (town.folder / ".keyturn" / "ready").exists)
-    finally:
-        town.house.write()
-    form = town.deployment("rotate-credential/rotate")["parameter_openapi_schema"]
-    assert form["definitions"]["RotateRequest"]["properties"]["credential"]["enum"] == ["mm-bybit"]
-    schedules = town.deployment("sweep/sweep")["schedules"]
-    assert [(s["slug"], s["schedule"]["cron"]) for s in schedules] == [("every-few-minutes", "*/5 * * * *")]
-    assert not any(s["active"] is False for s in schedules)
-    assert town.api.get("/deployments/name/sweep/gone").status_code == 404
-    watches = town.api.post("/automations/filter", json={}).json()
-    assert [w["name"] for w in watches] == ["keyturn: close runs whose worker is gone"]
 
 
 def test_ctrl_c_stops_everything_in_the_middle_of_a_rotation(town: Any) -> None:

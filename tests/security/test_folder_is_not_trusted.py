@@ -91,12 +91,14 @@ def _starts_python(file: Path) -> list[int]:
     beside = {
         id(call.args[0])
         for call in ast.walk(tree)
-        if isinstance(call, ast.Call) and ast.unparse(call.func) == "Path" and call.args
+        if isinstance(call, ast.Call) and call.args and ast.unparse(call.func) == "Path"
     }
     return [
         node.lineno
         for node in ast.walk(tree)
-        if ast.unparse(node) == "sys.executable" and id(node) not in beside
+        if isinstance(node, ast.Attribute)
+        and (node.attr, ast.unparse(node.value)) == ("executable", "sys")
+        and id(node) not in beside
     ]
 
 
@@ -109,6 +111,8 @@ def test_every_python_that_keyturn_starts_is_started_by_the_one_function() -> No
 @pytest.mark.prefect
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_neither_keyturn_up_nor_its_server_nor_its_runs_take_anything_from_it(town: Any) -> None:
-    assert town.sweep()["type"] == "COMPLETED"
+def test_neither_keyturn_up_nor_its_server_nor_its_runs_take_anything_from_it(
+    town: Any, whole_run: Any
+) -> None:
+    assert whole_run.state["type"] == "COMPLETED"
     assert town.planted.untouched(), town.planted.mark.read_text()

@@ -15,10 +15,10 @@ import threading
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any
 
 import ccxt
-import ccxt.async_support
 
 import keyturn.client
 
@@ -73,7 +73,7 @@ class Bot:
     """A ccxt exchange object on the current key, and the loop that uses it."""
 
     def __init__(self, given: argparse.Namespace) -> None:
-        package = ccxt.async_support if given.style == "async" else ccxt
+        package = import_module("ccxt.async_support") if given.style == "async" else ccxt
         self.exchange: Any = getattr(package, given.exchange)({"enableRateLimit": False, "timeout": 20_000})
         self.exchange.urls["api"] = dict.fromkeys(self.exchange.urls["api"], given.url)
         self.symbol, self.amount = given.symbol, _AMOUNT.get(given.exchange, 0.01)

@@ -17,16 +17,15 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
-from importlib import import_module
 from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 import aiohttp
 import certifi
-from ccxt.base.errors import BaseError
 
 from keyturn.bodies import VENUE_LIMIT, Body, BodyError, read_json
 from keyturn.domain.errors import ExchangeFault
+from keyturn.exchanges._ccxt import BaseError, venue_class
 from keyturn.exchanges._reasons import NO_ROOTS, TOO_LATE, UNUSABLE_PROXY, Break, what_broke
 from keyturn.machine import usable_proxy
 from keyturn.ports.exchange import Caller
@@ -336,8 +335,7 @@ def _trust() -> ssl.SSLContext:
 @cache
 def _template(ccxt_id: str, mixin: type[Quiet], testnet: bool) -> Any:
     """Build a venue's ccxt object once; drivers and calls take shallow copies."""
-    base = getattr(import_module(f"ccxt.async_support.{ccxt_id}"), ccxt_id)
-    exchange = type(f"quiet_{ccxt_id}", (mixin, base), {})(
+    exchange = type(f"quiet_{ccxt_id}", (mixin, venue_class(ccxt_id)), {})(
         {
             "enableLastHttpResponse": False,
             "enableLastJsonResponse": False,
