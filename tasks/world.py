@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 
-from keyturn import settings, wiring
+from keyturn import logs, settings, wiring
 from keyturn.domain.rotation import Rotation, State
 from keyturn.engine.aftermath import aftermath
 from keyturn.engine.engine import Engine
@@ -41,6 +41,7 @@ async def opened(actor: str) -> AsyncIterator[Engine]:
         KeyturnError: the inventory or the journal cannot be used.
     """
     keep_memory_private()
+    logs.set_up()
     async with wiring.open_world(inventory(), actor=actor) as world:
         _engine.set(Engine(world))
         yield engine()

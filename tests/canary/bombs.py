@@ -11,7 +11,7 @@ import asyncio
 import errno
 import json
 import subprocess
-from collections.abc import AsyncIterator, Awaitable, Callable, Container, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
@@ -254,18 +254,12 @@ class _Clock:
         await self._clock.sleep(seconds)
 
 
-def plan_items(leave: Container[str]) -> dict[str, Plan]:
-    """Let a sweep work on each credential under the plan that the mapping given here has for it.
-
-    Args:
-        leave: the credentials that another process's sweep is to work on.
-    """
+def plan_items() -> dict[str, Plan]:
+    """Let a sweep work on each credential under the plan that the mapping given here has for it."""
     plans: dict[str, Plan] = {}
     whole = sweep.do
 
     async def do(engine: Any, item: sweep.WorkItem, **more: Any) -> sweep.Outcome:
-        if item.credential in leave:
-            return sweep.Outcome(item)
         plan.set(plans.get(item.credential))
         return await whole(engine, item, **more)
 

@@ -82,6 +82,8 @@ class House:
         #: The one place outside of the store where a secret belongs.
         self.rendered = folder / "run" / "vol-deribit.json"
         self.command_saw = folder / "run" / "command.txt"
+        #: What `keyturn client-bundle` makes for the hosts of a bot that reads files, and of one of Vault.
+        self.bundles = {name: folder / "bundles" / name for name in ("bot-away", "bot-okx")}
         self.rendered.parent.mkdir()
         self.hmac_file.write_text(hmac_key)
         self.hmac_file.chmod(0o600)
@@ -110,6 +112,7 @@ class House:
         consumers = {
             "bot-bybit": {"kind": "client"},
             "bot-okx": {"kind": "client"},
+            "bot-away": {"kind": "client"},
             "hook": {"kind": "webhook", "url": self.street.hook_url, "hmac_key": {"file": "hmac.key"}},
             "render": {"kind": "file", "path": "run/vol-deribit.json", "run": look},
         }

@@ -6,13 +6,12 @@ FILE holds what to do and the canary, as JSON; it lies where no search looks.
 from __future__ import annotations
 
 import asyncio
-import functools
 import http.client
+import itertools
 import json
 import logging
 import os
 import secrets
-import signal
 import sys
 import threading
 import traceback
@@ -33,22 +32,13 @@ _CHATTY = ("httpcore", "graphviz", "websockets")
 # How many flow runs, and items of a sweep, go on at once: more wait for each other in Prefect's database.
 _AT_ONCE = 5
 _SOON_SECONDS = 0.3
+# How often a bot looks into its store: each look is some calls of its client and of the store's server.
+_LOOK_SECONDS = 0.5
 # Long enough for a bot's confirmation.
 _PATIENCE_SECONDS = 4.0
-# Where surprises meet flow runs: a call of each port before, at and after the pivot, and those of the report.
-_PLACES = (
-    "exchange.create_key",
-    "store.stage",
-    "store.read",
-    "exchange.introspect",
-    "consumer.notify",
-    "journal.commit",
-    "store.promote",
-    "exchange.revoke_key",
-    "journal.events",
-    "consumer.confirmations",
-    "journal.rotations",
-)
+# Where a flow run works outside of its tasks, and what it meets there: an error, and what is none.
+_OUTSIDE = ("open", "clock.now")
+_OUTSIDE_KINDS = ("pydantic", "panic")
 #: What a rotation asks of its store.
 STORE_CALLS = ("store.peek", "store.read", "store.claim", "store.stage", "store.promote", "store.discard")
 _TYPICAL = {
@@ -97,16 +87,6 @@ def ask_stores_again_soon() -> None:
     transport._PAUSES = (0.01,)
 
 
-def read_models_once() -> None:
-    """Let each new client of boto3 find the description of its service read: a tenth of a second each."""
-    from botocore.loaders import JSONFileLoader
-
-    load = JSONFileLoader.load_file
-    # By the name of the file alone: each session of boto3 has a loader of its own.
-    once = functools.cache(lambda file: load(JSONFileLoader(), file))
-    JSONFileLoader.load_file = lambda self, file: once(file)
-
-
 def look_at_managers_each_time() -> None:
     """Let rotations make the same calls, by whose numbers failures are laid; this look goes by the clock."""
     from keyturn.engine import work
@@ -122,7 +102,7 @@ def mark_passphrases(canary: str) -> None:
 
 
 class Death:
-    """Ends as a machine without power does, once so many flow runs have come to where they die."""
+    """Ends the process at once, with a core if it may leave one, once so many flow runs have come to here."""
 
     def __init__(self, after: int) -> None:
         self._left = after
@@ -132,7 +112,7 @@ class Death:
     async def __call__(self) -> None:
         self._left -= 1
         if self._left <= 0:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.abort()
         self.come.set()
         await asyncio.Event().wait()
 
@@ -154,36 +134,51 @@ async def run_flow(name: str, plan: Any) -> dict[str, Any]:
     return {"credential": name, "state": ended, "met": plan.met}
 
 
-def plans_for_flows(names: list[str]) -> list[tuple[str, Any]]:
-    """Give credentials whose flow run meets each surprise once, somewhere, and each port's errors."""
+def plans_for_flows(names: dict[str, str], clean: dict[str, list[str]], *, product: bool) -> dict[str, Any]:
+    """Give credentials whose flow run meets each surprise once, each at another call, and each port's errors.
+
+    Args:
+        names: credential -> venue.
+        clean: venue -> the calls of a rotation in which all went well.
+        product: let it meet each sort of surprise at each place outside of its tasks, and not each once.
+    """
     from tests.canary.bombs import FAULTS, SURPRISES, Plan
 
-    places = cycle(_PLACES)
-    plans = [Plan(always={next(places): kind}) for kind in SURPRISES]
-    plans += [Plan(always={place: next(iter(FAULTS[port]))}) for port, place in _TYPICAL.items()]
-    plans += [Plan(always={place: kind}) for place in ("open", "clock.now") for kind in ("pydantic", "panic")]
-    return list(zip(names, plans, strict=False))
+    outside = (itertools.product if product else zip)(_OUTSIDE, _OUTSIDE_KINDS)
+    typical = ((place, next(iter(FAULTS[port]))) for port, place in _TYPICAL.items())
+    free, given, met = iter(names.items()), {}, set[str]()
+    for place, kind in (*outside, *typical):
+        given[next(free)[0]] = Plan(always={place: kind})
+    for kind in SURPRISES:
+        name, venue = next(free)
+        # A call that only this venue's driver makes comes first: no other credential may be left for it.
+        left = [call for call in clean[venue] if call not in met]
+        call = min(left, key=lambda call: sum(call in calls for calls in clean.values()))
+        met.add(call)
+        given[name] = Plan(always={call: kind})
+    return given
 
 
 def plans_for_sweep(
-    failing: dict[str, list[str]], clean: dict[str, list[str]], *, product: bool
+    failing: dict[str, list[str]], clean: dict[str, list[str]], met: set[str], *, product: bool
 ) -> dict[str, Any]:
     """Give each failing credential its failure: every call meets a surprise once, and every kind is met.
 
     Args:
         failing: venue -> credentials.
         clean: venue -> the calls of a rotation in which all went well.
-        product: let each call meet one each time that it is made, and not only the first.
+        met: the calls that meet a surprise in a flow run of their own.
+        product: let each call meet one each time that it is made, whatever flow runs meet.
     """
     from tests.canary.bombs import FAULTS, SURPRISES, Plan
 
     free = {venue: iter(names) for venue, names in failing.items()}
     # A cancellation would end the whole sweep; it meets flow runs of their own.
-    surprises, venues, given = cycle(SURPRISES.keys() - {"cancelled"}), cycle(clean), {}
+    surprises, venues, given = cycle(kind for kind in SURPRISES if kind != "cancelled"), cycle(clean), {}
     numbers: dict[str, dict[str, int]] = {venue: {} for venue in clean}
     for venue, calls in clean.items():
         for number, call in enumerate(calls):
-            if product or call not in calls[:number]:
+            if product or call not in {*met, *calls[:number]}:
                 numbers[venue][f"{call}, {calls[:number].count(call)}"] = number
     for call in dict.fromkeys(call for each in numbers.values() for call in each):
         venue = next(v for v in venues if call in numbers[v])
@@ -279,25 +274,26 @@ async def rotate_all(do: dict[str, Any]) -> dict[str, Any]:
     from tests.canary import bombs
     from tests.canary.gauntlet import run_gauntlet
 
-    be_impatient()
-    log_everything(do["log"])
-    plans = bombs.plan_items(leave=do["leave"])
+    plans = bombs.plan_items()
     await open_rotations(list(do["clean"].values()))
     plans |= {name: bombs.Plan() for name in do["clean"].values()}
     good = [await run_flow(n, bombs.Plan()) for n in do["good"]]
     await run_sweep()
     clean = {venue: plans[name].calls for venue, name in do["clean"].items()}
-    bad = plans_for_sweep(do["failing"], clean, product=do["product"])
+    alone = plans_for_flows(do["alone"], clean, product=do["product"])
+    met = {place for plan in alone.values() for place, kind in plan.always.items() if kind in bombs.SURPRISES}
+    bad = plans_for_sweep(do["failing"], clean, met, product=do["product"])
     struck = plans_for_wires(do["wired"], do["gates"])
-    await open_rotations([*bad, *struck, *do["spoiled"]])
-    plans |= bad | struck
     gate = asyncio.Semaphore(_AT_ONCE)
 
     async def guarded(name: str, plan: Any) -> dict[str, Any]:
         async with gate:
             return await run_flow(name, plan)
 
-    runs = await asyncio.gather(*(guarded(name, plan) for name, plan in plans_for_flows(do["alone"])))
+    runs = await asyncio.gather(*(guarded(name, plan) for name, plan in alone.items()))
+    os.environ["KEYTURN_INVENTORY"] = do["gated"]
+    await open_rotations([*bad, *struck, *do["spoiled"]])
+    plans |= bad | struck
     swept = await run_sweep()
     wired = {base: await run_gauntlet(base, do["gates"], do["canary"]) for base in do["remote"]}
     await asyncio.to_thread(be_careless, do["decoy"])
@@ -311,14 +307,22 @@ async def rotate_all(do: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-async def be_killed(do: dict[str, Any], death: Death) -> None:
+def say_all() -> None:
+    """Send Prefect what waits to be sent, and write what waits to be written: who dies does it no more."""
+    from prefect.events.worker import EventsWorker
+    from prefect.logging.handlers import APILogWorker
+
+    for worker in (APILogWorker, EventsWorker):
+        worker.drain_all(at_exit=False)
+    sys.stdout.flush()
+
+
+async def be_killed(names: list[str], death: Death) -> None:
     """Die in the middle of flow runs: the exchange has made their keys, and nobody has stored them."""
     from tests.canary import bombs
 
-    be_impatient()
-    log_everything(do["log"])
     runs = []  # a task that nobody holds is garbage, with what it waits for
-    for name in do["credentials"]:
+    for name in names:
         run = asyncio.create_task(run_flow(name, bombs.Plan(always={"exchange.create_key": "kill"})))
         runs.append(run)
         come = asyncio.create_task(death.come.wait())
@@ -339,7 +343,9 @@ def be_bot(do: dict[str, Any]) -> None:
         exchange = getattr(ccxt, venue)({"enableRateLimit": False})
         exchange.urls["api"] = dict.fromkeys(exchange.urls["api"], url)
         attached.append(
-            keyturn.client.attach(exchange, name, inventory=do["inventory"], verify_after=0.1, interval=0.1)
+            keyturn.client.attach(
+                exchange, name, inventory=do["inventory"], verify_after=0.1, interval=_LOOK_SECONDS
+            )
         )
     print("ready", flush=True)
     sys.stdin.read()
@@ -373,21 +379,21 @@ def main() -> None:
     from tests.canary import bombs
 
     mark_passphrases(do["canary"])
-    read_models_once()
     ask_stores_again_soon()
     look_at_managers_each_time()
     if do["do"] != "bot":  # which makes calls of its own, and decides itself what it prints of them
-        ask_prefect_again_soon()
         debug_http()
-    death = Death(len(do.get("credentials", ())))
+    death = Death(len(do.get("killed", ())))
     bombs.lay(do["canary"], death)
     threading.current_thread().name = sys.argv[1]
     match do["do"]:
         case "rotate":
-            os.environ["KEYTURN_INVENTORY"] = do["gated"]
+            ask_prefect_again_soon()
+            be_impatient()
+            log_everything(do["log"])
             Path(do["told"]).write_text(json.dumps(asyncio.run(rotate_all(do))))
-        case "kill":
-            asyncio.run(be_killed(do, death))
+            say_all()
+            asyncio.run(be_killed(do["killed"], death))
         case "bot":
             be_bot(do)
         case "commands":

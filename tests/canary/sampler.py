@@ -18,6 +18,7 @@ class Sampler:
     def __init__(self) -> None:
         #: What was seen: "what of which process" -> its bytes, of every different look.
         self.seen: dict[tuple[str, str], set[bytes]] = {}
+        self._family, self._looking = _Family(os.getpid()), threading.Lock()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
@@ -35,16 +36,17 @@ class Sampler:
 
     def look(self) -> None:
         """Look once."""
-        for pid in family(os.getpid()):
-            for what in ("cmdline", "environ"):
-                try:
-                    data = Path(f"/proc/{pid}/{what}").read_bytes()
-                except OSError:  # it ended
-                    continue
-                if data:
-                    program = data if what == "cmdline" else b""
-                    name = program.replace(b"\0", b" ").decode(errors="replace")[:80]
-                    self.seen.setdefault((what, f"{pid} {name}".strip()), set()).add(data)
+        with self._looking:
+            for pid in self._family.now():
+                for what in ("cmdline", "environ"):
+                    try:
+                        data = Path(f"/proc/{pid}/{what}").read_bytes()
+                    except OSError:  # it ended
+                        continue
+                    if data:
+                        program = data if what == "cmdline" else b""
+                        name = program.replace(b"\0", b" ").decode(errors="replace")[:80]
+                        self.seen.setdefault((what, f"{pid} {name}".strip()), set()).add(data)
 
     def blobs(self, what: str) -> Iterator[tuple[str, bytes]]:
         """Give everything that was seen of a kind: `cmdline` or `environ`."""
@@ -54,18 +56,30 @@ class Sampler:
                     yield f"{what} of process {name}", data
 
 
-def family(root: int) -> list[int]:
-    """Give the ids of a process and all that descend from it."""
-    parents: dict[int, int] = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                # After the command's name, which may hold anything, come state and parent.
-                stat = (entry / "stat").read_text().rpartition(")")[2].split()
-            except OSError:
-                continue
-            parents[int(entry.name)] = int(stat[1])
-    found = {root}
-    while more := {pid for pid, parent in parents.items() if parent in found} - found:
-        found |= more
-    return sorted(found)
+class _Family:
+    """A process and all that descend from it.
+
+    Whose child a process is, is read once, when it is new: to read it of all the machine's processes at every
+    look took a quarter of a core. So one whose parent has ended, and which is the system's child then, stays.
+    """
+
+    def __init__(self, root: int) -> None:
+        self._known, self._found = {root}, {root}
+
+    def now(self) -> list[int]:
+        """Give the ids of those that live."""
+        living = {int(name) for name in os.listdir("/proc") if name.isdigit()}  # noqa: PTH208 - ten times as fast
+        parents = {pid: _parent(pid) for pid in living - self._known}
+        self._known = living
+        self._found &= living
+        while more := {pid for pid, parent in parents.items() if parent in self._found} - self._found:
+            self._found |= more
+        return sorted(self._found)
+
+
+def _parent(pid: int) -> int:
+    try:
+        # After the command's name, which may hold anything, come state and parent.
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:  # it ended
+        return 0

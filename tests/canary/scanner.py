@@ -24,6 +24,20 @@ _COMPRESSED = (b"\x1f\x8b", b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")
 _EITHER = 32 + zlib.MAX_WBITS
 
 
+def _without_line_ends(data: bytes) -> bytes:
+    for end in _LINE_ENDS:
+        data = data.replace(end, b"")
+    return data
+
+
+def _may_lose(form: bytes) -> bool:
+    """Whether a text may stand in data and not in what `_without_line_ends` makes of it.
+
+    What is removed is then a part of it, or begins before it or ends behind it: `n` behind a backslash.
+    """
+    return form != _without_line_ends(form) or form.startswith((b"n", b"r")) or form.endswith(b"\\")
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Hit:
     """A secret that was found."""
@@ -79,18 +93,23 @@ class Search:
     def __init__(self, needles: Mapping[str, str]) -> None:
         if short := [name for name, text in needles.items() if len(text) < 12]:
             raise ValueError(f"too short to be told from chance: {short}")
-        self._forms = {
-            form: f"{name}: {kind}" for name, text in needles.items() for kind, form in forms(text).items()
-        }
+        alike: dict[bytes, dict[bytes, str]] = {}
+        for name, text in needles.items():
+            for kind, form in forms(text).items():
+                alike.setdefault(form.lower(), {})[form] = f"{name}: {kind}"
+        #: Forms that are the same but for their case, and what they are called: one search tells that none is
+        #: there. None in place of their lower case, where they are to be searched each.
+        self._forms = [(None if any(map(_may_lose, each)) else lower, each) for lower, each in alike.items()]
 
     def data(self, place: str, data: bytes) -> Iterator[Hit]:
         """Search bytes: as they are, without line ends, and unpacked where they are compressed."""
-        flat = data
-        for end in _LINE_ENDS:
-            flat = flat.replace(end, b"")
-        for form, name in self._forms.items():
-            if form in data or (len(flat) != len(data) and form in flat):
-                yield Hit(place, name)
+        flat = _without_line_ends(data)
+        lower = flat.lower()
+        for any_case, each in self._forms:
+            if any_case is None or any_case in lower:
+                for form, name in each.items():
+                    if form in flat or form in data:
+                        yield Hit(place, name)
         if data.startswith(_COMPRESSED):
             try:
                 yield from self.data(f"{place} (unpacked)", zlib.decompressobj(_EITHER).decompress(data))

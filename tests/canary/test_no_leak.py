@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import re
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -20,15 +23,16 @@ from keyturn.domain.slots import Slot
 from keyturn.exchanges import catalog
 from keyturn.settings import load_inventory
 
-from .bombs import KINDS
+from .bombs import KINDS, SURPRISES
 from .launch import STORE_CALLS
 from .play import LOGIN, Play
 from .remote import GATES, REMOTE
-from .scanner import Hit, Search, columns
+from .scanner import Hit, columns
 
 pytestmark = [pytest.mark.prefect, pytest.mark.slow, pytest.mark.timeout(600)]
 
 _DATABASE = "home/prefect/prefect.db"
+_PLANTED = "planted"
 _PROC = pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs /proc: run it on Linux")
 
 
@@ -43,19 +47,55 @@ def play(
 
 
 @pytest.fixture(scope="module")
-def hits(play: Play) -> list[Hit]:
-    """What the search finds in all that was left."""
-    return play.found()
+def searched(play: Play) -> list[Hit]:
+    """What one search finds in all that was left, in each folder of which a secret is planted first.
+
+    It searches for the decoy too: what a careless flow told Prefect.
+    """
+    folders = [play.folder, *(path for path in play.folder.rglob("*") if path.is_dir())]
+    planted = [folder / _PLANTED for folder in folders]
+    try:
+        for path in planted:
+            path.write_bytes(base64.b64encode(f"x{play.canary}x".encode()))
+        return play.found(decoy=play.decoy)
+    finally:
+        for path in planted:
+            path.unlink()
 
 
 @pytest.fixture(scope="module")
-def decoys(play: Play) -> set[str]:
+def decoys(searched: list[Hit]) -> set[str]:
     """Where the search finds what a careless flow told Prefect."""
-    return {hit.place for hit in Search({"decoy": play.decoy}).tree(play.folder)}
+    return {hit.place for hit in searched if hit.form.startswith("decoy: ")}
+
+
+@pytest.fixture(scope="module")
+def hits(searched: list[Hit]) -> list[Hit]:
+    """What the search finds of what is secret, and nobody planted."""
+    return [
+        hit for hit in searched if not hit.form.startswith("decoy: ") and Path(hit.place).name != _PLANTED
+    ]
+
+
+def cores_in(folder: Path) -> list[Path]:
+    """Give the core dumps below a folder: files of the format of programs, of which there are no others."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return [path for path in files if path.read_bytes()[:4] == b"\x7fELF"]
 
 
 def under(hits: list[Hit], start: str) -> list[Hit]:
     return [hit for hit in hits if hit.place.removeprefix("name of ").startswith(start)]
+
+
+def ends_of(command: str, play: Play) -> list[str]:
+    """Give the exit statuses of a command of keyturn, each time that it was typed."""
+    typed = re.split(r"^\$ keyturn ", play.said("commands"), flags=re.MULTILINE)
+    return [
+        end
+        for each in typed
+        if each.startswith(f"{command} ")
+        for end in re.findall(r"^exit status (\S+);", each, re.MULTILINE)
+    ]
 
 
 # -- the play is what it says that it is ------------------------------------------------------
@@ -68,9 +108,11 @@ def test_every_call_failed_once_and_every_kind_of_exception_met_prefect(play: Pl
     swept = [failure for failures in told["sweep"]["met"].values() for failure in failures]
     assert all(run["met"] for run in told["runs"]), "a failure was laid where no call went by"
     assert all(told["sweep"]["met"].values()), "a failure was laid where no call went by"
-    assert {failure.partition(": ")[2] for failure in (*met, *swept)} == set(KINDS)
-    struck = {failure.partition(": ")[0] for failure in swept}
-    assert struck == {call for calls in told["clean"].values() for call in calls}
+    assert set(SURPRISES) <= {failure.partition(": ")[2] for failure in met}
+    each = [failure.partition(": ") for failure in (*met, *swept)]
+    assert {kind for _, _, kind in each} == set(KINDS)
+    surprised = {call for call, _, kind in each if kind in SURPRISES}
+    assert surprised - {"open", "clock.now"} == {call for calls in told["clean"].values() for call in calls}
 
 
 def test_secrets_were_where_the_flows_worked(play: Play):
@@ -129,6 +171,8 @@ def test_everybody_spoke_at_debug(play: Play):
     ):
         assert f" {logger}" in log, logger
     assert "keyturn.client" in (play.folder / "logs" / "bot.log").read_text()
+    for process in ("rotate", "commands", "serve"):
+        assert '"logger": "keyturn.engine", "event": ' in play.said(process), process
 
 
 # -- Prefect ----------------------------------------------------------------------------------
@@ -177,6 +221,7 @@ def test_a_secret_in_any_column_of_these_databases_would_be_found(play: Play, na
         ).fetchall():
             connection.execute(f'DROP TRIGGER "{trigger}"')
         connection.execute("PRAGMA ignore_check_constraints = ON")
+        connection.execute("PRAGMA synchronous = OFF")
         for table, column in columns(connection):
             plant = f'UPDATE "{table}" SET "{column}" = ? WHERE rowid = (SELECT min(rowid) FROM "{table}")'
             try:
@@ -223,7 +268,7 @@ def test_no_notice_to_a_webhook_holds_a_secret(play: Play):
 def test_no_process_was_given_a_secret_in_its_arguments_or_its_environment(play: Play, what: str):
     seen = list(play.sampler.blobs(what))
     if what == "cmdline":
-        for part in (b"flows.prefect_server", b"flows.serve", b"prefect.engine", b"canary.launch\0kill"):
+        for part in (b"flows.prefect_server", b"flows.serve", b"prefect.engine", b"canary.launch\0rotate"):
             assert any(part in data for _, data in seen), part
     # The login of Prefect reaches its own processes by their environment, which their user alone reads.
     given = {LOGIN} if what == "environ" else set()
@@ -239,15 +284,32 @@ def test_no_command_tells_a_secret_when_it_fails(play: Play, hits: list[Hit]):
     assert under(hits, "logs/commands.") == []
 
 
-def test_a_secret_planted_in_any_folder_would_be_found(play: Play):
-    folders = [play.folder, *(path for path in play.folder.rglob("*") if path.is_dir())]
-    planted = [folder / "planted" for folder in folders]
-    try:
-        for path in planted:
-            path.write_bytes(base64.b64encode(f"x{play.canary}x".encode()))
-        found = {play.folder / hit.place for hit in play.found() if hit.place.endswith("planted")}
-        assert found == set(planted)
-    finally:
-        for path in planted:
-            path.unlink()
-    assert not [hit for hit in play.found(play.folder / "logs") if hit.place.endswith("planted")]
+def test_a_bundle_for_a_bots_host_holds_no_secret_but_the_bots_own_identity(play: Play, hits: list[Hit]):
+    assert ends_of("client-bundle", play) == ["0"] * len(play.house.bundles)
+    assert (play.house.bundles["bot-away"] / "identity.txt").exists()
+    for folder in play.house.bundles.values():
+        assert (folder / "keyturn-bot.json").exists()
+        assert under(hits, str(folder.relative_to(play.folder))) == []
+
+
+def test_a_confirmation_by_a_persons_word_tells_no_secret(play: Play, hits: list[Hit]):
+    assert ends_of("confirm", play) == ["1", "0"], "it failed once, and led to the end of the rotation"
+    assert under(hits, "logs/commands.") == []
+
+
+def test_a_process_that_dies_with_cores_on_leaves_none(play: Play, tmp_path: Path):
+    holds = "import os, sys; held = sys.stdin.read(); os.abort()"
+    subprocess.run([sys.executable, "-c", holds], input=play.canary, text=True, cwd=tmp_path, check=False)
+    if not cores_in(tmp_path):
+        pytest.skip(
+            "no core lies where a process dies, so none could be missed: see core_pattern, ulimit -H -c"
+        )
+    assert {tmp_path / hit.place for hit in play.found(tmp_path)} == set(cores_in(tmp_path))
+    assert cores_in(play.folder) == []
+
+
+def test_a_secret_planted_in_any_folder_would_be_found(play: Play, searched: list[Hit]):
+    """By the search that the other tests are about."""
+    found = {play.folder / Path(hit.place).parent for hit in searched if Path(hit.place).name == _PLANTED}
+    assert found == {play.folder, *(path for path in play.folder.rglob("*") if path.is_dir())}
+    assert not [hit for hit in play.found(play.folder / "logs") if hit.place.endswith(_PLANTED)]

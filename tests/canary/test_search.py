@@ -36,6 +36,13 @@ def test_a_planted_secret_is_found_in_every_form_and_no_more_once_it_is_gone(for
     assert found(tmp_path) == set()
 
 
+@pytest.mark.parametrize("begins", ["n", "r"])
+def test_what_looks_like_a_line_end_takes_no_part_of_a_secret_away(begins: str):
+    plant = begins + PLANT
+    for around in (b"%b", b"\\%b", b"\\\r%b", b"\\\n%b\\", b"%b\\n"):
+        assert list(Search({"plant": plant}).data("a text", around % plant.encode())), around
+
+
 @pytest.mark.parametrize("before", range(6))
 def test_base64_hides_nothing_wherever_the_secret_begins_and_however_it_is_wrapped(
     before: int, tmp_path: Path

@@ -63,6 +63,8 @@ SPOILED: dict[str, Callable[[Reply], Reply]] = {
     "refused": lambda reply: Reply(reply.encode(), 401),
     "moved": lambda reply: Reply(reply.encode(), 302),
 }
+#: Those that differ from venue to venue: each driver has its own way to read them.
+IN_ITS_WORDS = {"unknown code", "bad key", "list", "other names"}
 
 
 class _Marked(SimExchange):

@@ -12,6 +12,7 @@ from urllib.parse import parse_qs
 import pytest
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from botocore.exceptions import EndpointConnectionError
+from botocore.loaders import JSONFileLoader
 
 from keyturn.domain.errors import StoreError, StoreFault
 from keyturn.domain.inventory import AwsParameterStore as ParameterStoreEntry
@@ -146,6 +147,16 @@ async def test_a_refusal_of_sts_is_not_told_as_the_stores(sts, code):
     findings = await store.check(["bots/mm"])
     assert ["sts:AssumeRole" in finding.detail for finding in findings] == [True, True]
     await store.close()
+
+
+def test_what_botocore_knows_of_a_service_is_read_once_for_all_stores(monkeypatch):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "not-a-real-key")
+    for server in ("http://127.0.0.1:9", None):
+        Wire("first", region=REGION, endpoint_url=server).client("ssm")
+        with monkeypatch.context() as patch:
+            patch.setattr(JSONFileLoader, "load_file", lambda _, file: pytest.fail(f"{file} was read again"))
+            Wire("second", region=REGION, endpoint_url=server).client("ssm")
 
 
 def test_a_vpc_endpoint_is_for_its_own_service_alone():

@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from keyturn import logs
 from keyturn.cli.codes import ExitCode
 from keyturn.cli.options import Json
 from keyturn.cli.output import Out, complain
@@ -57,6 +58,7 @@ def guarded(command: Callable[..., ExitCode | None]) -> Callable[..., None]:
 def _run(command: Callable[..., ExitCode | None], arguments: dict[str, Any]) -> ExitCode:
     out = Out(as_json=bool(arguments.pop("as_json", False)))
     try:
+        logs.set_up()
         code = command(out, **arguments) or ExitCode.OK
     except KeyturnError as error:
         code = ExitCode(error.exit_code)

@@ -7,6 +7,7 @@ counts.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from keyturn.domain.inventory import AccountEntry
@@ -50,6 +51,8 @@ def _site_of(url: str, manifest: DriverManifest) -> tuple[str | None, bool]:
     return None, False
 
 
+# A rotation asks where its keys lie a dozen times, and each time all sites of the venue are compared.
+@lru_cache(maxsize=256)
 def _address(url: str) -> str:
     """Give host, port and path in one form; whoever stands before the host is left out."""
     parts = urlsplit(url)

@@ -13,6 +13,7 @@ from keyturn.domain.labels import new_rotation_id
 from keyturn.domain.rotation import BEFORE_PIVOT, EventType, KeyRecord, Mode, Park, Rotation, State
 from keyturn.engine import (
     cutover,
+    event_log,
     mint,
     person,
     place,
@@ -115,6 +116,7 @@ class Engine:
             if error.fault is not JournalFault.CONFLICT:
                 raise
             raise await self._busy(credential) from None
+        event_log.opened(rotation)
         return await self._accept_loss(rotation, accept_loss) if accept_loss else rotation
 
     async def _accept_loss(self, rotation: Rotation, names: frozenset[str]) -> Rotation:

@@ -22,6 +22,7 @@ from keyturn.domain.keys import KeySpec
 from keyturn.domain.labels import Attempt, fingerprint
 from keyturn.domain.rotation import Event, EventType, KeyRecord, Park, Rotation
 from keyturn.domain.slots import Slot, SlotInfo
+from keyturn.engine import event_log
 from keyturn.engine.world import Manager, World
 from keyturn.ports.consumer import Consumer
 from keyturn.ports.exchange import Caller, ExchangeDriver, KeyHandle
@@ -207,6 +208,7 @@ class Work:
             if error.fault is JournalFault.CONFLICT:
                 raise SupersededError from None
             raise
+        event_log.committed(self.rotation, events)
         self.rotation = after
 
     async def park(

@@ -167,15 +167,19 @@ class Wire:
     def _client_of(self, session: Any, service: str, **arguments: Any) -> Any:
         from botocore.config import Config
 
+        # What is not encrypted stays on this machine: a proxy of the environment may be another.
+        direct = Config(proxies={})
+        endpoint, config = self._endpoint(service), self._config()
+        plain = endpoint is not None and is_plain(endpoint)
         given = {
             "region_name": self.region,
-            "endpoint_url": self._endpoint(service),
-            "config": self._config(),
+            "endpoint_url": endpoint,
+            "config": config.merge(direct) if plain else config,
         }
         client = session.client(service, **{**arguments, **given})
-        if is_plain(client.meta.endpoint_url):
-            # What is not encrypted stays on this machine: a proxy of the environment may be another.
-            given["config"] = given["config"].merge(Config(proxies={}))
+        if not plain and is_plain(client.meta.endpoint_url):
+            # The AWS configuration names an address that the inventory does not.
+            given["config"] = config.merge(direct)
             client = session.client(service, **{**arguments, **given})
         return bound_client(client, self.timeout)
 
