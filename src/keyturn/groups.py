@@ -16,6 +16,8 @@ from pathlib import Path
 
 # As the kernel gives it (linux/posix_acl_xattr.h): a version, then tag, permissions and id of each entry.
 _LIST, _HEAD, _ENTRY = "system.posix_acl_access", struct.Struct("<I"), struct.Struct("<HHI")
+# Of a folder: the list that whatever is made in it begins with (`setfacl -d`).
+_HANDED_ON = "system.posix_acl_default"
 _VERSION = 2
 _USER, _OWN_GROUP, _GROUP, _MASK = 0x02, 0x04, 0x08, 0x10
 _WRITE = 2
@@ -35,14 +37,16 @@ def named_writers(
         mine: users that may.
     """
     entries, quoted = _entries(path), shlex.quote(str(path))
-    mask = next((rights for tag, rights, _ in entries if tag == _MASK), _WRITE)
+    mask = _mask(entries)
     own = [rights for tag, rights, _ in entries if tag == _OWN_GROUP]
     if (
         status.st_mode & stat.S_IWGRP
         and (not own or own[0] & mask & _WRITE)
         and _is_others(status.st_gid, mine)
     ):
-        yield f"group {_group_name(status.st_gid)}", f"chmod g-w {quoted}", False
+        # chmod would change the mask, and so cut off the others of the list.
+        mend = f"setfacl -m g::rx {quoted}" if entries else f"chmod g-w {quoted}"
+        yield f"group {_group_name(status.st_gid)}", mend, False
     for tag, rights, number in entries:
         if not rights & mask & _WRITE:
             continue
@@ -52,9 +56,14 @@ def named_writers(
             yield f"group {_group_name(number)}", f"setfacl -x g:{_group_name(number)} {quoted}", True
 
 
-def _entries(path: Path) -> list[tuple[int, int, int]]:
+def _mask(entries: list[tuple[int, int, int]]) -> int:
+    return next((rights for tag, rights, _ in entries if tag == _MASK), _WRITE)
+
+
+def _entries(place: Path | int, which: str = _LIST) -> list[tuple[int, int, int]]:
+    """Read a list of a path, no link followed, or of a descriptor."""
     try:
-        data = os.getxattr(path, _LIST, follow_symlinks=False)
+        data = os.getxattr(place, which, follow_symlinks=isinstance(place, int))
     except (AttributeError, OSError):  # macOS has none of these, most files have no list
         return []
     if len(data) < _HEAD.size or _HEAD.unpack_from(data)[0] != _VERSION:
@@ -66,10 +75,18 @@ def _entries(path: Path) -> list[tuple[int, int, int]]:
 def _is_others(group: int, mine: AbstractSet[int]) -> bool:
     """Tell whether a group has members beside these users: on many systems each user has a group alone."""
     try:
-        named = grp.getgrgid(group).gr_mem
+        grp.getgrgid(group)
     except KeyError:  # containers run as numbers that have no name
         return group not in {0, os.getegid()}
-    return bool({*_numbers(named), *_first_groups().get(group, ())} - mine)
+    return bool(_members(group) - mine)
+
+
+def _members(group: int) -> set[int]:
+    try:
+        named = grp.getgrgid(group).gr_mem
+    except KeyError:
+        named = []
+    return {*_numbers(named), *_first_groups().get(group, ())}
 
 
 def _numbers(names: list[str]) -> Iterator[int]:
@@ -102,6 +119,43 @@ def _group_name(number: int) -> str:
         return grp.getgrgid(number).gr_name
     except KeyError:
         return str(number)
+
+
+# -- two users of one access list --------------------------------------------------------------
+
+
+def has_list_for_new_files(folder: int) -> bool:
+    """Tell whether what is made in a folder, a descriptor, begins with a list that lets others write."""
+    return any(tag in {_USER, _GROUP} and rights & _WRITE for tag, rights, _ in _entries(folder, _HANDED_ON))
+
+
+def listed_users(folder: int) -> frozenset[int]:
+    """Give the users that the access list of a folder, a descriptor, lets write, by name or by a group."""
+    entries = _entries(folder)
+    mask, found = _mask(entries), set[int]()
+    for tag, rights, number in entries:
+        if not rights & mask & _WRITE:
+            continue
+        if tag == _USER:
+            found.add(number)
+        elif tag == _GROUP:
+            found |= _members(number)
+    return frozenset(found)
+
+
+def not_handed_on(folder: Path) -> list[str]:
+    """Give those, as setfacl names them, whom a folder's access list lets write, but not into new files.
+
+    The user of this process is one of them: what the others make in the folder is theirs, and closed to it.
+    """
+    entries, handed = _entries(folder), _entries(folder, _HANDED_ON)
+    mask = _mask(entries)
+    named = [(t, n) for t, rights, n in entries if t in {_USER, _GROUP} and rights & mask & _WRITE]
+    if named and os.geteuid() != 0:
+        named.append((_USER, os.geteuid()))
+    kept = {(t, n) for t, rights, n in handed if rights & _mask(handed) & _WRITE}
+    lacking = [each for each in dict.fromkeys(named) if each not in kept]
+    return [f"u:{user_name(n)}" if t == _USER else f"g:{_group_name(n)}" for t, n in lacking]
 
 
 # -- two users of one group --------------------------------------------------------------------

@@ -294,6 +294,8 @@ def test_bots_of_a_server_get_settings_without_keyturns_own_login(desk: Home, tm
     assert "rotators" not in text
     assert "KEYTURN_VAULT_TOKEN" in text
     assert (tmp_path / "made" / "ca.pem").read_bytes() == ca.read_bytes()
-    assert any("infra/vault/consumer.hcl" in note for note in made["notes"])
+    policy = tmp_path / "made" / "policy-hc.hcl"
+    assert any(f"vault policy write bot-{CREDENTIAL} {policy}" in note for note in made["notes"])
+    assert f'path "secret/data/bots/{CREDENTIAL}" {{' in policy.read_text()
     vain = desk.run("client-bundle", CREDENTIAL, "--new-identity", "--to", tmp_path / "vain")
     assert (vain.code, (tmp_path / "vain").exists()) == (2, False)

@@ -113,10 +113,30 @@ async def test_a_ban_does_not_keep_consumers_from_being_told():
     assert all(barring.holds(replace(work.rotation, state=s)) for s in (State.PLANNED, State.MINTING))
 
 
-async def test_another_fault_of_one_credential_keeps_nobody_else_waiting():
+async def test_a_pause_that_one_credential_is_asked_for_is_kept_by_its_account_and_no_longer():
     fake = FakeWorld()
     await fake.prepare()
     engine, rotation_id = await opened(fake)
-    fake.exchange.fail("list_keys", ExchangeFault.RATE_LIMITED, retry_after=ASKED)
+    # Its own pause is longer by now than the one that the exchange asks for.
+    for _ in range(8):
+        fake.exchange.fail("list_keys", ExchangeFault.RATE_LIMITED, retry_after=20.0)
+        start, rested = fake.clock.now(), await engine.advance(rotation_id)
+        assert await due_of_others(fake) == []
+        fake.clock.advance(19)
+        assert await due_of_others(fake) == []
+        fake.clock.advance(2)
+        assert await due_of_others(fake) == [sweep.Kind.OPEN]
+        fake.clock.advance(max(0.0, (rested.wake_at - fake.clock.now()).total_seconds()))
+    assert rested.wake_at - start > timedelta(seconds=60)
+
+
+@pytest.mark.parametrize(
+    ("fault", "asked"), [(ExchangeFault.VENUE_DOWN, ASKED), (ExchangeFault.RATE_LIMITED, None)]
+)
+async def test_another_fault_of_one_credential_keeps_nobody_else_waiting(fault, asked):
+    fake = FakeWorld()
+    await fake.prepare()
+    engine, rotation_id = await opened(fake)
+    fake.exchange.fail("list_keys", fault, retry_after=asked)
     await engine.advance(rotation_id)
     assert await due_of_others(fake) == [sweep.Kind.OPEN]

@@ -1,4 +1,4 @@
-"""A venue that bars the address is asked once for an account, and not again before its pause is over."""
+"""A venue that bars the address, or asks for a pause, is asked once for an account until that is over."""
 
 from __future__ import annotations
 
@@ -59,6 +59,28 @@ async def test_a_pause_that_the_venue_asks_for_is_kept_for_the_account_and_no_lo
         await fault_of(driver)
         assert 3540 < ((await fault_of(driver)).retry_after or 0) <= 3600
     assert len(heads) == 1
+
+
+@pytest.mark.parametrize("code", VENUES)
+async def test_fewer_calls_for_a_time_that_is_said_are_kept_for_the_whole_account(code):
+    async with counted(code, page(429, **{"Retry-After": "30"})) as (driver, heads):
+        errors = await asyncio.gather(*(fault_of(driver) for _ in range(20)))
+    assert len(heads) == 1
+    assert {error.fault for error in errors} == {ExchangeFault.RATE_LIMITED}
+    assert all(25 < (error.retry_after or 0) <= 30 for error in errors)
+    unasked = errors[-1].diagnostics()
+    assert "was not asked" in unasked
+    assert "tries again by itself" in unasked
+    assert "region" not in unasked
+
+
+@pytest.mark.parametrize(
+    "headers", [{}, {"Retry-After": "0.2"}, {"Retry-After": "-5"}, {"Retry-After": "soon"}]
+)
+async def test_fewer_calls_without_a_time_worth_keeping_hold_nobody_back(headers):
+    async with counted("okx", page(429, **headers)) as (driver, heads):
+        await asyncio.gather(*(fault_of(driver) for _ in range(5)))
+    assert len(heads) >= 5
 
 
 async def test_another_way_out_is_not_held_for_the_ban_of_the_first():

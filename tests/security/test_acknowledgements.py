@@ -23,6 +23,7 @@ from keyturn.domain.evidence import Evidence, Notice, NoticeKind, ProbeRequest
 from keyturn.domain.material import SecretMaterial
 from keyturn.domain.rotation import Mode, Park, Rotation, State
 from keyturn.domain.slots import KeyMeta, Slot, SlotInfo, Stored
+from keyturn.engine import sweep
 from keyturn.engine.engine import Engine
 from keyturn.testing.fake_world import NAME, PATH, FakeWorld
 
@@ -260,8 +261,6 @@ async def test_a_stranger_parks_no_rotation_by_refused_calls_that_he_makes_up(to
 
 
 async def test_a_report_that_appears_in_the_grace_is_told_by_the_sweep_and_holds_nothing(town: Town):
-    from keyturn.engine import sweep
-
     town.leave(town.ack(), await town.key())
     await town.until(State.GRACE)
     town.box.put_sealed(a_report(town), SecretMaterial("key-9", "not-a-real-guess"))
@@ -272,6 +271,33 @@ async def test_a_report_that_appears_in_the_grace_is_told_by_the_sweep_and_holds
     town.rotation = await town.engine.get(town.rotation.id)
     assert town.rotation.state is State.GRACE
     assert (await town.until()).state is State.COMPLETED
+
+
+@pytest.mark.parametrize("seen_before", [False, True])
+async def test_a_report_that_a_stranger_writes_over_before_the_revoke_is_waited_for(
+    town: Town, seen_before: bool
+):
+    town.leave(town.ack(), await town.key())
+    await town.until(State.GRACE)
+    key, notice = await town.key(), town.box.notices(NAME)[-1]
+    town.box.put_sealed(a_report(town), SecretMaterial("key-9", "not-a-real-guess"))
+    if seen_before:
+        await sweep.sweep(town.engine)
+    assert town.rotation.grace_until is not None
+    town.fake.clock.travel_to(town.rotation.grace_until)
+    for _ in range(2):
+        progress = await town.engine.advance(town.rotation.id)
+        assert progress.rotation.state is State.GRACE
+        assert "does not count" in progress.rotation.problem
+    assert progress.rest is not None
+    assert progress.rest.until == town.fake.clock.now() + timedelta(seconds=60)
+    # What the bot does at each of its looks.
+    town.box.add_refusals(notice, [("GET v5/x", ExchangeFault.WRONG_IP, town.fake.clock.now())], key)
+    town.fake.clock.advance(60)
+    parked = (await town.engine.advance(town.rotation.id)).rotation
+    assert parked.parked is Park.REFUSED_CALLS
+    assert "GET v5/x" in parked.parked_why
+    assert "revoke_key" not in [name for name, _ in town.fake.exchange.calls]
 
 
 async def test_the_holder_of_the_key_parks_it_by_the_calls_that_it_is_refused(town: Town):

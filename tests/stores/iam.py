@@ -59,16 +59,27 @@ def secret(name: str) -> str:
     return f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:{name}-AbCdEf"
 
 
+def parameter(name: str) -> str:
+    """Give the ARN of a parameter, which a version or a label may follow in a call."""
+    return f"arn:aws:ssm:{REGION}:{ACCOUNT}:parameter/{name.partition(':')[0].removeprefix('/')}"
+
+
+def _resources(service: str, params: dict[str, Any]) -> list[str]:
+    if service == "secretsmanager":
+        return [secret(params["SecretId"])]
+    return [parameter(name) for name in params.get("Names", [params.get("Name", "")])]
+
+
 @contextmanager
 def held_to(statements: list[dict[str, Any]]) -> Iterator[None]:
-    """Refuse every call to Secrets Manager that these statements do not allow."""
+    """Refuse every call to Secrets Manager and Parameter Store that these statements do not allow."""
     real = Wire.call
 
     def call(self: Wire, service: str, method: str, **params: Any) -> Any:
         action = f"{service}:{self.client(service).meta.method_to_api_mapping[method]}"
         context = {"secretsmanager:VersionStage": params["VersionStage"]} if "VersionStage" in params else {}
-        if service == "secretsmanager" and not allows(
-            statements, action, secret(params["SecretId"]), context
+        if service in {"secretsmanager", "ssm"} and not all(
+            allows(statements, action, resource, context) for resource in _resources(service, params)
         ):
             raise AwsError(action, refusal("AccessDeniedException", 400, ""), unanswered=False)
         return real(self, service, method, **params)

@@ -1,13 +1,15 @@
-"""What `keyturn client-bundle` writes: settings of one bot, and the age identity that is its own."""
+"""What `keyturn client-bundle` writes: settings of one bot, and the identity or policy that is its own."""
 
 from __future__ import annotations
 
 import json
+import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from keyturn.cli import ask
+from keyturn.cli import ask, bot_policies
 from keyturn.client.bundle import IDENTITY, SETTINGS, BundledCredential, BundleSettings
 from keyturn.client.files import write_atomic
 from keyturn.domain.errors import KeyturnError, RefusedError
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from keyturn.settings import LoadedInventory
 
 _CA = "ca.pem"
+#: One for each store that a server keeps; whoever looks after that server applies it.
+_POLICY = "policy-{store}.{form}"
 # All authorities that a system trusts have a quarter of this.
 _MOST_CA_BYTES = 1 << 20
 #: What gives a bot its Vault token where the inventory says nothing of how bots log in.
@@ -194,6 +198,12 @@ def write(loaded: LoadedInventory, order: Order, made: BundleSettings) -> Made:
         if ca := _ca_file(loaded, order.consumer):
             write_atomic(folder / _CA, read_file(ca, _MOST_CA_BYTES, links=True))
             files.append(_CA)
+        policies = _policies(loaded, order, made)
+        for old in _of_policies(folder):
+            old.unlink()
+        for name, text in policies.items():
+            write_atomic(folder / name, text.encode())
+            files.append(name)
         document = made.model_dump(mode="json", exclude_none=True)
         write_atomic(folder / SETTINGS, (json.dumps(document, indent=2) + "\n").encode())
     except OSError as error:
@@ -204,8 +214,31 @@ def write(loaded: LoadedInventory, order: Order, made: BundleSettings) -> Made:
     return Made(files, recipient, _notes(order, made))
 
 
+def _policies(loaded: LoadedInventory, order: Order, made: BundleSettings) -> Mapping[str, str]:
+    """Give the policy of the bot at each server that it reads from, by the name of its file."""
+    found = {}
+    for store, entry in made.stores.items():
+        places = [
+            bot_policies.Place(known.path, tries=loaded.inventory.prober_of(name) == order.consumer)
+            for name, known in made.credentials.items()
+            if known.store == store
+        ]
+        # As keyturn has it: the bot's own entry says nothing of roles and keys of AWS.
+        if text := bot_policies.policy(loaded.inventory.stores[store], places):
+            found[_policy_file(store, entry)] = text
+    return found
+
+
+def _policy_file(store: str, entry: StoreEntry) -> str:
+    return _POLICY.format(store=store, form="hcl" if isinstance(entry, VaultKv2Store) else "json")
+
+
+def _of_policies(folder: Path) -> list[Path]:
+    return [file for form in ("hcl", "json") for file in folder.glob(_POLICY.format(store="*", form=form))]
+
+
 def _refuse_strange(folder: Path) -> None:
-    ours = {SETTINGS, IDENTITY, _CA, ".gitignore"}
+    ours = {SETTINGS, IDENTITY, _CA, ".gitignore", *(file.name for file in _of_policies(folder))}
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
         raise _usage(f"{folder} is there and is no folder.", "Choose another name with --to.")
     if folder.is_dir() and (strange := sorted(p.name for p in folder.iterdir() if p.name not in ours)):
@@ -225,13 +258,14 @@ def _ca_file(loaded: LoadedInventory, consumer: str) -> Path | None:
 
 def _notes(order: Order, made: BundleSettings) -> list[str]:
     """Say what the bot's host must be given besides: rights at a server, or the files themselves."""
-    paths = ", ".join(known.path for known in made.credentials.values())
-    mailbox = f"{made.mailbox}/{order.consumer}" if made.mailbox else ""
-    return [_note(entry, paths, mailbox) for entry in made.stores.values()]
+    return [_note(name, entry, order, made) for name, entry in made.stores.items()]
 
 
-def _note(entry: StoreEntry, paths: str, mailbox: str) -> str:
+def _note(store: str, entry: StoreEntry, order: Order, made: BundleSettings) -> str:
+    paths = ", ".join(known.path for known in made.credentials.values() if known.store == store)
+    policy = order.folder / _policy_file(store, entry)
     if isinstance(entry, AgeFilesStore):
+        mailbox = f"{made.mailbox}/{order.consumer}" if made.mailbox else ""
         writes = f", and writes to {mailbox}" if mailbox else ""
         return (
             f"The bot reads {paths} below {entry.path}{writes}. On another host these are the same folders,"
@@ -241,13 +275,15 @@ def _note(entry: StoreEntry, paths: str, mailbox: str) -> str:
         refs = [ref for _, ref in entry.auth if isinstance(ref, SecretRef)]
         files = "".join(f" Bring it {ref.file}, beside {SETTINGS}." for ref in refs if ref.file)
         given = f"with {refs[0].env} set" if refs and refs[0].env else f"by {entry.auth.method}"
+        there = f" -namespace={entry.namespace}" if entry.namespace else ""
         return (
-            f"The bot logs in to Vault {given}: let it have infra/vault/consumer.hcl for {paths} alone."
-            f"{files}"
+            f"The bot logs in to Vault {given}.{files} Give that login the policy for {paths} alone, made by:"
+            f" vault policy write{there} bot-{order.consumer} {shlex.quote(str(policy))}"
         )
     return (
-        "The bot takes the AWS credentials of its own machine: attach infra/aws/consumer.json, for"
-        f" {paths} alone, to its role."
+        "The bot takes the AWS credentials of its own machine: let its role have the policy for"
+        f" {paths} alone: aws iam put-role-policy --role-name ROLE --policy-name keyturn-{order.consumer}"
+        f" --policy-document {shlex.quote(f'file://{policy}')}"
     )
 
 

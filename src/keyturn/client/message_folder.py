@@ -2,7 +2,7 @@
 
 Only what is named like a message is looked at, so that stray files cost nothing; only regular files are
 read, and no more of them than a message has; the folder is refused where every user may write to it.
-Two users of one group may share it (`shared_folder`).
+Two users of one group, or of one access list, may share it (`shared_folder`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 from keyturn.access import expect_private
 from keyturn.client.files import write_atomic
 from keyturn.client.sealed import MAX_BYTES
-from keyturn.client.shared_folder import is_of_group, settle
+from keyturn.client.shared_folder import is_of_group, is_of_list, settle
 from keyturn.files import make_folder, read_file
 from keyturn.groups import number_of
 
@@ -50,10 +50,11 @@ class MessageFolder:
     Where every user may write to the folder, or somebody owns it who may not, all of them raise.
 
     Args:
-        path: of the folder; it is made by the first write, 0700, or 2770 where a group shares it.
+        path: of the folder; it is made by the first write, 0700, or 2770 where a group shares it, or 0770
+            where the folder above hands an access list on.
         group: that the inventory lets use it, too.
-        owners: users that may own it, beside those of the group that shares it; None for any. A bot does not
-            know who runs keyturn.
+        owners: users that may own it, beside those of the group or the list that shares it; None for any.
+            A bot does not know who runs keyturn.
     """
 
     def __init__(
@@ -141,7 +142,9 @@ class MessageFolder:
         if self._owners is None:
             return None
         owner = os.fstat(folder).st_uid
-        if owner not in self._owners and is_of_group(folder, self._gid(), self._owners):
+        if owner not in self._owners and (
+            is_of_group(folder, self._gid(), self._owners) or is_of_list(folder, self._owners)
+        ):
             return frozenset({*self._owners, owner})
         return frozenset(self._owners)
 

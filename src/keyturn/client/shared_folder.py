@@ -1,7 +1,8 @@
-"""The folder of a mailbox: of one user, or of two in one group; never open to anybody else.
+"""The folder of a mailbox: of one user, or of two in one group or access list; never open to anybody else.
 
-Two users share it where the inventory names a `group`, or where the folder of the mailboxes was made with the
-set-group-id bit: what is made in it has that group then, whoever makes it.
+Two users share it where the inventory names a `group`, where the folder of the mailboxes was made with the
+set-group-id bit, or where it hands an access list on (`setfacl -d`): what is made in it has that group or
+that list then, whoever makes it.
 """
 
 from __future__ import annotations
@@ -10,8 +11,12 @@ import os
 import stat
 from collections.abc import Set as AbstractSet
 
+from keyturn.groups import has_list_for_new_files, listed_users
+
 _OWN_FILE = 0o600
 _SHARED_FOLDER, _SHARED_FILE = 0o2770, 0o660
+# Of a folder with an access list the bits of the group are its mask; the group has what the list says.
+_LISTED_FOLDER = 0o770
 # What a folder has that a group shares.
 _SHARED = stat.S_ISGID | stat.S_IRWXG
 _PASS = 0o011
@@ -33,7 +38,11 @@ def settle(folder: int, gid: int | None, *, new: bool) -> int:
     elif new and _is_shared(_above(folder)):
         # Not by mkdir, which the umask has its say in.
         os.fchmod(folder, _SHARED_FOLDER)
-    return _SHARED_FILE if _is_shared(os.fstat(folder)) else _OWN_FILE
+    elif new and has_list_for_new_files(folder):
+        # The mode that it was made with has masked the list.
+        os.fchmod(folder, _LISTED_FOLDER)
+    shared = _is_shared(os.fstat(folder)) or has_list_for_new_files(folder)
+    return _SHARED_FILE if shared else _OWN_FILE
 
 
 def is_of_group(folder: int, gid: int | None, users: AbstractSet[int]) -> bool:
@@ -47,6 +56,23 @@ def is_of_group(folder: int, gid: int | None, users: AbstractSet[int]) -> bool:
     status, above = os.fstat(folder), _above(folder)
     named = status.st_gid == gid if gid is not None else _is_shared(above) and status.st_gid == above.st_gid
     return named and _is_shared(status) and above.st_uid in users
+
+
+def is_of_list(folder: int, users: AbstractSet[int]) -> bool:
+    """Tell whether the folder of the mailboxes lets the owner of a mailbox's folder in by its access list.
+
+    Args:
+        folder: a descriptor of `<mailbox>/<consumer>`.
+        users: those that may own the folder of the mailboxes.
+    """
+    try:
+        above = os.open("..", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
+    except OSError:
+        return False  # no user of the list, or of keyturn's
+    try:
+        return os.fstat(above).st_uid in users and os.fstat(folder).st_uid in listed_users(above)
+    finally:
+        os.close(above)
 
 
 def _above(folder: int) -> os.stat_result:

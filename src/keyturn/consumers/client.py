@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shlex
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,7 +34,7 @@ from keyturn.domain.evidence import (
     ProbeRequest,
     Refusal,
 )
-from keyturn.groups import closed_to, number_of
+from keyturn.groups import closed_to, not_handed_on, number_of
 from keyturn.ports.consumer import ReadKey
 from keyturn.ports.store import Finding
 
@@ -215,6 +216,8 @@ class MailboxConsumer:
             return [Finding(subject, ok=False, detail="cannot be written", todo=f"Make {nearest} writable.")]
         if self._group is not None and (closed := self._closed(subject, self._group)):
             return [closed]
+        if lacking := not_handed_on(nearest):
+            return [_not_handed_on(subject, nearest, lacking)]
         mine = self._box.users()
         return [who_writes(subject, folder, mine=mine, shared=True, more="; keyturn can write to it")]
 
@@ -234,6 +237,17 @@ class MailboxConsumer:
             return None
         detail = f"the user that runs keyturn is not in the group {group}"
         return Finding(subject, ok=False, detail=detail, todo=f"usermod -aG {group} USER, and log in anew.")
+
+
+def _not_handed_on(subject: str, folder: Path, lacking: list[str]) -> Finding:
+    names = ", ".join(lacking)
+    entries = ",".join(f"{name}:rwx" for name in lacking)
+    return Finding(
+        subject,
+        ok=False,
+        detail=f"{folder} is shared by an access list, and what is made in it is closed to {names}",
+        todo=f"setfacl -d -m {entries} {shlex.quote(str(folder))}",
+    )
 
 
 def _doubt(found: Answer[MessageT]) -> str:

@@ -316,6 +316,14 @@ class Inventory(Entry):
             raise KeyError(credential)
         return StoreAddress(store=store, path=entry.path)
 
+    def prober_of(self, credential: str) -> str | None:
+        """Give the consumer that tries a new key of this credential, which works from its address alone."""
+        entry = self.credentials[credential]
+        if not entry.ip_allowlist or entry.egress_proxy:
+            return None
+        known = ((name, self.consumers.get(name)) for name in entry.consumers)
+        return next((name for name, found in known if found and found.kind == "client"), None)
+
     def policy_of(self, credential: str) -> PolicyEntry:
         """Give the policy of a credential, defaults applied."""
         name = self.credentials[credential].policy or self.defaults.policy

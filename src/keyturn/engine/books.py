@@ -17,6 +17,7 @@ from keyturn.domain.keys import KeyFacts
 from keyturn.domain.labels import parse_label
 from keyturn.domain.rotation import Fate, KeyRecord, Origin, Rotation
 from keyturn.domain.slots import Slot, SlotInfo
+from keyturn.engine import retries
 from keyturn.engine.commands import with_reason
 from keyturn.engine.liveness import Life, shows, told_by
 from keyturn.engine.owner import Owner, owner_name
@@ -236,7 +237,7 @@ async def _of_credential(world: World, book: _Book, listings: Mapping[Owner, Lis
             )
         ]
     orphans = [r for r in book.records if r.may_live and r.key_ref not in book.slotted]
-    found = [_orphan(world, record, listings) for record in orphans]
+    found = [await _orphan(world, record, listings) for record in orphans]
     if book.current is None:
         return found
     record = next((r for r in book.records if r.key_ref == book.shown and r.fate is not Fate.FORGOTTEN), None)
@@ -246,7 +247,7 @@ async def _of_credential(world: World, book: _Book, listings: Mapping[Owner, Lis
     return found + await _of_current(world, record, listings)
 
 
-def _orphan(world: World, record: KeyRecord, listings: Mapping[Owner, Listing]) -> Discrepancy:
+async def _orphan(world: World, record: KeyRecord, listings: Mapping[Owner, Listing]) -> Discrepancy:
     listing = listings.get(Owner(record.account, record.subaccount))
     lists = "the exchange could not be asked"
     if listing is not None and listing.problem is None:
@@ -257,11 +258,31 @@ def _orphan(world: World, record: KeyRecord, listings: Mapping[Owner, Listing]) 
     if listing is not None and listing.manager_ref == record.key_ref:
         lists = "it manages the account"
         todo = f"No rotation revokes that one: keyturn forget {record.credential} {mark}"
+    elif (tries := await _tries(world, record)) is not None and tries.are_enough:
+        why = f"the exchange was told {tries.count} times to revoke it, and has never said that it did"
+        todo = _look_at_it(world, record)
     return Discrepancy(
         record.credential,
         record.key_id,
         f"the key {mark} is forgotten: {why}; {lists}",
         todo,
+    )
+
+
+async def _tries(world: World, record: KeyRecord) -> retries.Tries | None:
+    """Count the revokes of a key that an attempt made and that is to die; None of another one."""
+    doomed = record.fate is Fate.REVOKING and record.attempt is not None
+    return await retries.tries(world.journal, record) if doomed else None
+
+
+def _look_at_it(world: World, record: KeyRecord) -> str:
+    console, label = "the exchange's console", record.key_id
+    if record.attempt and record.account in world.inventory.accounts:
+        manifest = world.adapters.driver(record.account).manifest
+        console, label = manifest.console_url, record.attempt.label(manifest.label.separator)
+    return (
+        f"Look at {console} for the key {label}, and delete it there. keyturn goes on asking, a few times an"
+        " hour."
     )
 
 

@@ -20,7 +20,7 @@ from keyturn.domain.errors import ExchangeError, ExchangeFault, JournalError, Jo
 from keyturn.domain.keys import Revocation
 from keyturn.domain.rotation import EventType, Fate, KeyRecord, Origin, Park, Rotation, State
 from keyturn.domain.slots import Slot, SlotInfo
-from keyturn.engine import listing, liveness, mirrors
+from keyturn.engine import listing, liveness, mirrors, retries
 from keyturn.engine.commands import with_reason
 from keyturn.engine.place import lies_here
 from keyturn.engine.trouble import backoff
@@ -65,10 +65,12 @@ async def revoke_attempt(
             await mirrors.fence(hand)
         if await _is_shown(hand, record):
             return None
-        doomed = replace(record, fate=Fate.REVOKING, recorded_at=hand.now())
+        doomed = record
+        if record.fate is not Fate.REVOKING:
+            doomed = replace(record, fate=Fate.REVOKING, recorded_at=hand.now())
         try:
             await hand.commit(
-                hand.event(EventType.ORPHAN_REVOKE_INTENDED, f"attempt {record.key_id}"), keys=(doomed,)
+                hand.event(EventType.ORPHAN_REVOKE_INTENDED, retries.intended(record)), keys=(doomed,)
             )
         except SupersededError:
             if hand is work:

@@ -23,6 +23,9 @@ _LACKS = {
     ExchangeFault.MISSING_PERMISSION: "a right is missing",
     ExchangeFault.WRONG_IP: "its address is not allowed",
 }
+# A bot looks at its mailbox every second, and says anew what somebody else has written over; folders that are
+# kept alike between two hosts take some seconds.
+_TIME_TO_REPORT_SECONDS = 60.0
 _BETWEEN = "; "
 _ACCEPTED = "accepted as refused: "
 
@@ -35,15 +38,23 @@ class Told:
     calls: Sequence[Refusal] = ()
     #: What is wrong with reports that do not count, where the journal does not have it yet.
     doubt: str = ""
+    #: What is wrong with reports that do not count, whether the journal has it or not.
+    doubts: str = ""
 
 
 async def hold(work: Work) -> Rest | None:
     """Park when consumers report calls that nobody has accepted as refused; None: nothing is in the way.
 
+    A report that does not count may stand in the place of one that does: its consumer has a minute to say it
+    anew. No more, or a stranger could hold every revoke.
+
     Raises:
         ConsumerError: a consumer cannot be asked now.
     """
-    return await _stop(work, await _ask(work, None))
+    found = await _ask(work, None)
+    if found.doubts and not found.calls and work.rotation.problem != found.doubts:
+        return await work.defer(_TIME_TO_REPORT_SECONDS, found.doubts, found.doubt)
+    return await _stop(work, found)
 
 
 async def look(work: Work) -> Rest | None:
@@ -94,7 +105,8 @@ async def _ask(work: Work, silent: set[str] | None) -> Told:
     notes = await proofs.notes(work)
     accepted = _accepted(notes)
     calls = [each for each in found if _line(each) not in accepted]
-    return Told(calls, " ".join(doubt for doubt in doubts if not any(doubt in note for note in notes)))
+    news = " ".join(doubt for doubt in doubts if not any(doubt in note for note in notes))
+    return Told(calls, news, " ".join(doubts))
 
 
 async def park(work: Work, refused: Sequence[Refusal]) -> Rest:

@@ -2,7 +2,8 @@
 
 A worker died between "created" and "stored", a list was stale, a revoke got no answer. Each such key
 is named in the journal, and `licence` tells whether it may be revoked. A key that the journal does not name
-is reported elsewhere and never touched.
+is reported elsewhere and never touched. An exchange that does not revoke one is told again ever more rarely,
+and for as long as the key may live; `books` names it to a person.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from keyturn.domain.keys import KeyFacts
 from keyturn.domain.labels import parse_label
 from keyturn.domain.rotation import EventType, Fate, KeyRecord
 from keyturn.domain.slots import Slot
-from keyturn.engine import licence, listing, liveness
+from keyturn.engine import licence, listing, liveness, retries
 from keyturn.engine.place import lies_here
 from keyturn.engine.witness import is_witnessed
 from keyturn.engine.work import Work
@@ -37,6 +38,8 @@ async def settle(world: World, credential: str) -> list[KeyRecord]:
             continue
         if not lies_here(world, record):
             continue  # what another site says of it is no word about it
+        if record.fate is Fate.REVOKING and await _too_soon(world, record):
+            continue
         rotation = await world.journal.get(record.rotation_id) if record.rotation_id else None
         if rotation is None or (rotation.is_open and rotation.is_ahead(world.clock.now())):
             continue  # of the latter, its next step sets the times right
@@ -59,6 +62,10 @@ def _looked_after(record: KeyRecord, rotation_id: str, attempt: int, old_ref: st
     if record.key_ref is not None and record.key_ref == old_ref:
         return True
     return record.rotation_id == rotation_id and record.key_id == f"{rotation_id}-{attempt}"
+
+
+async def _too_soon(world: World, record: KeyRecord) -> bool:
+    return (await retries.tries(world.journal, record)).is_too_soon(world.clock.now())
 
 
 def find(record: KeyRecord, listed: list[KeyFacts]) -> KeyFacts | None:

@@ -82,8 +82,7 @@ async def handle(work: Work, error: KeyturnError) -> Rest:
         if unexplained.is_enough(answers):
             return await unexplained.park(work, answers)
         return await work.defer(pause, problem, unexplained.note(error))
-    barred = isinstance(error, ExchangeError) and error.fault is ExchangeFault.BARRED_REGION
-    return await work.defer(pause, problem, barring.NOTE if barred else "")
+    return await work.defer(pause, problem, barring.note(error, work.after(asked(error))))
 
 
 def _park_for(error: KeyturnError) -> Park | None:

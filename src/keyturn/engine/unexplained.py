@@ -13,9 +13,9 @@ from keyturn.engine.work import Rest, Work
 
 #: Begins the note of each event that tells of such an answer.
 MARK = "unexplained answer"
-# With the pauses of the backoff that is about four minutes: longer than an exchange that is being restarted
-# answers oddly, and few enough that nobody takes the calls for an attack.
-_ROUNDS = 8
+#: With the pauses of the backoff that is about four minutes: longer than an exchange that is being restarted
+#: answers oddly, and few enough that nobody takes the calls for an attack.
+ROUNDS = 8
 # What a person said since counts as a new beginning.
 _A_PERSONS_WORD = frozenset({EventType.RESUMED, EventType.ABORT_REQUESTED, EventType.ROLLBACK_REQUESTED})
 
@@ -42,7 +42,7 @@ async def told(work: Work) -> list[str]:
 
 def is_enough(answers: list[str]) -> bool:
     """Tell whether the exchange was asked so often that a person is asked now."""
-    return len(answers) >= _ROUNDS
+    return len(answers) >= ROUNDS
 
 
 async def park(work: Work, answers: list[str]) -> Rest:

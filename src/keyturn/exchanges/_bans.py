@@ -1,7 +1,8 @@
-"""Keep calls from leaving while a venue bars the address that they come from; calls into a ban prolong it.
+"""Keep calls from leaving while a venue bars the address that they come from, or has asked for a pause.
 
-One driver serves all credentials of an account, so that a sweep asks once, and not for each of them: the
-first call of a driver goes alone, and after a ban the first one does again.
+Calls into a ban, or into a limit that is exceeded, prolong it. One driver serves all credentials of an
+account, so that a sweep asks once, and not for each of them: the first call of a driver goes alone, and after
+a ban the first one does again.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from keyturn.domain.errors import ExchangeError
+from keyturn.domain.errors import ExchangeError, ExchangeFault
 
 T = TypeVar("T")
 
@@ -22,8 +23,9 @@ _LONGEST_SECONDS = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class Ban:
-    """A ban that stands: the code that told it, and the seconds that are left of its pause."""
+    """A ban that stands: what told it, and the seconds that are left of its pause."""
 
+    fault: ExchangeFault
     code: str
     seconds: float
 
@@ -32,7 +34,7 @@ class Bans:
     """Keeps back calls that leave by one address while the venue bars it.
 
     Args:
-        is_ban: tells of an error whether the venue bars the address.
+        is_ban: tells of an error whether the venue bars the address, or wants a pause.
         time_now: counts seconds.
     """
 
@@ -45,7 +47,7 @@ class Bans:
         self._first: asyncio.Task[Any] | None = None
         #: Whether the last call was not barred; not before the first one.
         self._open = False
-        self._code, self._until = "", 0.0
+        self._fault, self._code, self._until = ExchangeFault.BARRED_REGION, "", 0.0
 
     async def send(self, call: Callable[[], Awaitable[T]], held: Callable[[Ban], ExchangeError]) -> T:
         """Make a call, unless a ban stands.
@@ -74,7 +76,7 @@ class Bans:
 
     def _standing(self) -> Ban | None:
         left = self._until - self._now()
-        return Ban(self._code, left) if left > 0 else None
+        return Ban(self._fault, self._code, left) if left > 0 else None
 
     async def _noted(self, call: Callable[[], Awaitable[T]]) -> T:
         before = self._until
@@ -83,7 +85,8 @@ class Bans:
         except ExchangeError as error:
             if self._is_ban(error):
                 pause = min(error.retry_after or 0.0, _LONGEST_SECONDS)
-                self._open, self._code, self._until = False, error.code, self._now() + pause
+                self._open, self._until = False, self._now() + pause
+                self._fault, self._code = error.fault, error.code
             else:
                 # One without any answer is no ban: the others need not wait for its time-out one by one.
                 self._open = self._until == before

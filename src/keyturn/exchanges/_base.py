@@ -25,6 +25,9 @@ _TOO_MANY_REQUESTS = 429
 _FIRST_SERVER_ERROR = 500
 _BARRED = 403
 _HELD = "it was not asked, for it bars the address that calls of this account come from."
+_PAUSED = "it was not asked, for it asked for fewer calls of this account and said for how long."
+# A shorter pause is over before another call comes; venues count some limits by the second.
+_SHORTEST_PAUSE = 1.0
 _PEM = "-----BEGIN "
 # Begins the code of an answer that is not in the venue's own form.
 _HTTP = "HTTP "
@@ -284,14 +287,20 @@ class CcxtDriver(ABC):
         return any(facts.key_ref == key.key_ref for facts in listed)
 
     def _is_ban(self, error: ExchangeError) -> bool:
-        """Tell whether an error says that the venue bars the address, whatever else it leaves open."""
+        """Tell whether an error says that the venue bars the address, whatever else it leaves open, or for
+        how long it wants no calls.
+        """
+        if error.fault is ExchangeFault.RATE_LIMITED:
+            return (error.retry_after or 0.0) >= _SHORTEST_PAUSE
         pages = {**PAGES, **self.errors.status}
         codes = {f"{_HTTP}{n}" for n, row in pages.items() if row.fault is ExchangeFault.BARRED_REGION}
         return error.fault is ExchangeFault.BARRED_REGION or error.code in codes
 
     def _held(self, endpoint: Endpoint, ban: Ban) -> ExchangeError:
-        """Build the error for a call that does not leave, for another one was barred."""
-        row = replace(PAGES[_BARRED], words=_HELD, pause=ban.seconds)
+        """Build the error for a call that does not leave, for another one was told to stay away."""
+        limited = ban.fault is ExchangeFault.RATE_LIMITED
+        page, words = (_TOO_MANY_REQUESTS, _PAUSED) if limited else (_BARRED, _HELD)
+        row = replace(PAGES[page], words=words, pause=ban.seconds)
         return self._failed(endpoint, row, ban.code)
 
     # -- saying no -----------------------------------------------------------------------------

@@ -83,9 +83,7 @@ def _of_credential(inventory: Inventory, name: str) -> Readers:
     consumers = [found for each in entry.consumers if (found := inventory.consumers.get(each))]
     recipients = [recipient for c in consumers if (recipient := getattr(c, "recipient", None))]
     groups = [group for c in consumers if (group := getattr(c, "group", None))]
-    # The one that keyturn asks to try a key that works from the bot's address alone (`engine/verify.py`).
-    tries = next((c for c in consumers if c.kind == "client"), None)
-    bound = bool(entry.ip_allowlist) and not entry.egress_proxy
-    tried = getattr(tries, "recipient", None) if bound else None
+    prober = inventory.prober_of(name)
+    tried = getattr(inventory.consumers[prober], "recipient", None) if prober else None
     pending = frozenset([tried] if tried else [])
     return Readers(frozenset(recipients), pending, next(iter(groups), None))
