@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import fcntl
+import gc
 import os
 import shutil
 import signal
 import sqlite3
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
@@ -21,23 +22,21 @@ from keyturn.prefect_access import draw_auth, shared_settings
 from keyturn.processes import python
 from tests.ports import free_port
 
-# What takes longest, in seconds of a run with three workers on two cores (2026-11-28), with what shares its
+# What takes longest, in seconds of a run with three workers on two cores (2026-11-29), with what shares its
 # server. These files begin, the longest first, so that no worker is left with one of them at the end; what is
 # left fills the gaps. Only the order hangs on these numbers: an old one costs a little time and nothing else.
 SECONDS = {
-    "tests/flows/test_real_server.py": 440,
-    "tests/demo/test_demo.py": 250,
-    "tests/stores/test_every_call.py": 80,
-    "tests/canary/test_no_leak.py": 220,
-    "tests/crash/test_real_kill.py": 80,
-    "tests/simulation/test_simulation.py": 140,
+    "tests/flows/test_real_server.py": 300,
+    "tests/canary/test_no_leak.py": 180,
+    "tests/demo/test_demo.py": 130,
     "tests/stores/test_aws_copies.py": 130,
-    "tests/flows/test_real_worker.py": 130,
-    "tests/flows/test_rotate.py": 120,
-    "tests/crash/test_every_call.py": 45,
+    "tests/flows/test_real_worker.py": 110,
+    "tests/flows/test_rotate.py": 100,
+    "tests/simulation/test_simulation.py": 90,
+    "tests/stores/test_every_call.py": 80,
+    "tests/crash/test_real_kill.py": 80,
     "tests/crash/test_simulated_venues.py": 70,
-    "tests/cli/test_docs.py": 70,
-    "tests/cli/test_errors.py": 50,
+    "tests/crash/test_every_call.py": 45,
     "tests/stores/test_hostile_answers.py": 45,
     "tests/stores/test_vault_faults.py": 40,
     "tests/demo/test_demo_stores.py": 40,
@@ -101,6 +100,17 @@ def pytest_configure(config: pytest.Config) -> None:
     if hasattr(config.option, "loadscopereorder"):
         # Its own order is by the number of tests, and the longest files here have the fewest.
         config.option.loadscopereorder = False
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection(session: pytest.Session) -> Generator[None, object, object]:
+    """Leave what collecting makes (modules, thousands of tests) out of every garbage collection: it stays."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -5,12 +5,9 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-import os
-import pty
-import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,26 +16,9 @@ import pytest
 
 from keyturn.cli.main import main
 from keyturn.simulator import IssuedKey, SimBybit
+from tests.cli.processes import Result
 
 CREDENTIAL, SUBACCOUNT = "mm-bybit", "2002"
-
-
-@dataclass
-class Result:
-    """How one call of the command line ended."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def document(self) -> Any:
-        """The one JSON document that stdout holds."""
-        return json.loads(self.out)
-
-    def ok(self) -> Result:
-        assert self.code == 0, (self.code, self.out, self.err)
-        return self
 
 
 class _Pipe(io.StringIO):
@@ -69,57 +49,6 @@ def cli(monkeypatch: pytest.MonkeyPatch) -> Run:
         )
 
     return run
-
-
-def environment(**more: str) -> dict[str, str]:
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("KEYTURN_")}
-    return {**kept, **more}
-
-
-def process(*arguments: object, cwd: Path, stdin: str | None = "", **env: str) -> Result:
-    """Call the installed script as a process of its own."""
-    script = Path(sys.executable).with_name("keyturn")
-    done = subprocess.run(
-        [script, *map(str, arguments)],
-        cwd=cwd,
-        input=stdin,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env=environment(**env),
-        check=False,
-    )
-    return Result(done.returncode, done.stdout, done.stderr)
-
-
-def terminal(folder: Path, *arguments: object, types: Sequence[tuple[str, str]] = (), **env: str) -> Result:
-    """Call the installed script on a pseudo-terminal of its own; `out` is what it showed.
-
-    Args:
-        folder: where.
-        arguments: of the command line.
-        types: pairs of a prompt to wait for, and what is then typed.
-        env: more variables.
-    """
-    script = Path(sys.executable).with_name("keyturn")
-    pid, mine = pty.fork()
-    if pid == 0:
-        os.chdir(folder)
-        os.execve(script, ["keyturn", *map(str, arguments)], environment() | {"NO_COLOR": ""} | env)
-    shown, answers = "", list(types)
-    while True:
-        try:
-            part = os.read(mine, 65536)
-        except OSError:  # Linux: the other side is closed
-            break
-        if not part:
-            break
-        shown += part.decode(errors="replace")
-        if answers and answers[0][0] in shown.rpartition("\n")[2]:
-            os.write(mine, answers.pop(0)[1].encode() + b"\n")
-    _, status = os.waitpid(pid, 0)
-    os.close(mine)
-    return Result(os.waitstatus_to_exitcode(status), shown, "")
 
 
 @dataclass

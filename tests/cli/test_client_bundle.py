@@ -143,6 +143,8 @@ def test_a_bot_with_its_bundle_alone_reads_its_key_follows_a_rotation_and_acknow
     desk.run("store", "reseal", CREDENTIAL).ok()
     there = bring(made, bot_host)
     closed = [desk.inventory, desk.folder / "keyturn-data" / "age-identity.txt", made]
+    if not other_user.AS_ROOT:
+        closed = []  # the bot is the same user here, to whom all is open
     bots.append(Bot(there, venue.sim.base_url, closed))
     before = bots[0].says()
     done = desk.json("rotate", CREDENTIAL, *_WHY)

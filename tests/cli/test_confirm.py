@@ -7,7 +7,9 @@ import shlex
 
 import pytest
 
-from .conftest import CREDENTIAL, Home, Venue, terminal
+from tests.cli.processes import terminal
+
+from .conftest import CREDENTIAL, Home, Venue
 
 _ROTATE = ("rotate", CREDENTIAL, "--reason", "quarterly rotation")
 _WORD = ("--consumer", CREDENTIAL, "--by", "Ada Lovelace", "--reason", "its status page shows the new key")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shlex
 import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,9 @@ import pytest
 
 from keyturn.cli.app import COMMANDS, build
 from keyturn.cli.codes import MEANING
+from tests.cli.processes import Result
 
-from .conftest import CREDENTIAL, Home, Run, Venue, environment, key_document
+from .conftest import CREDENTIAL, Home, Run, Venue, key_document
 
 PAGE = Path(__file__).parents[2] / "docs" / "cli.md"
 TEXT = PAGE.read_text()
@@ -81,30 +84,61 @@ def test_every_command_can_be_built() -> None:
     assert sum(len(each.registered_commands) for each in [app, *groups]) == len(COMMANDS)
 
 
-# Forty processes, one after the other: a minute where three tests share two cores.
-@pytest.mark.timeout(400)
-def test_every_example_runs(home: Home, venue: Venue) -> None:
+# What a shell finds as `keyturn`: it gives the arguments and stdin to the test, and ends as the test says.
+_KEYTURN = """\
+#!/bin/sh
+printf '%s\\0' "$@" > "$CALLS/arguments"
+cat > "$CALLS/stdin"
+. "$CALLS/ending"
+"""
+
+
+@pytest.fixture
+def shell(tmp_path: Path, cli: Run, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Path], Result]:
+    """Run a line of a shell in a folder, of which each `keyturn` is called in this process."""
+    folder = tmp_path / "path"
+    folder.mkdir()
+    (folder / "keyturn").write_text(_KEYTURN)
+    (folder / "keyturn").chmod(0o700)
+    for name in ("arguments", "stdin", "ending"):
+        os.mkfifo(folder / name)
+
+    def run(line: str, cwd: Path) -> Result:
+        monkeypatch.chdir(cwd)
+        with subprocess.Popen(
+            ["/bin/sh", "-c", line],
+            env={"PATH": f"{folder}:/usr/bin:/bin", "CALLS": str(folder)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        ) as running:
+            arguments = (folder / "arguments").read_text().split("\0")[:-1]
+            ended = cli(*arguments, stdin=(folder / "stdin").read_text())
+            said = f"printf %s {shlex.quote(ended.out)}; printf %s {shlex.quote(ended.err)} >&2"
+            (folder / "ending").write_text(f"{said}; exit {ended.code}")
+            shown, _ = running.communicate(timeout=60)
+        # A pipeline ends as its last command does.
+        return Result(ended.code or running.returncode, shown, ended.err)
+
+    return run
+
+
+def test_every_example_runs(
+    home: Home, venue: Venue, shell: Callable[[str, Path], Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
     home.edit("http://127.0.0.1:9", venue.sim.base_url)
     home.edit("grace: 24h", "grace: 0s")
     here = home.folder / "elsewhere"
     here.mkdir()
     (here / "manager.json").write_text(key_document(venue.manager))
     (here / "bot.json").write_text(key_document(venue.bot))
+    monkeypatch.setenv("KEYTURN_INVENTORY", str(home.inventory))
     examples = re.findall(r"^\$ (keyturn .+)$", TEXT, re.MULTILINE)
     assert len(examples) > 15
-    path = f"{Path(sys.executable).parent}:/usr/bin:/bin"
     for example in examples:
-        done = subprocess.run(
-            ["/bin/sh", "-c", example],
-            cwd=here,
-            env=environment(PATH=path, KEYTURN_INVENTORY=str(home.inventory)),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        assert done.returncode == 0, (example, done.stdout, done.stderr)
+        result = shell(example, here)
+        assert result.code == 0, (example, result)
 
 
 def test_the_documents_have_the_documented_fields(live: Home, tmp_path: Path) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import sqlite3
 import subprocess
 import sys
@@ -20,9 +18,10 @@ from keyturn.domain import errors
 from keyturn.domain.errors import KeyturnError
 from keyturn.domain.rotation import State
 from keyturn.simulator import Fault, FaultKind
+from tests.cli.processes import SCRIPT, Call, environment, installed, process
 
 from . import fleet
-from .conftest import CREDENTIAL, Home, Run, Venue, environment, process
+from .conftest import CREDENTIAL, Home, Run, Venue
 
 LOOKING = (
     ("status",),
@@ -48,7 +47,7 @@ def test_no_inventory_is_said_with_the_way_out(cli: Run, tmp_path: Path, command
 
 
 def test_the_variable_names_the_inventory(home: Home, tmp_path: Path) -> None:
-    assert process("check", cwd=tmp_path, KEYTURN_INVENTORY=str(home.inventory)).code == 0
+    assert installed("check", cwd=tmp_path, KEYTURN_INVENTORY=str(home.inventory)).code == 0
     assert process("check", cwd=tmp_path).code == 2
     assert process("check", cwd=home.folder).code == 0
 
@@ -249,9 +248,8 @@ def test_every_state_has_its_words() -> None:
 
 
 def test_a_reader_that_goes_away_is_no_error_of_ours(home: Home) -> None:
-    script = Path(sys.executable).with_name("keyturn")
     with subprocess.Popen(
-        [script, "schema"], cwd=home.folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [SCRIPT, "schema"], cwd=home.folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as running:
         assert running.stdout is not None
         assert running.stderr is not None
@@ -261,59 +259,52 @@ def test_a_reader_that_goes_away_is_no_error_of_ours(home: Home) -> None:
     assert text == b""
 
 
-def _closed(home: Home, streams: str, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
-    """Run a command as a shell does that closes streams (`>&-`)."""
-    script = Path(sys.executable).with_name("keyturn")
-    return subprocess.run(
-        ["/bin/sh", "-c", f'exec "$@" {streams}', "sh", script, *arguments],
-        cwd=home.folder,
-        env=environment(**env),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+@pytest.mark.parametrize("closed", [(1,), (0, 1), (0, 1, 2)], ids=str)
+def test_a_closed_stdout_is_a_reader_that_went_away_and_the_work_goes_on(
+    home: Home, closed: tuple[int, ...]
+) -> None:
+    for arguments in (("status",), ("status", "--json"), ("doctor",)):
+        done = process(*arguments, cwd=home.folder, closed=closed)
+        assert done.code in {141, 8}, (arguments, done.err)
+        assert done.err == ""
+    done = process("status", "nobody", cwd=home.folder, closed=(1,))
+    assert done.code == 3
+    assert done.err.startswith("Error: There is no credential nobody")
 
 
 @pytest.mark.parametrize("streams", [">&-", "<&- >&-", "<&- >&- 2>&-"])
-def test_a_closed_stdout_is_a_reader_that_went_away_and_the_work_goes_on(home: Home, streams: str) -> None:
-    for arguments in (("status",), ("status", "--json"), ("doctor",)):
-        done = _closed(home, streams, *arguments)
-        assert done.returncode in {141, 8}, (arguments, done.stderr)
-        assert done.stderr == ""
-    done = _closed(home, ">&-", "status", "nobody")
-    assert done.returncode == 3
-    assert done.stderr.startswith("Error: There is no credential nobody")
+def test_a_shell_that_closes_streams_is_told_the_same(home: Home, streams: str) -> None:
+    done = installed("status", cwd=home.folder, streams=streams)
+    assert (done.code, done.out, done.err) == (141, "", "")
 
 
 def test_a_closed_stderr_hides_no_exit_code(home: Home) -> None:
-    assert _closed(home, "2>&-", "status", "nobody").returncode == 3
-    assert _closed(home, "2>&-", "frobnicate").returncode == 2
+    assert installed("status", "nobody", cwd=home.folder, streams="2>&-").code == 3
+    assert process("status", "nobody", cwd=home.folder, closed=(2,)).code == 3
+    assert process("frobnicate", cwd=home.folder, closed=(2,)).code == 2
 
 
 def test_a_closed_stdin_holds_nothing(live: Home) -> None:
-    done = _closed(live, "<&-", "put", CREDENTIAL)
-    assert done.returncode == 2
-    assert "The field api_key is missing" in done.stderr
-    done = _closed(live, "<&-", "rotate", CREDENTIAL, "--now", "--reason", "an incident")
-    assert done.returncode == 0, done.stderr
+    done = process("put", CREDENTIAL, cwd=live.folder, closed=(0,))
+    assert done.code == 2
+    assert "The field api_key is missing" in done.err
+    done = process("rotate", CREDENTIAL, "--now", "--reason", "an incident", cwd=live.folder, closed=(0,))
+    assert done.code == 0, done.err
 
 
 def test_what_the_terminal_has_no_character_for_is_written_in_ascii(live: Home) -> None:
     live.run("rotate", CREDENTIAL, "--reason", "Schl\u00fcssel gedreht \u2713").ok()
-    told = _closed(live, "", "history", CREDENTIAL, PYTHONIOENCODING="ascii")
-    assert told.returncode == 0, told.stderr
-    assert "Schl\\xfcssel gedreht \\u2713" in told.stdout
-    told = _closed(live, "", "history", CREDENTIAL, "--json", PYTHONIOENCODING="ascii")
-    assert json.loads(told.stdout)["rotations"][0]["reason"] == "Schl\u00fcssel gedreht \u2713"
+    told = installed("history", CREDENTIAL, cwd=live.folder, PYTHONIOENCODING="ascii").ok()
+    assert "Schl\\xfcssel gedreht \\u2713" in told.out
+    told = installed("history", CREDENTIAL, "--json", cwd=live.folder, PYTHONIOENCODING="ascii").ok()
+    assert told.document["rotations"][0]["reason"] == "Schl\u00fcssel gedreht \u2713"
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
 def test_an_output_that_cannot_be_written_is_no_success(home: Home) -> None:
-    script = Path(sys.executable).with_name("keyturn")
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
-            [script, "schema"],
+            [SCRIPT, "schema"],
             cwd=home.folder,
             env=environment(),
             stdout=full,
@@ -327,23 +318,16 @@ def test_an_output_that_cannot_be_written_is_no_success(home: Home) -> None:
 
 def test_ctrl_c_stops_after_the_step_and_loses_nothing(live: Home, venue: Venue) -> None:
     venue.sim.faults.add(Fault(kind=FaultKind.LATENCY, match="/v5/user/create-sub-api", seconds=2, times=1))
-    script = Path(sys.executable).with_name("keyturn")
     before = len(venue.sim.calls(match="/v5/user/sub-apikeys"))  # `put` has listed the keys, too
-    with subprocess.Popen(
-        [script, "rotate", CREDENTIAL, "--reason", "interrupted"],
-        cwd=live.folder,
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as running:
-        give_up = time.monotonic() + 20
-        while len(venue.sim.calls(match="/v5/user/sub-apikeys")) <= before and time.monotonic() < give_up:
-            time.sleep(0.02)
-        time.sleep(0.3)
-        os.kill(running.pid, signal.SIGINT)
-        out, err = running.communicate(timeout=30)
-    assert running.returncode == 130, (out, err)
+    call = Call("rotate", CREDENTIAL, "--reason", "interrupted", cwd=live.folder)
+    give_up = time.monotonic() + 20
+    while len(venue.sim.calls(match="/v5/user/sub-apikeys")) <= before and time.monotonic() < give_up:
+        time.sleep(0.02)
+    time.sleep(0.3)
+    call.running.interrupt()
+    result = call.result()
+    err = result.err
+    assert result.code == 130, result
     assert "Stopping after this step" in err
     assert "nothing is lost" in err
     state = live.json("status")["credentials"][0]["state"]

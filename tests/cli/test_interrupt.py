@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import signal
-import subprocess
-import sys
 import time
 from typing import Any
 
 import pytest
 
 from keyturn.simulator import Fault, FaultKind
+from tests.cli.processes import Call
 
-from .conftest import CREDENTIAL, Home, Venue, environment, key_document
+from .conftest import CREDENTIAL, Home, Venue, key_document
 
 _WHY = ("--reason", "quarterly rotation")
-# A test run in the background may have handed down a SIGINT that is ignored.
-_START = (
-    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
-    " from keyturn.cli.main import main; main()"
-)
 _SWEEP = "the next `keyturn sweep` goes on with it"
 
 
@@ -29,30 +21,18 @@ def _interrupted(
 ) -> tuple[dict[str, Any], str]:
     """Press Ctrl-C while the exchange keeps the command waiting; give its document's error, and stderr."""
     venue.sim.faults.add(Fault(kind=FaultKind.LATENCY, match="/v5/", seconds=2, times=100))
-    with subprocess.Popen(
-        [sys.executable, "-c", _START, *arguments, "--json"],
-        cwd=live.folder,
-        env=environment(),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as running:
-        assert running.stdin is not None
-        running.stdin.write(stdin)
-        running.stdin.close()
-        running.stdin = None
-        give_up = time.monotonic() + 20
-        while venue.sim.faults.pending()[0].times == 100 and time.monotonic() < give_up:
-            time.sleep(0.02)
-        for _ in range(times):
-            running.send_signal(signal.SIGINT)
-            time.sleep(0.03)
-        out, err = running.communicate(timeout=30)
-    assert running.returncode == 130, (running.returncode, out, err)
-    error = json.loads(out)["error"]
+    call = Call(*arguments, "--json", cwd=live.folder, stdin=stdin)
+    give_up = time.monotonic() + 20
+    while venue.sim.faults.pending()[0].times == 100 and time.monotonic() < give_up:
+        time.sleep(0.02)
+    for _ in range(times):
+        call.running.interrupt()
+        time.sleep(0.03)
+    result = call.result()
+    assert result.code == 130, result
+    error = result.document["error"]
     assert (error["exit_code"], error["kind"]) == (130, "interrupted")
-    return error, err
+    return error, result.err
 
 
 @pytest.mark.parametrize(("command", "times"), [(("sweep",), 1), (("rotate", CREDENTIAL, *_WHY), 2)])

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from .conftest import CREDENTIAL, Home, Venue, environment, key_document
+from tests.cli.processes import process
+
+from .conftest import CREDENTIAL, Home, Venue, key_document
 
 
 @pytest.fixture
@@ -177,13 +177,6 @@ def test_adopting_twice_changes_nothing(live: Home) -> None:
 
 
 def test_what_is_not_text_is_refused(served: Home) -> None:
-    script = Path(sys.executable).with_name("keyturn")
-    done = subprocess.run(
-        [script, "put", CREDENTIAL],
-        cwd=served.folder,
-        env=environment(),
-        input=b"\xff\xfe\x00",
-        capture_output=True,
-    )
-    assert done.returncode == 2
-    assert b"The field api_key is" in done.stderr
+    result = process("put", CREDENTIAL, cwd=served.folder, stdin=b"\xff\xfe\x00")
+    assert result.code == 2
+    assert "The field api_key is" in result.err

@@ -8,7 +8,9 @@ from dataclasses import replace
 
 import pytest
 
-from .conftest import CREDENTIAL, SUBACCOUNT, Home, Run, Venue, key_document, terminal
+from tests.cli.processes import terminal
+
+from .conftest import CREDENTIAL, SUBACCOUNT, Home, Run, Venue, key_document
 
 WHY = ("--reason", "quarterly rotation")
 

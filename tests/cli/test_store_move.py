@@ -24,8 +24,9 @@ from keyturn.domain.inventory_text import parse_inventory
 from keyturn.exchanges.catalog import manifests
 from keyturn.simulator.vault import VaultSimulator
 from keyturn.stores.keys import generate_identity
+from tests.cli.processes import environment
 
-from .conftest import CREDENTIAL, Home, Venue, environment
+from .conftest import CREDENTIAL, Home, Venue
 
 OLD, NEW = f"local:bots/{CREDENTIAL}", f"vault:desk/{CREDENTIAL}"
 TO = ("--to", "vault", "--path", f"desk/{CREDENTIAL}")

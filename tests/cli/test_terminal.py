@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from .conftest import CREDENTIAL, Home, Venue, terminal
+from tests.cli.processes import terminal
+
+from .conftest import CREDENTIAL, Home, Venue
 
 _WHY = ("--reason", "quarterly rotation")
 
@@ -47,7 +49,7 @@ def test_rolling_back_asks_first(live: Home) -> None:
 def test_a_key_is_typed_without_being_shown(home: Home, venue: Venue) -> None:
     home.edit("http://127.0.0.1:9", venue.sim.base_url)
     typed = [("api key (hidden):", venue.manager.key_ref), ("secret (hidden):", venue.manager.secret)]
-    result = terminal(home.folder, "put", "--manager", "main", types=typed)
+    result = terminal(home.folder, "put", "--manager", "main", types=typed, script=True)
     assert result.code == 0, result.out
     assert "The manager key of main is in the store" in result.out
     assert venue.manager.key_ref not in result.out

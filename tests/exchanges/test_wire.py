@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -14,9 +16,9 @@ from aiohttp import web
 from keyturn.domain.errors import ExchangeFault
 from keyturn.domain.keys import KeySpec, Permission
 from keyturn.domain.material import SecretMaterial
-from keyturn.exchanges import catalog
+from keyturn.exchanges import _pace, catalog
 from keyturn.exchanges._base import CcxtDriver
-from keyturn.exchanges._client import Endpoint, _Pacer
+from keyturn.exchanges._client import Client, Endpoint, Quiet, Wire
 from keyturn.ports.exchange import Caller, ExchangeDriver, KeyHandle
 from keyturn.simulator import Fault, FaultKind, SimBybit, SimDeribit
 from keyturn.testing.driver_contract_support import DriverBench, find, handle_of, mint, refused
@@ -51,6 +53,12 @@ async def server(answer: Callable[[web.BaseRequest], web.Response]) -> AsyncIter
     async def handle(request: web.BaseRequest) -> web.Response:
         return answer(request)
 
+    async with web_server(handle) as url:
+        yield url
+
+
+@asynccontextmanager
+async def web_server(handle: Callable[[web.BaseRequest], Awaitable[web.Response]]) -> AsyncIterator[str]:
     runner = web.ServerRunner(web.Server(handle, access_log=None), shutdown_timeout=0.2)
     await runner.setup()
     try:
@@ -292,6 +300,63 @@ async def test_documented_rates_are_kept_by_waiting() -> None:
             await driver.close()
 
 
+@asynccontextmanager
+async def paced(first: float) -> AsyncIterator[tuple[Client, list[float]]]:
+    """A client of a server that counts calls as they come, the first after so many seconds on its way."""
+    counted: list[float] = []
+    late = iter([first])
+
+    async def handle(_: web.BaseRequest) -> web.Response:
+        await asyncio.sleep(next(late, 0.0))
+        counted.append(time.monotonic())
+        return web.Response(text="{}", content_type="application/json")
+
+    async with web_server(handle) as url:
+        client = Client("bybit", Quiet, url=url, testnet=False, timeout=5.0, rate_limit=True)
+        try:
+            yield client, counted
+        finally:
+            await client.close()
+
+
+FIVE_A_SECOND = Endpoint("edit the key", "v5/user/update-sub-api", "POST", changes=True, per_second=5)
+
+
+@pytest.mark.parametrize("where", ["before they leave", "on the way"])
+async def test_a_call_that_is_late_makes_the_next_one_wait(
+    where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request, busy = Wire.post, iter([0.18])
+
+    def post(wire: Wire, url: Any, **options: Any) -> Any:
+        # A busy machine: nothing of this process goes on, and by then the turn of the next has come.
+        time.sleep(next(busy, 0.0))
+        return request(wire, url, **options)
+
+    if where == "before they leave":
+        monkeypatch.setattr(Wire, "post", post)
+    async with paced(0.18 if where == "on the way" else 0.0) as (client, counted):
+        await client.await_turn(FIVE_A_SECOND)
+        calls = [client.send(FIVE_A_SECOND, {}, MANAGER, within) for within in (5.0, None, None)]
+        await asyncio.gather(*calls)
+    first, second, third = counted
+    assert second - first >= 0.2
+    assert third - second >= 0.2
+
+
+async def test_a_call_without_an_answer_makes_the_next_one_wait_but_not_for_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_pace, "_LONGEST_WAY_SECONDS", 0.1)
+    async with paced(3.0) as (client, counted):
+        hung = asyncio.create_task(client.send(FIVE_A_SECOND, {}, MANAGER))
+        await asyncio.sleep(0)
+        await client.send(FIVE_A_SECOND, {}, MANAGER)
+        assert len(counted) == 1
+        assert not hung.done()
+        hung.cancel()
+
+
 @pytest.mark.parametrize("code", VENUES)
 async def test_a_create_that_cannot_leave_in_time_is_not_sent(code: str) -> None:
     seen: list[str] = []
@@ -311,10 +376,10 @@ async def test_a_create_whose_turn_was_waited_for_waits_for_no_second_one(
 ) -> None:
     turns: list[str] = []
 
-    async def turn(_pacer: _Pacer, endpoint: Endpoint) -> None:
+    async def turn(_client: Client, endpoint: Endpoint) -> None:
         turns.append(endpoint.action)
 
-    monkeypatch.setattr(_Pacer, "turn", turn)
+    monkeypatch.setattr(Client, "await_turn", turn)
     async with SimBybit() as sim:
         sim.add_account("main")
         uid = sim.add_account("bot", parent="main").uid
@@ -392,7 +457,7 @@ SCRIPT = """
 import asyncio, gc
 from keyturn.domain.errors import ExchangeError
 from keyturn.domain.material import SecretMaterial
-from keyturn.exchanges import catalog
+from keyturn.exchanges import _pace, catalog
 from keyturn.ports.exchange import Caller
 from keyturn.simulator import SimBybit
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import json
 import os
 import subprocess
 import sys
@@ -38,30 +39,57 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(planted: Planted, *command: str, **environ: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command, cwd=planted.folder, env=os.environ | environ, capture_output=True, text=True, timeout=100
+        command,
+        cwd=planted.folder,
+        env=os.environ | environ,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=100,
     )
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        ("status",),
-        ("plan",),
-        ("check",),
-        ("history", "bot-0000"),
-        ("verify-journal",),
-        ("doctor",),
-        ("sweep", "--dry-run"),
-        ("rotate", "bot-0000", "--dry-run", "--reason", "a test"),
-        ("schema",),
-        ("put", "bot-0000"),
-        ("init", "new", "--exchange", "bybit", "--credential", "mm", "--ip", "192.0.2.1"),
-    ],
-    ids=lambda command: command[0],
-)
-def test_no_command_imports_from_it(command: tuple[str, ...], planted: Planted, desk: Path) -> None:
-    done = run(planted, str(KEYTURN), *command, KEYTURN_INVENTORY=str(desk))
-    assert done.returncode != 1, done.stderr
+COMMANDS = [
+    ["status"],
+    ["plan"],
+    ["check"],
+    ["history", "bot-0000"],
+    ["verify-journal"],
+    ["doctor"],
+    ["sweep", "--dry-run"],
+    ["rotate", "bot-0000", "--dry-run", "--reason", "a test"],
+    ["schema"],
+    ["put", "bot-0000"],
+    ["init", "new", "--exchange", "bybit", "--credential", "mm", "--ip", "192.0.2.1"],
+]
+# As the installed script, one command after the other: whatever any of them imports, it imports once.
+ALL = """
+import json, sys
+from keyturn.cli.main import main
+codes = []
+for command in json.loads(sys.argv[1]):
+    try:
+        main(command)
+    except SystemExit as ended:
+        codes.append(ended.code)
+print(json.dumps(codes))
+"""
+
+
+def test_no_command_imports_from_it(planted: Planted, desk: Path, tmp_path: Path) -> None:
+    script = tmp_path / "keyturn"
+    script.write_text(ALL)
+    told = json.dumps(COMMANDS)
+    done = run(planted, sys.executable, str(script), told, KEYTURN_INVENTORY=str(desk))
+    codes = json.loads(done.stdout.splitlines()[-1])
+    assert len(codes) == len(COMMANDS)
+    assert 1 not in codes, done.stderr
+    assert planted.untouched(), planted.mark.read_text()
+
+
+def test_the_installed_script_does_not_either(planted: Planted, desk: Path) -> None:
+    done = run(planted, str(KEYTURN), "status", KEYTURN_INVENTORY=str(desk))
+    assert done.returncode == 0, done.stderr
     assert planted.untouched(), planted.mark.read_text()
 
 
@@ -88,18 +116,13 @@ def test_nor_does_a_child_of_a_child_or_one_whose_path_has_an_empty_part(planted
 def _starts_python(file: Path) -> list[int]:
     """Where a file names the interpreter for something else than to find what lies beside it."""
     tree = ast.parse(file.read_text())
+    named = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute)]
     beside = {
         id(call.args[0])
         for call in ast.walk(tree)
         if isinstance(call, ast.Call) and call.args and ast.unparse(call.func) == "Path"
     }
-    return [
-        node.lineno
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Attribute)
-        and (node.attr, ast.unparse(node.value)) == ("executable", "sys")
-        and id(node) not in beside
-    ]
+    return [node.lineno for node in named if ast.unparse(node) == "sys.executable" and id(node) not in beside]
 
 
 def test_every_python_that_keyturn_starts_is_started_by_the_one_function() -> None:

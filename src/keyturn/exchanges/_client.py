@@ -8,13 +8,12 @@ a third of a call; a new object 5 milliseconds. Measured with ccxt 4.5.90.)
 
 from __future__ import annotations
 
-import asyncio
 import copy
 import logging
 import ssl
 import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from types import MappingProxyType, SimpleNamespace
@@ -26,6 +25,7 @@ import certifi
 from keyturn.bodies import VENUE_LIMIT, Body, BodyError, read_json
 from keyturn.domain.errors import ExchangeFault
 from keyturn.exchanges._ccxt import BaseError, venue_class
+from keyturn.exchanges._pace import Departure, Pace
 from keyturn.exchanges._reasons import NO_ROOTS, TOO_LATE, UNUSABLE_PROXY, Break, what_broke
 from keyturn.machine import usable_proxy
 from keyturn.ports.exchange import Caller
@@ -36,8 +36,6 @@ _SILENCE.disabled = True
 # Seconds for which an idle connection is kept: well under what load balancers allow (60 and more), so that
 # a call that changes something rarely meets a connection that is just being closed.
 _KEEP_ALIVE_SECONDS = 15.0
-# Calls of a paced endpoint leave a tenth further apart than its rate asks: they travel at different speeds.
-_PACE_MARGIN = 1.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,11 +89,17 @@ class Wire:
     it reads none: it would unpack and parse whatever comes, however long.
     """
 
-    __slots__ = ("_leave_by", "_session", "content", "headers", "sent", "status")
+    __slots__ = ("_departure", "_leave_by", "_session", "content", "headers", "sent", "status")
 
-    def __init__(self, session: aiohttp.ClientSession, leave_by: float | None = None) -> None:
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        leave_by: float | None = None,
+        departure: Departure | None = None,
+    ) -> None:
         self._session = session
         self._leave_by = leave_by
+        self._departure = departure
         self.sent = False
         self.status = 0
         self.headers: Mapping[str, str] = {}
@@ -109,6 +113,12 @@ class Wire:
     def post(self, url: Any, **options: Any) -> Any:
         """Send a POST as aiohttp's session would."""
         return self._send("POST", url, options)
+
+    def left(self) -> None:
+        """Note that the request may have reached the venue from now on."""
+        self.sent = True
+        if self._departure is not None:
+            self._departure.left()
 
     @asynccontextmanager
     async def _send(self, method: str, url: Any, options: Mapping[str, Any]) -> AsyncIterator[_Silent]:
@@ -202,14 +212,15 @@ class Client:
             exchange.urls = {**exchange.urls, "api": dict.fromkeys(exchange.urls["api"], base)}
         self._exchange = exchange
         self._idle: list[Any] = []
-        self._pacer = _Pacer() if rate_limit else None
+        self._rate_limit = rate_limit
+        self._paces: dict[Endpoint, Pace] = {}
         self._reading: aiohttp.ClientSession | None = None
         self._changing: aiohttp.ClientSession | None = None
 
     async def await_turn(self, endpoint: Endpoint) -> None:
         """Wait until the endpoint may be called, and take that turn for a `send` with `within`."""
-        if self._pacer is not None:
-            await self._pacer.turn(endpoint)
+        if (pace := self._pace(endpoint)) is not None:
+            await pace.turn()
 
     async def send(
         self,
@@ -235,24 +246,40 @@ class Client:
             await self.await_turn(endpoint)
         if caller is not None and caller.egress_proxy and not usable_proxy(caller.egress_proxy):
             raise UnansweredError(UNUSABLE_PROXY, sent=False)
-        broken: Break | None = None
+        pace = self._pace(endpoint)
+        async with nullcontext() if pace is None else pace.departure() as departure:
+            wire = Wire(self._session(changes=endpoint.changes), leave_by, departure)
+            broken = await self._ask(endpoint, params, caller, wire)
+        # Raised here and not above, so that no exception of ccxt, which quotes the URL, hangs on it.
+        if broken is not None:
+            raise UnansweredError(broken, sent=wire.sent)
+        return Answer(wire.status, wire.headers, _parsed(wire.content))
+
+    async def _ask(
+        self, endpoint: Endpoint, params: Mapping[str, Any], caller: Caller | None, wire: Wire
+    ) -> Break | None:
+        """Make one call; say what broke it."""
         call = self._borrow()
-        wire = call.session = Wire(self._session(changes=endpoint.changes), leave_by)
+        call.session = wire
         try:
             if caller is not None:
                 _arm(call, caller)
             section = "private" if endpoint.private else "public"
             await call.request(endpoint.path, [section], endpoint.method, dict(params), {"cost": 1})
         except _TooLateError:
-            broken = TOO_LATE
+            return TOO_LATE
         except (BaseError, aiohttp.ClientError, OSError, ValueError, TypeError) as error:
-            broken = what_broke(error, proxied=call.aiohttp_proxy is not None)
+            return what_broke(error, proxied=call.aiohttp_proxy is not None)
         finally:
             self.give_back(call)
-        # Raised here and not above, so that no exception of ccxt, which quotes the URL, hangs on it.
-        if broken is not None:
-            raise UnansweredError(broken, sent=wire.sent)
-        return Answer(wire.status, wire.headers, _parsed(wire.content))
+        return None
+
+    def _pace(self, endpoint: Endpoint) -> Pace | None:
+        if not self._rate_limit or endpoint.per_second is None:
+            return None
+        if endpoint not in self._paces:
+            self._paces[endpoint] = Pace(endpoint.per_second)
+        return self._paces[endpoint]
 
     def borrow(self, caller: Caller) -> Any:
         """Give a ccxt object that signs as the caller; `give_back` it when done."""
@@ -312,7 +339,7 @@ def _parsed(content: bytes | None) -> Any:
 
 
 async def _note_sent(_session: aiohttp.ClientSession, context: SimpleNamespace, _params: Any) -> None:
-    context.trace_request_ctx.sent = True
+    context.trace_request_ctx.left()
 
 
 def _arm(call: Any, caller: Caller) -> None:
@@ -351,23 +378,3 @@ def _template(ccxt_id: str, mixin: type[Quiet], testnet: bool) -> Any:
     if testnet:
         exchange.set_sandbox_mode(True)
     return exchange
-
-
-class _Pacer:
-    """Spaces the calls of an endpoint that has a rate of its own.
-
-    ccxt has one bucket a venue, where an endpoint of one call a second would hold up all others.
-    """
-
-    def __init__(self) -> None:
-        self._next: dict[Endpoint, float] = {}
-
-    async def turn(self, endpoint: Endpoint) -> None:
-        """Wait until this endpoint may be called again, and take that turn."""
-        if endpoint.per_second is None:
-            return
-        now = time.monotonic()
-        start = max(now, self._next.get(endpoint, 0.0))
-        self._next[endpoint] = start + _PACE_MARGIN / endpoint.per_second
-        if start > now:
-            await asyncio.sleep(start - now)
