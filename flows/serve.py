@@ -8,16 +8,19 @@ import logging
 import os
 import signal
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from prefect.client.orchestration import get_client
 from prefect.logging import get_logger
 from prefect.runner import Runner
+from prefect.settings import get_current_settings
 
 from flows.deploy import HEARTBEAT_SECONDS, SWEEP, SWEEP_CRON, Pauses, pauses, served, settle_server
 from keyturn import settings
 from keyturn.domain.errors import KeyturnError
+from keyturn.files import make_folder
 from tasks.world import inventory
 
 # A run is a process of about 90 MB, and Prefect's SQLite server slows down at about ten at once.
@@ -77,6 +80,17 @@ async def _until_stopped(runner: Runner) -> None:
     await asyncio.gather(*stopping)
 
 
+def _keep_temporary_files_apart() -> None:
+    """Let the runner keep what it copies in a folder of this user's.
+
+    It takes `runner_storage` in the folder for temporary files (runner.py of 3.8.8): one name for all users
+    of the machine, and whoever comes first owns it.
+    """
+    folder = get_current_settings().home / "tmp"
+    make_folder(folder)
+    tempfile.tempdir = str(folder)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Read the arguments, serve, and return the exit status."""
     parser = argparse.ArgumentParser(
@@ -96,6 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyturnError as error:
         sys.stderr.write(f"Error: {error.diagnostics()}\n")
         return error.exit_code
+    _keep_temporary_files_apart()
     # Its line for every request would fill the log of a server that is polled every two seconds.
     logging.getLogger("httpx").setLevel(logging.WARNING)
     asyncio.run(serve(cron=given.sweep_cron, limit=given.limit, ready_file=given.ready_file))

@@ -301,10 +301,10 @@ async def test_documented_rates_are_kept_by_waiting() -> None:
 
 
 @asynccontextmanager
-async def paced(first: float) -> AsyncIterator[tuple[Client, list[float]]]:
-    """A client of a server that counts calls as they come, the first after so many seconds on its way."""
+async def paced(*seconds: float) -> AsyncIterator[tuple[Client, list[float]]]:
+    """A client of a server that counts calls as they come, each after so many seconds on its way."""
     counted: list[float] = []
-    late = iter([first])
+    late = iter(seconds)
 
     async def handle(_: web.BaseRequest) -> web.Response:
         await asyncio.sleep(next(late, 0.0))
@@ -342,6 +342,20 @@ async def test_a_call_that_is_late_makes_the_next_one_wait(
     first, second, third = counted
     assert second - first >= 0.2
     assert third - second >= 0.2
+
+
+async def test_a_call_that_has_its_turn_waits_for_no_slow_answer_to_another() -> None:
+    """Between turn and call the engine writes its intent: what takes long then looks like a dead worker."""
+
+    async def call(client: Client) -> float:
+        await client.await_turn(FIVE_A_SECOND)
+        began = time.monotonic()
+        await client.send(FIVE_A_SECOND, {}, MANAGER, 5.0)
+        return time.monotonic() - began
+
+    async with paced(*[0.4] * 4) as (client, _):
+        took = await asyncio.gather(*(call(client) for _ in range(4)))
+    assert max(took) < 2 * 0.4
 
 
 async def test_a_call_without_an_answer_makes_the_next_one_wait_but_not_for_long(

@@ -241,6 +241,10 @@ class Town:
         self.folder, self.port, self.processes = folder, free_port(), []
         #: Where everything starts: a folder in which a stranger left things.
         self.planted = plant(folder / "shared")
+        #: Its folder for temporary files, where another user has taken the name that Prefect's runner takes.
+        self.temporary = folder / "temporary"
+        self.temporary.mkdir()
+        (self.temporary / "runner_storage").write_text("another user's")
         secret = {name: secrets.token_hex(18) for name in ("manager", *NAMES)}
         ref = {name: f"ref{i}{secrets.token_hex(6)}" for i, name in enumerate(secret)}
         uids = {name: str(200_000_001 + i) for i, name in enumerate(NAMES)}
@@ -316,6 +320,7 @@ class Town:
         environ = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}
         # All that leaves this machine goes by a proxy, and nobody answers there.
         environ |= {"http_proxy": "http://127.0.0.1:9", "no_proxy": "x.example"}
+        environ["TMPDIR"] = str(self.temporary)
         keyturn = Path(sys.executable).with_name("keyturn")
         with (self.folder / "up.out").open("a") as out:
             return subprocess.Popen(

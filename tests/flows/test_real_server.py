@@ -28,6 +28,16 @@ def test_neither_the_server_nor_the_flows_nor_their_runs_have_loaded_uvloop(whol
     assert whole_run.on_uvloop == []
 
 
+def test_a_run_needs_no_name_among_temporary_files_that_another_user_has_taken(
+    town: Any, whole_run: Any
+) -> None:
+    assert whole_run.state["type"] == "COMPLETED"
+    assert [each.name for each in town.temporary.iterdir()] == ["runner_storage"]
+    storage = town.folder / ".keyturn" / "prefect" / "tmp" / "runner_storage"
+    assert storage.is_dir()
+    assert storage.parent.stat().st_mode & 0o777 == 0o700
+
+
 def test_a_run_that_is_cancelled_leaves_nothing_that_the_next_sweep_does_not_finish(town: Any) -> None:
     run, before = town.in_the_middle()
     town.cancel(run)

@@ -30,7 +30,7 @@ class Pace:
     async def turn(self) -> None:
         """Wait until a call may be expected to leave at once, and take that turn."""
         async with self._turns:
-            # Where answers are slower than the rate, turns are: else calls would wait to leave behind their intents.
+            # Where answers are slower than the rate, so are turns: no call waits once its intent is written.
             async with self._departures:
                 pass
             # An answer that comes meanwhile puts it off.
