@@ -39,7 +39,6 @@ SECONDS = {
     "tests/crash/test_every_call.py": 45,
     "tests/stores/test_hostile_answers.py": 45,
     "tests/stores/test_vault_faults.py": 40,
-    "tests/demo/test_demo_stores.py": 40,
 }
 # Files whose tests use one server of the session go to one worker: on two, each would start its own.
 SHARED = {
