@@ -245,6 +245,8 @@ class Town:
         self.temporary = folder / "temporary"
         self.temporary.mkdir()
         (self.temporary / "runner_storage").write_text("another user's")
+        self.own_temporary = folder / "own-temporary"
+        self.own_temporary.mkdir()
         secret = {name: secrets.token_hex(18) for name in ("manager", *NAMES)}
         ref = {name: f"ref{i}{secrets.token_hex(6)}" for i, name in enumerate(secret)}
         uids = {name: str(200_000_001 + i) for i, name in enumerate(NAMES)}
@@ -294,6 +296,8 @@ class Town:
             **settings_for_ones_own(f"http://127.0.0.1:{self.port}", self.login.auth),
             "KEYTURN_INVENTORY": str(self.house.file),
             "PREFECT_HOME": str(self.folder / "prefect"),
+            # As deployments/prefect.env asks for: Prefect's worker takes one name for all users of a machine.
+            "TMPDIR": str(self.own_temporary),
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "PREFECT_WORKER_QUERY_SECONDS": "2",
         }
