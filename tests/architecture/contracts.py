@@ -7,6 +7,7 @@ hold a package to a list of what it may import, and take the venues from their f
 from __future__ import annotations
 
 import re
+from abc import abstractmethod
 from collections.abc import Iterator
 
 from grimp import ImportGraph
@@ -33,8 +34,9 @@ def _lies_in(module: str, package: str) -> bool:
 class _Contract(Contract):  # type: ignore[misc]
     """A contract that is broken by single imports."""
 
+    @abstractmethod
     def _broken(self, graph: ImportGraph) -> list[str]:
-        raise NotImplementedError
+        """Say of each import that breaks the contract which it is."""
 
     def check(self, graph: ImportGraph, verbose: bool) -> ContractCheck:
         broken = sorted(self._broken(graph))

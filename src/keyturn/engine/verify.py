@@ -154,15 +154,15 @@ async def _listed(work: Work) -> KeyFacts | None:
 async def _probe_by_bot(work: Work, pending: Stored) -> Probed | Rest:
     """Let the bot that will use the key try it from its own address."""
     r = work.rotation
-    prober = next(((name, c) for name, c in work.consumers().items() if c.can_probe), None)
-    if prober is None:
+    name = work.world.inventory.prober_of(r.credential)
+    consumer = work.consumers().get(name) if name else None
+    if name is None or consumer is None or not consumer.can_probe:
         return await work.park(
             Park.NO_PROOF,
             "The new key is bound to another address and nothing there can try it.",
             "Give the credential an egress_proxy whose address is on the list, or a consumer of kind client."
             f" Then: keyturn resume {r.credential}",
         )
-    name, consumer = prober
     request = ProbeRequest(
         credential=r.credential,
         consumer=name,

@@ -208,8 +208,8 @@ class Work:
             if error.fault is JournalFault.CONFLICT:
                 raise SupersededError from None
             raise
-        event_log.committed(self.rotation, events)
-        self.rotation = after
+        before, self.rotation = self.rotation, after
+        event_log.committed(before, events)
 
     async def park(
         self, why: Park, text: str, todo: str, wake_at: datetime | None = None, loss: str | None = None
