@@ -215,7 +215,7 @@ def town(tmp_path_factory: pytest.TempPathFactory, furnish_prefect: Callable[[Pa
     """One running `keyturn up`, with a house whose exchange is a process; of two folders of tests."""
     if not Path("/proc/self/environ").exists():
         pytest.skip("these tests find their processes in /proc: run them on Linux")
-    from tests.flows.conftest import Town
+    from tests.flows.town import Town
 
     made = Town(tmp_path_factory.mktemp("town"))
     furnish_prefect(made.folder / ".keyturn" / "prefect")
@@ -229,6 +229,6 @@ def town(tmp_path_factory: pytest.TempPathFactory, furnish_prefect: Callable[[Pa
 @pytest.fixture(scope="session")
 def whole_run(town: Any) -> Any:
     """One run of that town, looked at in its middle and at its end."""
-    from tests.flows.conftest import WholeRun
+    from tests.flows.town import WholeRun
 
     return WholeRun.of(town)

@@ -18,7 +18,7 @@ from keyturn.simulator import Fault, FaultKind
 from keyturn.testing.driver_contract_support import handle_of, mint, refused
 
 from .benches import SimBench, caller_of, deribit
-from .test_wire import driver_at, server
+from .callers import driver_at, server
 
 FULL = {
     "account:read_write",

@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
 import pytest
 from aiohttp import web
@@ -16,56 +14,14 @@ from aiohttp import web
 from keyturn.domain.errors import ExchangeFault
 from keyturn.domain.keys import KeySpec, Permission
 from keyturn.domain.material import SecretMaterial
-from keyturn.exchanges import _pace, catalog
+from keyturn.exchanges import catalog
 from keyturn.exchanges._base import CcxtDriver
-from keyturn.exchanges._client import Client, Endpoint, Quiet, Wire
-from keyturn.ports.exchange import Caller, ExchangeDriver, KeyHandle
-from keyturn.simulator import Fault, FaultKind, SimBybit, SimDeribit
+from keyturn.ports.exchange import Caller, ExchangeDriver
+from keyturn.simulator import Fault, FaultKind, SimDeribit
 from keyturn.testing.driver_contract_support import DriverBench, find, handle_of, mint, refused
 
-from .benches import BENCHES, BYBIT_ROUTES, DERIBIT_ROUTES, OKX_ROUTES, SimBench, bybit, caller_of, deribit
-
-VENUES = [*catalog.manifests()]
-ROUTES = {"bybit": BYBIT_ROUTES, "okx": OKX_ROUTES, "deribit": DERIBIT_ROUTES}
-MANAGER = Caller(SecretMaterial("not-a-real-key", "not-a-real-secret", "not-a-real-pass"))
-
-
-def spec_for(driver: ExchangeDriver, subaccount: str | None) -> KeySpec:
-    label = driver.manifest.label.separator.join(("kt", "0123456789", "1"))
-    return KeySpec(label, frozenset({Permission.READ}), frozenset(), subaccount)
-
-
-def subaccount_for(code: str) -> str | None:
-    return None if code == "deribit" else "12345678"
-
-
-@asynccontextmanager
-async def driver_at(code: str, url: str, timeout: float = 5.0) -> AsyncIterator[ExchangeDriver]:
-    driver = catalog.build(code, url=url, rate_limit=False, timeout=timeout)
-    try:
-        yield driver
-    finally:
-        await driver.close()
-
-
-@asynccontextmanager
-async def server(answer: Callable[[web.BaseRequest], web.Response]) -> AsyncIterator[str]:
-    async def handle(request: web.BaseRequest) -> web.Response:
-        return answer(request)
-
-    async with web_server(handle) as url:
-        yield url
-
-
-@asynccontextmanager
-async def web_server(handle: Callable[[web.BaseRequest], Awaitable[web.Response]]) -> AsyncIterator[str]:
-    runner = web.ServerRunner(web.Server(handle, access_log=None), shutdown_timeout=0.2)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-    finally:
-        await runner.cleanup()
+from .benches import BENCHES, SimBench, bybit, caller_of, deribit
+from .callers import GRANTS, MANAGER, VENUES, driver_at, server, spec_for, subaccount_for
 
 
 @pytest.fixture(params=VENUES)
@@ -199,13 +155,6 @@ async def test_an_answer_that_is_not_the_api_is_unknown_for_a_change(code: str, 
     assert len(asked) == 2, "a redirect is not followed"
 
 
-GRANTS = {
-    "bybit": '{"retCode":0,"retMsg":"OK","result":{},"time":0}',
-    "okx": '{"code":"0","msg":"","data":[]}',
-    "deribit": '{"jsonrpc":"2.0","result":{}}',
-}
-
-
 @pytest.mark.parametrize("code", VENUES)
 async def test_a_grant_that_lacks_the_key_is_unknown(code: str) -> None:
     body = GRANTS[code]
@@ -282,131 +231,6 @@ async def test_a_key_that_no_request_can_carry_is_refused_unsent(
     spec = spec_for(bench.driver, bench.subaccount)
     await refused(bench.driver.create_key(broken, spec), ExchangeFault.CANNOT_SIGN)
     assert bench.sim.book.count == before
-
-
-async def test_documented_rates_are_kept_by_waiting() -> None:
-    sim = SimBybit(enforce_rate_limits=True)
-    async with sim:
-        sim.add_account("main")
-        uid = sim.add_account("bot", parent="main").uid
-        manager = caller_of(sim.add_key("main", ["Wallet.SubMemberTransfer"]))
-        driver = catalog.build("bybit", url=sim.base_url)
-        try:
-            spec = spec_for(driver, uid)
-            minted = await asyncio.gather(*(driver.create_key(manager, spec) for _ in range(3)))
-            handles = [KeyHandle(key.key_ref, subaccount=uid) for key in minted]
-            await asyncio.gather(*(driver.revoke_key(manager, handle) for handle in handles))
-        finally:
-            await driver.close()
-
-
-@asynccontextmanager
-async def paced(*seconds: float) -> AsyncIterator[tuple[Client, list[float]]]:
-    """A client of a server that counts calls as they come, each after so many seconds on its way."""
-    counted: list[float] = []
-    late = iter(seconds)
-
-    async def handle(_: web.BaseRequest) -> web.Response:
-        await asyncio.sleep(next(late, 0.0))
-        counted.append(time.monotonic())
-        return web.Response(text="{}", content_type="application/json")
-
-    async with web_server(handle) as url:
-        client = Client("bybit", Quiet, url=url, testnet=False, timeout=5.0, rate_limit=True)
-        try:
-            yield client, counted
-        finally:
-            await client.close()
-
-
-FIVE_A_SECOND = Endpoint("edit the key", "v5/user/update-sub-api", "POST", changes=True, per_second=5)
-
-
-@pytest.mark.parametrize("where", ["before they leave", "on the way"])
-async def test_a_call_that_is_late_makes_the_next_one_wait(
-    where: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    request, busy = Wire.post, iter([0.18])
-
-    def post(wire: Wire, url: Any, **options: Any) -> Any:
-        # A busy machine: nothing of this process goes on, and by then the turn of the next has come.
-        time.sleep(next(busy, 0.0))
-        return request(wire, url, **options)
-
-    if where == "before they leave":
-        monkeypatch.setattr(Wire, "post", post)
-    async with paced(0.18 if where == "on the way" else 0.0) as (client, counted):
-        await client.await_turn(FIVE_A_SECOND)
-        calls = [client.send(FIVE_A_SECOND, {}, MANAGER, within) for within in (5.0, None, None)]
-        await asyncio.gather(*calls)
-    first, second, third = counted
-    assert second - first >= 0.2
-    assert third - second >= 0.2
-
-
-async def test_a_call_that_has_its_turn_waits_for_no_slow_answer_to_another() -> None:
-    """Between turn and call the engine writes its intent: what takes long then looks like a dead worker."""
-
-    async def call(client: Client) -> float:
-        await client.await_turn(FIVE_A_SECOND)
-        began = time.monotonic()
-        await client.send(FIVE_A_SECOND, {}, MANAGER, 5.0)
-        return time.monotonic() - began
-
-    async with paced(*[0.4] * 4) as (client, _):
-        took = await asyncio.gather(*(call(client) for _ in range(4)))
-    assert max(took) < 2 * 0.4
-
-
-async def test_a_call_without_an_answer_makes_the_next_one_wait_but_not_for_long(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(_pace, "_LONGEST_WAY_SECONDS", 0.1)
-    async with paced(3.0) as (client, counted):
-        hung = asyncio.create_task(client.send(FIVE_A_SECOND, {}, MANAGER))
-        await asyncio.sleep(0)
-        await client.send(FIVE_A_SECOND, {}, MANAGER)
-        assert len(counted) == 1
-        assert not hung.done()
-        hung.cancel()
-
-
-@pytest.mark.parametrize("code", VENUES)
-async def test_a_create_that_cannot_leave_in_time_is_not_sent(code: str) -> None:
-    seen: list[str] = []
-
-    def answer(request: web.BaseRequest) -> web.Response:
-        seen.append(request.path)
-        return web.Response(text=GRANTS[code], content_type="application/json")
-
-    async with server(answer) as url, driver_at(code, url) as driver:
-        spec = spec_for(driver, subaccount_for(code))
-        await refused(driver.create_key(MANAGER, spec, within=0), ExchangeFault.VENUE_DOWN)
-    assert seen == []
-
-
-async def test_a_create_whose_turn_was_waited_for_waits_for_no_second_one(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    turns: list[str] = []
-
-    async def turn(_client: Client, endpoint: Endpoint) -> None:
-        turns.append(endpoint.action)
-
-    monkeypatch.setattr(Client, "await_turn", turn)
-    async with SimBybit() as sim:
-        sim.add_account("main")
-        uid = sim.add_account("bot", parent="main").uid
-        manager = caller_of(sim.add_key("main", ["Wallet.SubMemberTransfer"]))
-        driver = catalog.build("bybit", url=sim.base_url)
-        try:
-            await driver.await_turn()
-            await driver.create_key(manager, spec_for(driver, uid), within=5)
-            assert turns == ["create a key"]
-            await driver.create_key(manager, spec_for(driver, uid))
-            assert turns == ["create a key"] * 2
-        finally:
-            await driver.close()
 
 
 async def test_deribit_s_second_factor_is_not_taken_for_success() -> None:

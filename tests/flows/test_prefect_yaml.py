@@ -11,7 +11,7 @@ from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary
 
 from flows import deploy
 from flows.deploy import SWEEP_CRON, WANTED, settle_server
-from tests.flows.conftest import DEPLOYED
+from tests.flows.town import DEPLOYED
 
 
 def test_the_file_and_the_code_name_the_same_deployments_and_schedules() -> None:
