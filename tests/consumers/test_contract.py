@@ -168,6 +168,27 @@ class TestClient(ConsumerContract):
         )
 
 
+def acknowledged(notice, forgery, refused):
+    """The answer of a service that runs on the key of the notice, or one that is forged in some way."""
+    # Asked about another key, it says the same.
+    said = notice.model_copy(update={"fingerprint": FINGERPRINT})
+    changes = {
+        Forgery.OTHER_CREDENTIAL: {"credential": "other"},
+        Forgery.OTHER_CONSUMER: {"consumer": "other"},
+        Forgery.OTHER_NOTICE: {"notice_id": "r0000000009-promoted"},
+        Forgery.OTHER_KEY: {"fingerprint": OTHER},
+    }
+    said = said.model_copy(update=changes.get(forgery, {}))
+    secret = OLD_SECRET if forgery is Forgery.BY_OLD_KEY else SECRET
+    body, headers = webhook.sign_ack(said, KEY, secret=secret, refusals=refused)
+    age = {Forgery.OLDER: -3600, Forgery.FUTURE: 3600}.get(forgery, 0)
+    if age:
+        headers[webhook.PROOF_HEADER] = webhook.prove(body, SECRET, now=time.time() + age)
+    if forgery is Forgery.UNSEALED:
+        del headers[webhook.PROOF_HEADER]
+    return web.Response(body=body, headers=headers)
+
+
 class TestWebhook(ConsumerContract):
     @pytest.fixture
     async def subject(self, tmp_path, monkeypatch):
@@ -176,29 +197,14 @@ class TestWebhook(ConsumerContract):
         refused = []
         forgery = None
 
-        def answer(notice):
-            # The service acknowledges the key that it runs on; asked about another one, it says the same.
-            said = notice.model_copy(update={"fingerprint": FINGERPRINT})
-            changes = {
-                Forgery.OTHER_CREDENTIAL: {"credential": "other"},
-                Forgery.OTHER_CONSUMER: {"consumer": "other"},
-                Forgery.OTHER_NOTICE: {"notice_id": "r0000000009-promoted"},
-                Forgery.OTHER_KEY: {"fingerprint": OTHER},
-            }
-            said = said.model_copy(update=changes.get(forgery, {}))
-            secret = OLD_SECRET if forgery is Forgery.BY_OLD_KEY else SECRET
-            body, headers = webhook.sign_ack(said, KEY, secret=secret, refusals=refused)
-            age = {Forgery.OLDER: -3600, Forgery.FUTURE: 3600}.get(forgery, 0)
-            if age:
-                headers[webhook.PROOF_HEADER] = webhook.prove(body, SECRET, now=time.time() + age)
-            if forgery is Forgery.UNSEALED:
-                del headers[webhook.PROOF_HEADER]
-            return web.Response(body=body, headers=headers)
-
         async def hook(request):
             body = await request.read()
             notice = webhook.verify(body, request.headers.get(webhook.HEADER), KEY)
-            return answer(notice) if notice.notice_id in moved else web.Response(status=202)
+            return (
+                acknowledged(notice, forgery, refused)
+                if notice.notice_id in moved
+                else web.Response(status=202)
+            )
 
         server = web.ServerRunner(web.Server(hook))
         await server.setup()
